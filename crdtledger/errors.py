@@ -1,0 +1,313 @@
+"""Every error a caller can see, in one tree, grouped by who must act.
+
+``CallerError``     the request is wrong or cannot be met: change the request.
+``OperatorError``   a file, a configuration or a process needs a person's hand.
+``PeerError``       another node sent something that does not hold; nothing was applied.
+``Unreachable``     nobody answered; trying again is safe, every request is idempotent by its facts' ids.
+
+Ids and amounts are attributes, so that programs need not parse messages. Amounts are integers in minor units.
+``code`` is stable and travels over the client protocol; ``exit_code`` is what the command line ends with.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+
+class LedgerError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, **attributes: Any) -> None:
+        self.attributes = attributes
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        super().__init__(self.describe())
+
+    def describe(self) -> str:
+        """One line: what, where, and what to do."""
+        return ", ".join(f"{name} {value}" for name, value in self.attributes.items())
+
+
+# -- the caller must act ------------------------------------------------------------------------------------
+
+
+class CallerError(LedgerError):
+    """The request is wrong or cannot be met here and now."""
+
+    code = "caller"
+
+
+class BadInput(CallerError):
+    """A file, line, frame or argument does not fit. ``what`` was given, ``where`` it stands, ``why`` it is refused."""
+
+    code = "bad_input"
+    what: str
+    where: str
+    why: str
+
+    def __init__(self, *, what: str, where: str, why: str) -> None:
+        super().__init__(what=what, where=where, why=why)
+
+    def describe(self) -> str:
+        return f"{self.where}: {self.what}: {self.why}"
+
+
+class UnknownName(CallerError):
+    """No such account, instrument, asset, node or lane. ``nearest`` is the closest known name, or ``""``."""
+
+    code = "unknown_name"
+    kind: str
+    name: str
+    nearest: str
+
+    def __init__(self, *, kind: str, name: str, known: Iterable[str] = (), nearest: str | None = None) -> None:
+        if nearest is None:
+            close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+            nearest = close[0] if close else ""
+        super().__init__(kind=kind, name=name, nearest=nearest)
+
+    def describe(self) -> str:
+        hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
+        return f"unknown {self.kind} {self.name!r}{hint}"
+
+
+class AmountOutOfRange(CallerError):
+    """An amount, or a sum it would enter, leaves the range that can be carried exactly."""
+
+    code = "amount_out_of_range"
+    where: str
+    amount: int
+    low: int
+    high: int
+
+    def __init__(self, *, where: str, amount: int, low: int, high: int) -> None:
+        super().__init__(where=where, amount=amount, low=low, high=high)
+
+    def describe(self) -> str:
+        return f"{self.where}: {self.amount} is outside {self.low}..{self.high}"
+
+
+class NotAllowed(CallerError):
+    """The genesis does not let this node record that."""
+
+    code = "not_allowed"
+    node: str
+    action: str
+    subject: str
+    allowed: str
+
+    def __init__(self, *, node: str, action: str, subject: str, allowed: str) -> None:
+        super().__init__(node=node, action=action, subject=subject, allowed=allowed)
+
+    def describe(self) -> str:
+        return f"{self.node} may not {self.action} {self.subject}: the genesis leaves that to {self.allowed}"
+
+
+class InsufficientRights(CallerError):
+    """A spend beyond what this node may spend. Nothing was recorded.
+
+    ``held_here``: what this node may spend of (account, asset) now. ``held_elsewhere``: the rights of each other
+    node, as far as this node has seen. All in minor units of the asset; ``decimals`` says how many.
+    """
+
+    code = "insufficient_rights"
+    account: str
+    asset: str
+    requested: int
+    held_here: int
+    held_elsewhere: Mapping[str, int]
+    decimals: int
+    note: str
+
+    def __init__(
+        self,
+        *,
+        account: str,
+        asset: str,
+        requested: int,
+        held_here: int,
+        held_elsewhere: Mapping[str, int],
+        decimals: int = 0,
+        note: str = "",
+    ) -> None:
+        super().__init__(
+            account=account,
+            asset=asset,
+            requested=requested,
+            held_here=held_here,
+            held_elsewhere=dict(held_elsewhere),
+            decimals=decimals,
+            note=note,
+        )
+
+    def describe(self) -> str:
+        def text(amount: int) -> str:
+            return decimal_text(amount, self.decimals)
+
+        others = ", ".join(f"{node} holds {text(n)}" for node, n in sorted(self.held_elsewhere.items()) if n)
+        tail = f"; {others}" if others else "; no other node holds any"
+        note = f" ({self.note})" if self.note else ""
+        return (
+            f"account {self.account} needs {text(self.requested)} {self.asset} but this node may spend "
+            f"{text(self.held_here)}{note}{tail}"
+        )
+
+
+class UnknownReserve(CallerError):
+    """A post or void names a reserve that this lane does not hold, or more than is left of it."""
+
+    code = "unknown_reserve"
+    reserve: str
+    why: str
+
+    def __init__(self, *, reserve: str, why: str) -> None:
+        super().__init__(reserve=reserve, why=why)
+
+    def describe(self) -> str:
+        return f"reserve {self.reserve!r}: {self.why}"
+
+
+class Conflict(CallerError):
+    """The same id was already recorded here with other content. The first one stands."""
+
+    code = "conflict"
+    kind: str
+    id: str
+    why: str
+
+    def __init__(self, *, kind: str, id: str, why: str) -> None:
+        super().__init__(kind=kind, id=id, why=why)
+
+    def describe(self) -> str:
+        return f"{self.kind} {self.id!r} is recorded already with other content: {self.why}"
+
+
+# -- the operator must act ----------------------------------------------------------------------------------
+
+
+class OperatorError(LedgerError):
+    """A file, a configuration or a process needs a person's hand."""
+
+    code = "operator"
+
+
+class BadGenesis(OperatorError):
+    """A genesis or node configuration does not hold. ``path`` is precise: ``$.nodes[2].address``."""
+
+    code = "bad_genesis"
+    file: str
+    path: str
+    why: str
+
+    def __init__(self, *, file: str, path: str, why: str) -> None:
+        super().__init__(file=file, path=path, why=why)
+
+    def describe(self) -> str:
+        return f"{self.file}: {self.path}: {self.why}"
+
+
+class JournalError(OperatorError):
+    """The journal cannot be used as it stands."""
+
+    code = "journal"
+
+
+class JournalCorrupt(JournalError):
+    """A record does not match its checksum or its place. ``position`` is the first bad one."""
+
+    code = "journal_corrupt"
+    path: str
+    position: int
+    reason: str
+
+    def __init__(self, *, path: str, position: int, reason: str) -> None:
+        super().__init__(path=path, position=position, reason=reason)
+
+    def describe(self) -> str:
+        return (
+            f"{self.path}: record {self.position}: {self.reason}; "
+            "stop the node and run `crdtledger doctor` on its folder to keep the good part and refill from peers"
+        )
+
+
+class JournalLocked(JournalError):
+    """Another process has the journal open."""
+
+    code = "journal_locked"
+    path: str
+    holder: str
+
+    def __init__(self, *, path: str, holder: str) -> None:
+        super().__init__(path=path, holder=holder)
+
+    def describe(self) -> str:
+        return f"{self.path}: in use by {self.holder or 'another process'}; one node, one process"
+
+
+class JournalUnusable(JournalError):
+    """The file is not a journal of this project, or cannot be opened at all."""
+
+    code = "journal_unusable"
+    path: str
+    reason: str
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        super().__init__(path=path, reason=reason)
+
+    def describe(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+# -- another node is at fault -------------------------------------------------------------------------------
+
+
+class PeerError(LedgerError):
+    """Another node sent something that does not hold. Nothing was applied."""
+
+    code = "peer"
+
+
+class InvalidBatch(PeerError):
+    """A batch's bytes, chain, signature or form do not hold. Caught at the replica's boundary, never past it."""
+
+    code = "invalid_batch"
+    where: str
+    why: str
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(where=where, why=why)
+
+    def describe(self) -> str:
+        return f"{self.where}: {self.why}"
+
+
+# -- nobody answered ----------------------------------------------------------------------------------------
+
+
+class Unreachable(LedgerError):
+    """Nobody answered in time. Repeating the request is safe: facts are idempotent by their ids."""
+
+    code = "unreachable"
+    exit_code = 3
+    target: str
+    why: str
+
+    def __init__(self, *, target: str, why: str) -> None:
+        super().__init__(target=target, why=why)
+
+    def describe(self) -> str:
+        return f"{self.target}: {self.why}"
+
+
+def decimal_text(amount: int, decimals: int) -> str:
+    """``amount`` minor units as exact decimal text with ``decimals`` places: ``(-1500, 2)`` is ``-15.00``."""
+    if decimals == 0:
+        return str(amount)
+    sign = "-" if amount < 0 else ""
+    digits = str(abs(amount)).rjust(decimals + 1, "0")
+    return f"{sign}{digits[:-decimals]}.{digits[-decimals:]}"
