@@ -1,0 +1,209 @@
+"""The thread that makes persisting cheap: appends wait in a queue, and all that wait share one sync. Impure.
+
+    writer.submit(position, records)      # from the thread that drives the core; returns at once
+    poll(writer.fileno()) ...             # readable when more became durable, or when writing has failed
+    writer.take_durable()                 # -> the highest durable position; arms the descriptor again
+
+Group commit: while one group is being synced, the next gathers. So a lone append waits for one sync, and under load
+each sync carries as much as arrived during the one before it, bounded in bytes and count.
+
+Rules: positions become durable in the order of submission. Nothing is reported durable before its sync has returned.
+The first failed write or sync ends the writer for good: ``on_failure`` is called once, from the writer's thread, and no
+durability is reported after it; the process is expected to end, because what reached the disk is no longer known.
+The queue is bounded by bytes: ``full`` tells the driver to stop taking in work; a ``submit`` that ignores it waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from crdtledger.errors import JournalUnusable
+from crdtledger.ledger.journal import Journal
+from crdtledger.ledger.journalrecord import INTEGER_MAX, JournalRecord
+
+QUEUE_BYTES_MAX = 64 * 1024 * 1024
+GROUP_BYTES_MAX = 4 * 1024 * 1024
+GROUP_JOBS_MAX = 1024
+
+JOB_OVERHEAD_BYTES = 256
+RECORD_OVERHEAD_BYTES = 128
+
+
+class _Job(msgspec.Struct, frozen=True):
+    position: int
+    records: tuple[JournalRecord, ...]
+    meta: tuple[tuple[str, bytes | None], ...]
+    new_epoch: bool
+    size_bytes: int
+
+
+class JournalWriter:
+    """Owns the writing side of an open journal until ``stop``. Reading it from the driver's thread stays allowed."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        on_failure: Callable[[Exception], None],
+        *,
+        queue_bytes_max: int = QUEUE_BYTES_MAX,
+        group_bytes_max: int = GROUP_BYTES_MAX,
+        group_jobs_max: int = GROUP_JOBS_MAX,
+    ) -> None:
+        self._journal = journal
+        self._on_failure = on_failure
+        self._queue_bytes_max = queue_bytes_max
+        self._group_bytes_max = group_bytes_max
+        self._group_jobs_max = group_jobs_max
+        self._changed = threading.Condition()
+        self._jobs: deque[_Job] = deque()
+        self._queued_bytes = 0
+        self._submitted = self._durable = journal.position
+        self._failure: Exception | None = None
+        self._stopping = False
+        self._groups = 0
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def durable_position(self) -> int:
+        """Everything submitted up to and including this position has reached stable storage."""
+        return self._durable
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended the writer, None while it is well."""
+        return self._failure
+
+    @property
+    def full(self) -> bool:
+        """Whether the queue holds as many bytes as it may."""
+        return self._queued_bytes >= self._queue_bytes_max
+
+    @property
+    def groups(self) -> int:
+        """How many groups were committed: beside the number of jobs, what group commit saved."""
+        return self._groups
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when there is news for ``take_durable``."""
+        return self._wake_read
+
+    def take_durable(self) -> int:
+        """Clear the descriptor and return ``durable_position``. Clear first, so that no news is lost between."""
+        try:
+            while os.read(self._wake_read, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        return self._durable
+
+    def submit(
+        self,
+        position: int,
+        records: Sequence[JournalRecord],
+        *,
+        meta: Mapping[str, bytes | None] | None = None,
+        new_epoch: bool = False,
+    ) -> None:
+        """Queue ``records`` and ``meta`` (None removes a key) to be written together under ``position``.
+
+        Positions rise. ``new_epoch`` as in ``Journal.append``. Waits while the queue is full; raises
+        ``JournalUnusable`` when the writer has failed or was stopped.
+        """
+        kept = tuple(records)
+        pairs = tuple(meta.items()) if meta else ()
+        size = JOB_OVERHEAD_BYTES + sum(len(value) for _, value in pairs if value is not None)
+        for record in kept:
+            if not (0 <= record.kind <= INTEGER_MAX and 0 <= record.seq <= INTEGER_MAX):
+                raise ValueError(f"kind {record.kind}, seq {record.seq}: not in 0..{INTEGER_MAX}")
+            size += RECORD_OVERHEAD_BYTES + len(record.body) + len(record.lane) + len(record.hash)
+        with self._changed:
+            if not self._submitted < position <= INTEGER_MAX:
+                raise ValueError(f"position {position} does not follow {self._submitted}")
+            self._changed.wait_for(lambda: not self.full or self._failure is not None or self._stopping)
+            self._refuse_when_over()
+            self._submitted = position
+            self._queued_bytes += size
+            self._jobs.append(_Job(position, kept, pairs, new_epoch, size))
+            self._changed.notify_all()
+
+    def drain(self) -> int:
+        """Wait until everything submitted is durable and return the position; ``JournalUnusable`` on failure."""
+        with self._changed:
+            target = self._submitted
+            self._changed.wait_for(lambda: self._durable >= target or self._failure is not None)
+            if self._durable < target:
+                self._refuse_when_over()
+            return self._durable
+
+    def stop(self) -> None:
+        """Write what is queued (unless writing has failed), end the thread, close the descriptor. Not the journal."""
+        with self._changed:
+            if self._stopping:
+                return
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _refuse_when_over(self) -> None:
+        if self._failure is not None:
+            raise JournalUnusable(path=str(self._journal.path), reason=f"writing has failed: {self._failure}")
+        if self._stopping:
+            raise JournalUnusable(path=str(self._journal.path), reason="its writer was stopped")
+
+    # -- the thread -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while group := self._next_group():
+            try:
+                for job in group:
+                    self._journal.append(job.position, job.records, new_epoch=job.new_epoch)
+                    for key, value in job.meta:
+                        self._journal.set_meta(key, value)
+                durable = self._journal.commit()
+            except Exception as error:  # whatever it was, what is on the disk is no longer known
+                self._fail(error)
+                return
+            with self._changed:
+                self._durable = durable
+                self._groups += 1
+                self._queued_bytes -= sum(job.size_bytes for job in group)
+                self._changed.notify_all()
+            self._wake()
+
+    def _next_group(self) -> list[_Job]:
+        """All that wait, up to the bounds; empty when the writer is stopped and nothing waits."""
+        group: list[_Job] = []
+        size = 0
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._jobs) or self._stopping)
+            while self._jobs and len(group) < self._group_jobs_max:
+                if group and size + self._jobs[0].size_bytes > self._group_bytes_max:
+                    break
+                job = self._jobs.popleft()
+                size += job.size_bytes
+                group.append(job)
+        return group
+
+    def _fail(self, error: Exception) -> None:
+        with self._changed:
+            self._failure = error
+            self._jobs.clear()
+            self._changed.notify_all()
+        self._wake()
+        self._on_failure(error)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of news already
+            os.write(self._wake_write, b"\0")
