@@ -1,0 +1,203 @@
+"""``binance-stream``: recorded Binance websocket streams, spot and futures.
+
+A line is ``local_ns {"stream": .., "data": {..}}``; the recorder's clock in front and the stream wrapper are both
+optional. Only events with ``"e": "trade"`` are trades; everything else is skipped and counted by its kind, mostly without
+being decoded: a line that nowhere contains ``trade"`` cannot be one, unless it hides the word behind JSON escapes, and
+those lines are decoded. A torn line without a closing brace is decoded too, and so refused.
+
+What futures streams add, and what becomes of it (seen in the wild, hardly documented):
+
+- ``"X": "MARKET"`` is an ordinary trade. ``INSURANCE_FUND``, ``ADL``, ``NA`` and any other word is not a trade on the book:
+  skipped, counted as ``trade X=...``, whatever its price.
+- Rows with a price or quantity of zero (``NA`` rows have both) are markers: skipped, counted as ``trade of zero``.
+
+``"m": true`` means that the buyer was the maker, so the taker sold. Format: https://developers.binance.com/docs
+(web socket streams, trade streams).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from crdtledger.edge.importers.decimals import InexactError, MinorUnits
+from crdtledger.edge.importers.lines import LineImporter
+from crdtledger.edge.importers.rows import amount, numeric_id
+from crdtledger.edge.importers.timestamps import MILLISECONDS, NoTimeError, to_us
+from crdtledger.edge.importers.trades import MAX_TRADE_ID, ImportSpec, UnfitError
+
+
+class _Trade(msgspec.Struct, gc=False):
+    e: str
+    s: str
+    t: int
+    p: str
+    q: str
+    T: int
+    m: bool
+    X: str = "MARKET"
+
+
+class _Message(msgspec.Struct, gc=False):
+    data: _Trade
+
+
+class BinanceStream(LineImporter):
+    """See the module. Column names in refusals are the event's keys: ``t``, ``p``, ``q``, ``T``, ``m``, ``s``."""
+
+    name = "binance-stream"
+
+    def __init__(self, spec: ImportSpec) -> None:
+        super().__init__(spec)
+        self._prices = MinorUnits(spec.price_decimals)
+        self._quantities = MinorUnits(spec.qty_decimals)
+        self._message = msgspec.json.Decoder(_Message)
+        self._quick: dict[bytes, int] = {}
+        self._bare = msgspec.json.Decoder(_Trade)
+
+    def _parse(self, lines: Sequence[bytes], first: int) -> None:
+        decode, prices, quantities, rows = self._message.decode, self._prices, self._quantities, self._rows
+        quick = self._quick
+        number = first - 1
+        for line in lines:
+            number += 1
+            if b'trade"' not in line:
+                kind = _quick_kind(line)
+                if kind is None:
+                    self._examine(line, number)
+                else:
+                    quick[kind] = quick.get(kind, 0) + 1
+                continue
+            brace = line.find(b"{")
+            try:
+                trade = decode(line[brace:] if brace > 0 else line).data
+                price, qty = prices[trade.p], quantities[trade.q]
+            except (ValueError, RecursionError):
+                self._examine(line, number)
+                continue
+            ordinary = (
+                price > 0
+                and qty > 0
+                and trade.e == "trade"
+                and trade.X == "MARKET"
+                and trade.s == self._symbol
+                and trade.T in MILLISECONDS
+                and 0 <= trade.t <= MAX_TRADE_ID
+                and (brace == 0 or _is_clock(line[:brace]))
+            )
+            if not ordinary:
+                self._examine(line, number)
+                continue
+            rows.ids.append(trade.t)
+            rows.price.append(price)
+            rows.qty.append(qty)
+            rows.side.append(-1 if trade.m else 1)
+            rows.ts_us.append(trade.T * 1000)
+            rows.line.append(number)
+        self._count_quick()
+
+    def _count_quick(self) -> None:
+        for kind, count in self._quick.items():
+            self._skip(kind.decode("ascii"), count)
+        self._quick.clear()
+
+    def _examine(self, line: bytes, number: int) -> None:
+        """The slow and complete way for one line: skip, refuse, or take it after all."""
+        self._count_quick()
+        try:
+            self._examine_event(line, number)
+        except UnfitError as unfit:
+            self._refuse(number, unfit.column, unfit.reason, line)
+
+    def _examine_event(self, line: bytes, number: int) -> None:
+        brace = line.find(b"{")
+        if brace < 0:
+            if line.strip():
+                raise UnfitError("", "no JSON object on this line")
+            return
+        if not _is_clock(line[:brace]):
+            raise UnfitError("1", "neither a recorder's clock in digits nor a JSON object at the start of the line")
+        body = line[brace:]
+        try:
+            message: Any = msgspec.json.decode(body)
+        except RecursionError:
+            raise UnfitError(str(brace + 1), "JSON nested too deeply") from None
+        except ValueError as error:
+            raise UnfitError(str(brace + 1), f"not JSON: {error}") from None
+        wrapped = isinstance(message.get("data"), dict)
+        event: dict[str, Any] = message["data"] if wrapped else message
+        if event.get("e") != "trade":
+            self._skip(_kind(message, event))
+            return
+        market = event.get("X", "MARKET")
+        if market != "MARKET":
+            self._skip(f"trade X={market}")
+            return
+        try:
+            trade = self._message.decode(body).data if wrapped else self._bare.decode(body)
+        except ValueError as error:
+            reason, _, path = str(error).partition(" - at `")
+            raise UnfitError(path.strip("`").rpartition(".")[2] or _missing(reason), reason) from None
+        if self._wanted(trade.s):
+            self._take(trade, number)
+
+    def _take(self, trade: _Trade, number: int) -> None:
+        try:
+            if not self._prices[trade.p] or not self._quantities[trade.q]:
+                self._skip("trade of zero")
+                return
+        except InexactError:
+            pass  # amount() below says which of the two, and why
+        price = amount(trade.p, self.spec.price_decimals, "p")
+        qty = amount(trade.q, self.spec.qty_decimals, "q")
+        identity = numeric_id(trade.t)
+        try:
+            ts_us = to_us(trade.T)
+        except NoTimeError as error:
+            raise UnfitError("T", str(error)) from None
+        rows = self._rows
+        rows.ids.append(identity)
+        rows.price.append(price)
+        rows.qty.append(qty)
+        rows.side.append(-1 if trade.m else 1)
+        rows.ts_us.append(ts_us)
+        rows.line.append(number)
+
+
+def _quick_kind(line: bytes) -> bytes | None:
+    """The kind of a line that holds no trade, from its bytes alone; None if it takes decoding to tell."""
+    if line[-1:] != b"}" and not line.endswith(b"}\r"):
+        return None
+    start = line.find(b'"e":"') + 5
+    if start < 5:
+        start = line.find(b'"stream":"') + 10
+        if start < 10:
+            return None
+        start = line.find(b"@", start) + 1
+        if not start:
+            return None
+    kind = line[start : line.find(b'"', start)]
+    kind = kind.partition(b"@")[0]
+    return kind if kind.isalnum() else None
+
+
+def _is_clock(prefix: bytes) -> bool:
+    return not prefix or (prefix.rstrip(b" \t").isdigit() and prefix[-1:] in b" \t") or not prefix.strip()
+
+
+def _kind(message: dict[str, Any], event: dict[str, Any]) -> str:
+    """What to count an event under that is no trade: its type, else its stream, else what it looks like."""
+    kind = event.get("e")
+    if isinstance(kind, str) and kind:
+        return kind
+    stream = message.get("stream")
+    if isinstance(stream, str) and "@" in stream:
+        return stream.split("@")[1]
+    return "depth snapshot" if "lastUpdateId" in event else "unnamed"
+
+
+def _missing(reason: str) -> str:
+    """The field that msgspec's "Object missing required field `p`" names."""
+    return reason.partition("`")[2].partition("`")[0] if "required field" in reason else ""

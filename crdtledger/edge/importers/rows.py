@@ -1,0 +1,111 @@
+"""Trades of one block while it is being parsed: one Python list per column, turned into arrays when it is handed on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+import numpy as np
+
+from crdtledger.edge.importers.decimals import InexactError, to_minor
+from crdtledger.edge.importers.trades import MAX_ID_CHARACTERS, MAX_TRADE_ID, Trades, UnfitError, is_canonical
+
+
+class Rows:
+    """The columns of ``Trades`` under construction. The hot loops append to the lists directly, always one value to
+    each of ``ids``, ``price``, ``qty``, ``side``, ``ts_us`` and ``line``, and only once the whole line is known to fit."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self.ids: list[int | str] = []
+        self.price: list[int] = []
+        self.qty: list[int] = []
+        self.side: list[int] = []
+        self.ts_us: list[int] = []
+        self.line: list[int] = []
+        self.fees: dict[int, tuple[int, str]] = {}
+        self.accounts: list[str] = []
+
+    def pending(self) -> int:
+        """How many trades the next block will have."""
+        return len(self.line)
+
+    def take(self) -> list[Trades]:
+        """The gathered block, or nothing if it is empty; the next one starts empty."""
+        count = len(self.line)
+        if not count:
+            return []
+        numeric = all(type(i) is int for i in self.ids)
+        fee = np.zeros(count, np.int64)
+        assets = [""] * count if self.fees else None
+        for row, (amount, asset) in self.fees.items():
+            fee[row] = amount
+            if assets is not None:
+                assets[row] = asset
+        block = Trades(
+            trade_id=np.array(self.ids, np.uint64) if numeric else np.arange(count, dtype=np.uint64),
+            text_ids=None if numeric else [str(i) for i in self.ids],
+            price=np.array(self.price, np.int64),
+            qty=np.array(self.qty, np.int64),
+            side=np.array(self.side, np.int8),
+            ts_us=np.array(self.ts_us, np.int64),
+            fee=fee,
+            line=np.array(self.line, np.int64),
+            fee_asset=assets,
+            account=self.accounts or None,
+        )
+        self.total += count
+        self._clear()
+        return [block]
+
+
+def trade_id(text: str) -> int | str:
+    """An id as the columns keep it: a number if it is canonical, else its text. Raises ``UnfitError``."""
+    if is_canonical(text):
+        return int(text)
+    if not text:
+        raise UnfitError("id", "no trade id, so the trade could not be told from a repetition")
+    if len(text) > MAX_ID_CHARACTERS:
+        raise UnfitError("id", f"a trade id of {len(text)} characters; at most {MAX_ID_CHARACTERS} are kept")
+    if not text.isprintable() or text != text.strip():
+        raise UnfitError("id", "a trade id with blanks around it or characters that do not print")
+    return text
+
+
+def numeric_id(value: int) -> int:
+    """``value`` if it is a trade id of 64 bits. Raises ``UnfitError``."""
+    if not 0 <= value <= MAX_TRADE_ID:
+        raise UnfitError("id", "a numeric trade id outside 64 bits")
+    return value
+
+
+def amount(text: str, decimals: int, column: str) -> int:
+    """A price or quantity above zero, in minor units. Raises ``UnfitError``."""
+    try:
+        minor = to_minor(text, decimals)
+    except InexactError as error:
+        raise UnfitError(column, f"{excerpt(text)}: {error}") from None
+    if not minor:
+        raise UnfitError(column, "must be above zero")
+    return minor
+
+
+def fee_amount(text: str, asset: str, asset_decimals: Mapping[str, int], column: str) -> int:
+    """A fee in minor units of ``asset``; negative is a rebate. Raises ``UnfitError``, naming the nearest known asset."""
+    decimals = asset_decimals.get(asset)
+    if decimals is None:
+        close = difflib.get_close_matches(asset, list(asset_decimals), n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UnfitError(column, f"a fee in the unknown asset {excerpt(asset)}{hint}")
+    try:
+        return to_minor(text, decimals, signed=True)
+    except InexactError as error:
+        raise UnfitError(column, f"{excerpt(text)}: {str(error).replace('instrument', asset)}") from None
+
+
+def excerpt(text: str) -> str:
+    """``text`` quoted and bounded, for a message."""
+    return repr(text) if len(text) <= 40 else repr(text[:40]) + "..."
