@@ -108,12 +108,12 @@ def judge(stamp: Stamp | None, position: int, restored: str, sidecar: Sidecar | 
     ``stamp``: the journal's, None when there is no journal. ``position``: the last one the journal holds.
     ``restored``: the sticky reason kept in the journal, empty for none. ``sidecar``: None when there is no file.
     """
+    if restored:
+        return _restored(restored)
     if stamp is None:
         if sidecar is None:
             return Completeness(Verdict.FRESH, "a new journal")
         return _restored("the journal is lost: the incarnation file is there, the journal is not")
-    if restored:
-        return _restored(restored)
     if sidecar is not None and not sidecar.incarnation:
         return _restored("the incarnation file cannot be read")
     if sidecar is not None and sidecar.mark > position:

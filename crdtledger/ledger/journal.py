@@ -28,8 +28,8 @@ from pathlib import Path
 
 import apsw
 
-from crdtledger.errors import JournalUnusable
-from crdtledger.ledger import durablefile, journalfile
+from crdtledger.errors import JournalCorrupt, JournalUnusable
+from crdtledger.ledger import durablefile, journalfile, journalplace
 from crdtledger.ledger.incarnation import (
     INCARNATION_BYTES_MAX,
     INCARNATION_BYTES_MIN,
@@ -38,30 +38,10 @@ from crdtledger.ledger.incarnation import (
     Sidecar,
     Stamp,
     Verdict,
-    decode_sidecar,
     encode_mark,
-    encode_sidecar,
     judge,
 )
 from crdtledger.ledger.journalrecord import INTEGER_MAX, Entry, JournalRecord
-
-
-def sidecar_path(path: Path) -> Path:
-    """The incarnation file of the journal at ``path``."""
-    return path.with_name(path.name + ".incarnation")
-
-
-def lock_path(path: Path) -> Path:
-    """The lock file of the journal at ``path``."""
-    return path.with_name(path.name + ".lock")
-
-
-def read_sidecar(path: Path) -> Sidecar | None:
-    """What the incarnation file of the journal at ``path`` says; None when there is none."""
-    try:
-        return decode_sidecar(sidecar_path(path).read_bytes())
-    except FileNotFoundError:
-        return None
 
 
 class Journal:
@@ -71,10 +51,9 @@ class Journal:
     completeness: Completeness
     """The verdict at opening; it does not change while the journal is open."""
 
-    def __init__(self, path: Path, incarnation: bytes, vfs: str | None, lock: durablefile.FileLock) -> None:
+    def __init__(self, path: Path, incarnation: bytes, lock: durablefile.FileLock) -> None:
         self.path = path
         self._incarnation = incarnation
-        self._vfs = vfs
         self._failure: Exception | None = None
         self._appending = False
         self._held = contextlib.ExitStack()
@@ -83,7 +62,7 @@ class Journal:
             self.completeness = self._stamp()
             self._durable = self._head = journalfile.get_head(self._connection, path)
             self._reader = self._connect(read_only=True)
-            self._mark = os.open(sidecar_path(path), os.O_WRONLY | os.O_CLOEXEC)
+            self._mark = os.open(journalplace.sidecar_path(path), os.O_WRONLY | os.O_CLOEXEC)
             self._held.callback(os.close, self._mark)
             self._held.callback(os.fsync, self._mark)
         except (apsw.Error, OSError) as error:
@@ -94,39 +73,35 @@ class Journal:
             raise
 
     def _connect(self, *, read_only: bool = False) -> apsw.Connection:
-        connection = journalfile.connect(self.path, self._vfs, read_only=read_only)
+        connection = journalfile.connect(self.path, read_only=read_only)
         self._held.callback(connection.close, True)
         return connection
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], incarnation: bytes, *, vfs: str | None = None) -> Journal:
+    def open(cls, path: str | os.PathLike[str], incarnation: bytes) -> Journal:
         """Open the journal at ``path`` for writing, making it if there is none.
 
-        ``incarnation``: 8 to 64 random bytes, fresh for every opening. ``vfs``: the name of an apsw VFS (tests of
-        failing disks). Raises ``JournalLocked``, ``JournalUnusable`` (no journal, wrong format, no permission) or
-        ``JournalCorrupt`` (its head or stamp does not hold; records are checked by ``replay``).
+        ``incarnation``: 8 to 64 random bytes, fresh for every opening. Raises ``JournalLocked``, ``JournalUnusable``
+        (no journal, wrong format, no permission) or ``JournalCorrupt`` (its head or stamp does not hold; records are
+        checked by ``replay``).
         """
         if not INCARNATION_BYTES_MIN <= len(incarnation) <= INCARNATION_BYTES_MAX:
             raise ValueError(f"an incarnation has {INCARNATION_BYTES_MIN} to {INCARNATION_BYTES_MAX} bytes")
         place = Path(path).resolve()
-        try:
-            lock = durablefile.FileLock(lock_path(place), guarded=place)
-        except OSError as error:
-            raise JournalUnusable(path=str(place), reason=f"cannot be locked: {error}") from error
-        return cls(place, incarnation, vfs, lock)
+        return cls(place, incarnation, journalplace.lock(place))
 
     # -- opening ----------------------------------------------------------------------------------------------
 
     def _stamp(self) -> Completeness:
         """Judge completeness, then stamp this incarnation: journal, sidecar, confirmation (see ``incarnation``)."""
-        sidecar = read_sidecar(self.path)
+        sidecar = journalplace.read_sidecar(self.path)
         previous = b"" if sidecar is None else sidecar.incarnation
         stamp = Stamp(current=self._incarnation, previous=previous, confirmed=False)
         if self.path.exists():
             verdict, position = self._stamp_existing(stamp, sidecar)
         else:
             verdict, position = self._create(stamp, sidecar), 0
-        durablefile.replace(sidecar_path(self.path), encode_sidecar(self._incarnation, position))
+        journalplace.write_sidecar(self.path, self._incarnation, position)
         journalfile.put_stamp(self._connection, Stamp(self._incarnation, previous, confirmed=True))
         # The confirmation goes into the main file: a copy of that file alone must not look unconfirmed.
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -152,9 +127,9 @@ class Journal:
         """Make the journal under another name and rename it when it is whole: it is never there by half."""
         completeness = judge(None, 0, self._set_orphans_aside(), sidecar)
         draft = self.path.with_name(self.path.name + ".new")
-        for leftover in (draft, *(draft.with_name(draft.name + suffix) for suffix in journalfile.SIDE_FILES)):
+        for leftover in journalplace.with_logs(draft):
             leftover.unlink(missing_ok=True)
-        making = journalfile.connect(draft, self._vfs, create=True)
+        making = journalfile.connect(draft, create=True)
         try:
             journalfile.create_tables(making)
             with making:
@@ -170,7 +145,7 @@ class Journal:
     def _set_orphans_aside(self) -> str:
         """A write-ahead log without its journal would be replayed into the new one: move it away."""
         reason = ""
-        for suffix in journalfile.SIDE_FILES:
+        for suffix in journalplace.LOG_SUFFIXES:
             orphan = self.path.with_name(self.path.name + suffix)
             if orphan.exists():
                 aside = f"{self.path.name}.lost-{self._incarnation.hex()[:16]}{suffix}"
@@ -201,8 +176,7 @@ class Journal:
 
     def set_meta(self, key: str, value: bytes | None) -> None:
         """Set (or with None remove) a named value in the open group; durable after ``commit``."""
-        if key.startswith(journalfile.OWN_KEYS):
-            raise ValueError(f"meta keys under {journalfile.OWN_KEYS!r} are the journal's own")
+        journalfile.check_key(key)
         with self._failing():
             self._begin()
             journalfile.put_meta(self._connection, key, value)
@@ -235,11 +209,17 @@ class Journal:
     # -- reading ----------------------------------------------------------------------------------------------
 
     def replay(self) -> Iterator[Entry]:
-        """Every committed record in order; ``JournalCorrupt`` names the first position that does not hold."""
-        connection = journalfile.connect(self.path, self._vfs, read_only=True)
+        """Every committed record in order; ``JournalCorrupt`` names the first position that does not hold.
+
+        It names position 0 at the very end when all records hold but their index does not.
+        """
+        connection = journalfile.connect(self.path, read_only=True)
         try:
             connection.execute("BEGIN")
             yield from journalfile.verified(connection, self.path)
+            if problems := journalfile.sqlite_problems(connection, "records"):
+                # The records hold, but the index may hide some of them from ``read``.
+                raise JournalCorrupt(path=str(self.path), position=0, reason=f"the index does not hold: {problems[0]}")
         finally:
             connection.close(True)
 

@@ -14,8 +14,9 @@ reset (sqlite.org/wal.html, "the WAL-reset bug"), and the interpreter's own copy
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,14 +31,12 @@ APPLICATION_ID = 0x63726A31  # "crj1"
 FORMAT_VERSION = 1
 PAGE_BYTES = 16 * 1024
 BUSY_TIMEOUT_MS = 5000
+SQLITE_PROBLEMS_MAX = 20
 
 OWN_KEYS = "journal."
 HEAD_KEY = "journal.head"
 STAMP_KEY = "journal.stamp"
 RESTORED_KEY = "journal.restored"
-
-SIDE_FILES = ("-wal", "-shm")
-"""What SQLite keeps beside the file; they belong to it and move with it."""
 
 _SCHEMA = {
     "records": (
@@ -67,14 +66,14 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     chain: bytes = CHAIN_START
 
 
-def connect(path: Path, vfs: str | None = None, *, read_only: bool = False, create: bool = False) -> apsw.Connection:
-    """A connection to ``path``, or ``JournalUnusable``. ``vfs`` names another apsw VFS, for tests of failing disks."""
+def connect(path: Path, *, read_only: bool = False, create: bool = False) -> apsw.Connection:
+    """A connection to ``path``, or ``JournalUnusable``."""
     if read_only:
         flags = apsw.SQLITE_OPEN_READONLY
     else:
         flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
     try:
-        connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
+        connection = apsw.Connection(str(path), flags=flags)
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.pragma("trusted_schema", False)
         connection.pragma("cell_size_check", True)
@@ -113,7 +112,23 @@ def check_identity(connection: apsw.Connection, path: Path) -> None:
         raise JournalUnusable(path=str(path), reason="its tables are not a journal's")
 
 
+def sqlite_problems(connection: apsw.Connection, table: str = "") -> tuple[str, ...]:
+    """What SQLite's own integrity check says of the file, or of one table and its index; empty when all is well."""
+    try:
+        scope = table or str(SQLITE_PROBLEMS_MAX)
+        lines = [str(line) for (line,) in connection.execute(f"PRAGMA integrity_check({scope})")]
+    except UNREADABLE as error:
+        return (str(error),)
+    return () if lines == ["ok"] else tuple(lines[:SQLITE_PROBLEMS_MAX])
+
+
 # -- meta -----------------------------------------------------------------------------------------------------
+
+
+def check_key(key: str) -> None:
+    """``ValueError`` for a name that is the journal's own."""
+    if key.startswith(OWN_KEYS):
+        raise ValueError(f"meta keys under {OWN_KEYS!r} are the journal's own")
 
 
 def get_meta(connection: apsw.Connection, path: Path, key: str) -> bytes | None:
@@ -150,6 +165,19 @@ def put_head(connection: apsw.Connection, head: Head) -> None:
 def get_stamp(connection: apsw.Connection, path: Path) -> Stamp:
     """The incarnation stamp. A journal without one is corrupt."""
     return _own(connection, path, STAMP_KEY, Stamp)
+
+
+def all_meta(connection: apsw.Connection, path: Path) -> Iterator[tuple[str, bytes]]:
+    """Every named value that is not the journal's own and that matches its checksum."""
+    try:
+        keys = [key for (key,) in connection.execute("SELECT key FROM meta") if type(key) is str]
+    except UNREADABLE:
+        return
+    for key in keys:
+        with contextlib.suppress(JournalCorrupt):
+            value = None if key.startswith(OWN_KEYS) else get_meta(connection, path, key)
+            if value is not None:
+                yield key, value
 
 
 def put_stamp(connection: apsw.Connection, stamp: Stamp) -> None:
@@ -193,12 +221,20 @@ def insert(connection: apsw.Connection, head: Head, position: int, records: tupl
 
 
 def verified(connection: apsw.Connection, path: Path) -> Iterator[Entry]:
-    """Every record in order, each proven by the chain; ``JournalCorrupt`` at the first that is not.
+    """Every record in order, each proven by the chain and all of them by the head; else ``JournalCorrupt``.
 
     The records of one position are yielded only when all of them hold. Run it inside a transaction when another
     connection may be writing.
     """
     head = get_head(connection, path)
+    end = yield from chained(connection, path)
+    if (end.row, end.chain) != (head.row, head.chain) or end.position > head.position:
+        reason = f"row {end.row + 1} is missing: the journal should end at row {head.row}"
+        raise JournalCorrupt(path=str(path), position=end.position + 1, reason=reason)
+
+
+def chained(connection: apsw.Connection, path: Path) -> Generator[Entry, None, Head]:
+    """As ``verified``, but believing no head: what the chain proves, and (returned) the head that would fit it."""
     row, position, chain = 0, 0, CHAIN_START
     group: list[Entry] = []
     expected = 0
@@ -226,8 +262,9 @@ def verified(connection: apsw.Connection, path: Path) -> Iterator[Entry]:
                 group.clear()
     except UNREADABLE as error:
         raise corrupt(f"cannot be read: {error}") from error
-    if group or (row, chain) != (head.row, head.chain) or position > head.position:
-        raise corrupt(f"row {row + 1} is missing: the journal should end at row {head.row}")
+    if group:
+        raise corrupt(f"row {row + 1} is missing: more records belong to position {group[-1].position}")
+    return Head(row, position, chain)
 
 
 def batches(

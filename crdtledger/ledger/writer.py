@@ -25,6 +25,7 @@ import msgspec
 
 from crdtledger.errors import JournalUnusable
 from crdtledger.ledger.journal import Journal
+from crdtledger.ledger.journalfile import check_key
 from crdtledger.ledger.journalrecord import INTEGER_MAX, JournalRecord
 
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
@@ -121,6 +122,8 @@ class JournalWriter:
         """
         kept = tuple(records)
         pairs = tuple(meta.items()) if meta else ()
+        for key, _ in pairs:
+            check_key(key)
         size = JOB_OVERHEAD_BYTES + sum(len(value) for _, value in pairs if value is not None)
         for record in kept:
             if not (0 <= record.kind <= INTEGER_MAX and 0 <= record.seq <= INTEGER_MAX):
