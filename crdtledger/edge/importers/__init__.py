@@ -6,8 +6,16 @@ The machines are pure (bytes in, ``Trades`` out) and know nothing of the ledger;
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
 from crdtledger.edge.importers.accounts import account_name, assign_accounts
+from crdtledger.edge.importers.binance_aggtrades import BinanceAggTrades
 from crdtledger.edge.importers.binance_stream import BinanceStream
+from crdtledger.edge.importers.ccxt import Ccxt
+from crdtledger.edge.importers.mapped_csv import MappedCsv, parse_mapping
+from crdtledger.edge.importers.source import import_file
+from crdtledger.edge.importers.tardis import Tardis
 from crdtledger.edge.importers.trades import (
     Importer,
     ImportSpec,
@@ -17,9 +25,27 @@ from crdtledger.edge.importers.trades import (
     Trades,
     concatenate,
 )
+from crdtledger.errors import BadInput
+
+FORMATS: Final[Mapping[str, Callable[[ImportSpec], Importer]]] = {
+    "binance-stream": BinanceStream,
+    "binance-aggtrades": BinanceAggTrades,
+    "ccxt": Ccxt,
+    "tardis": Tardis,
+    "csv": MappedCsv,
+}
+
+
+def importer(name: str, spec: ImportSpec) -> Importer:
+    """The importer for a format by its name. Raises ``BadInput`` for an unknown one, or a mapping that does not hold."""
+    factory = FORMATS.get(name)
+    if factory is None:
+        raise BadInput(what=f"format {name!r}", where="import", why=f"known are {', '.join(FORMATS)}")
+    return factory(spec)
+
 
 __all__ = [
-    "BinanceStream",
+    "FORMATS",
     "ImportSpec",
     "Importer",
     "Position",
@@ -29,4 +55,7 @@ __all__ = [
     "account_name",
     "assign_accounts",
     "concatenate",
+    "import_file",
+    "importer",
+    "parse_mapping",
 ]
