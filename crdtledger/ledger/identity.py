@@ -26,7 +26,7 @@ SEED_BYTES = 32
 DIGEST_BYTES = 32
 
 
-def digest(domain: str, *parts: bytes) -> bytes:
+def digest(domain: str, *parts: bytes | memoryview) -> bytes:
     """SHA-256 over ``crdtledger/<domain>/v1``, a zero byte, and the parts, each preceded by its length (u64 LE)."""
     state = hashlib.sha256(b"crdtledger/" + domain.encode() + b"/v1\x00")
     for part in parts:

@@ -1,0 +1,292 @@
+"""A batch: facts recorded together by one node. Atomic, signed, hash-chained, columnar.
+
+    sealed  = msgpack [header, signature, body]          what travels, what lanes and journals hold
+    header  = msgpack [version, cluster, lane, seq, prev, clock, base, deps, counts, body bytes, body hash]
+    hash    = SHA-256(domain, header)                    names the batch; the next header's ``prev``
+    signature = Ed25519(domain, hash)                    by the lane's node
+
+The header's bytes are canonical: ``open_batch`` refuses any other encoding of the same values, so one statement has one
+hash. Evidence of a fork is two signed headers for one (lane, seq); bodies are not needed to prove it.
+
+``base`` is the checkpoint that the writer stands on (height 0 is the genesis). ``deps`` name the lanes whose unsettled
+grants this batch uses, and how much of each; a replica applies a batch only after what it depends on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from crdtledger.errors import InvalidBatch
+from crdtledger.ledger import body as columns
+from crdtledger.ledger.clock import MAX_TIMESTAMP
+from crdtledger.ledger.genesis import NODE_ID_BYTES, Genesis
+from crdtledger.ledger.identity import DIGEST_BYTES, SIGNATURE_BYTES, Identity, digest, verify
+
+VERSION: Final = 1
+NONCE_BYTES: Final = 8
+LANE_BYTES: Final = NODE_ID_BYTES + 4 + NONCE_BYTES + 2
+MAX_DEPS: Final = 64
+MAX_SEQ: Final = (1 << 48) - 1
+MAX_HEADER_BYTES: Final = 8 * 1024
+MAX_BATCH_BYTES: Final = columns.MAX_BODY_BYTES + MAX_HEADER_BYTES + 128
+FIRST_PREV: Final = bytes(DIGEST_BYTES)
+
+
+class Lane(msgspec.Struct, frozen=True, array_like=True):
+    """Names a lane: the chain of batches of one (node, epoch, shard). ``node`` is the member's 8-byte id."""
+
+    node: bytes
+    epoch: int
+    nonce: bytes
+    shard: int = 0
+
+    @property
+    def key(self) -> bytes:
+        """The lane as 22 opaque bytes, ordered by node, then epoch."""
+        return self.node + self.epoch.to_bytes(4, "big") + self.nonce + self.shard.to_bytes(2, "big")
+
+
+def parse_lane(key: bytes) -> Lane:
+    """The lane that 22 bytes name."""
+    if len(key) != LANE_BYTES:
+        raise InvalidBatch("lane", f"{len(key)} bytes, not {LANE_BYTES}")
+    return Lane(key[:8], int.from_bytes(key[8:12], "big"), key[12:20], int.from_bytes(key[20:], "big"))
+
+
+def lane_text(key: bytes, genesis: Genesis) -> str:
+    """A lane for people: ``node-1/2.ab12cd34`` (name, epoch, first half of its nonce)."""
+    lane = parse_lane(key)
+    member = genesis.by_id.get(lane.node)
+    return f"{member.name if member else lane.node.hex()}/{lane.epoch}.{lane.nonce[:4].hex()}"
+
+
+class Dep(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """This batch uses what ``lane`` granted up to ``seq``, whose batch has ``hash``."""
+
+    lane: bytes
+    seq: int
+    hash: bytes
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What is signed. ``base``: (height, digest). ``counts``: (kind, facts) ascending. ``clock``: hybrid logical clock."""
+
+    version: int
+    cluster: bytes
+    lane: bytes
+    seq: int
+    prev: bytes
+    clock: int
+    base: tuple[int, bytes]
+    deps: tuple[Dep, ...]
+    counts: tuple[tuple[int, int], ...]
+    body_bytes: int
+    body_hash: bytes
+
+
+class _Sealed(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    header: bytes
+    signature: bytes
+    body: memoryview
+
+
+class _Evidence(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    first: bytes
+    first_signature: bytes
+    second: bytes
+    second_signature: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_sealed = msgspec.msgpack.Decoder(_Sealed)
+_header = msgspec.msgpack.Decoder(Header)
+_evidence = msgspec.msgpack.Decoder(_Evidence)
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
+
+
+class Batch:
+    """A batch whose form, chain fields and signature hold. Immutable by convention; ``raw`` is what travels."""
+
+    __slots__ = ("body", "hash", "header", "header_bytes", "lane", "raw", "signature")
+
+    def __init__(self, raw: bytes, header_bytes: bytes, signature: bytes, header: Header, body: columns.Body) -> None:
+        self.raw = raw
+        self.header_bytes = header_bytes
+        self.signature = signature
+        self.header = header
+        self.hash = batch_hash(header_bytes)
+        self.lane = parse_lane(header.lane)
+        self.body = body
+
+    @property
+    def seq(self) -> int:
+        """Its place in the lane, from 1."""
+        return self.header.seq
+
+    @property
+    def key(self) -> bytes:
+        """The lane's 22 bytes."""
+        return self.header.lane
+
+    @property
+    def facts(self) -> int:
+        """How many facts it carries."""
+        return sum(count for _, count in self.header.counts)
+
+
+def batch_hash(header_bytes: bytes) -> bytes:
+    """The 32 bytes that name a batch."""
+    return digest("batch", header_bytes)
+
+
+def _to_sign(hash: bytes) -> bytes:
+    return digest("batch-signature", hash)
+
+
+def seal(
+    identity: Identity,
+    genesis: Genesis,
+    lane: Lane,
+    seq: int,
+    prev: bytes,
+    clock: int,
+    base: tuple[int, bytes],
+    deps: tuple[Dep, ...],
+    wire: columns.WireBody,
+) -> Batch:
+    """Encode, sign and re-open a batch. What this returns is what every other node will see."""
+    body = columns.encode(wire)
+    opened = columns.decode(body)
+    header = Header(
+        VERSION,
+        genesis.hash,
+        lane.key,
+        seq,
+        prev,
+        clock,
+        base,
+        deps,
+        opened.counts(),
+        len(body),
+        digest("body", body),
+    )
+    header_bytes = _encode(header)
+    signature = identity.sign(_to_sign(batch_hash(header_bytes)))
+    return open_batch(_encode([header_bytes, signature, body]), genesis)
+
+
+def open_batch(raw: bytes, genesis: Genesis, check_signature: bool = True) -> Batch:
+    """Check form and signature and open the columns. ``InvalidBatch`` names the first thing that does not hold.
+
+    ``check_signature=False`` is for a node's own journal, whose records were checked before they were written and
+    carry checksums; the body's hash is checked all the same.
+    """
+    if len(raw) > MAX_BATCH_BYTES:
+        raise InvalidBatch("batch", f"{len(raw)} bytes, at most {MAX_BATCH_BYTES}")
+    raw = bytes(raw)
+    try:
+        sealed = _sealed.decode(raw)
+    except _UNDECODABLE as error:
+        raise InvalidBatch("batch", f"not a batch: {error}") from None
+    header = open_header(sealed.header, genesis)
+    if check_signature:
+        check_header_signature(sealed.header, sealed.signature, header, genesis)
+    if len(sealed.body) != header.body_bytes or digest("body", sealed.body) != header.body_hash:
+        raise InvalidBatch("batch.body", "length or hash differs from the header's")
+    body = columns.decode(sealed.body)
+    if body.counts() != header.counts:
+        raise InvalidBatch("header.counts", f"states {header.counts}, the body holds {body.counts()}")
+    return Batch(raw, sealed.header, sealed.signature, header, body)
+
+
+def open_header(raw: bytes, genesis: Genesis) -> Header:
+    """Decode a header and check its form: canonical bytes, our cluster, a member's lane, sane chain fields."""
+    if len(raw) > MAX_HEADER_BYTES:
+        raise InvalidBatch("header", f"{len(raw)} bytes, at most {MAX_HEADER_BYTES}")
+    try:
+        header = _header.decode(raw)
+        canonical = _encode(header) == raw
+    except _UNDECODABLE as error:
+        raise InvalidBatch("header", f"not a header: {error}") from None
+
+    def need(holds: bool, field: str, why: str) -> None:
+        if not holds:
+            raise InvalidBatch(f"header.{field}", why)
+
+    need(canonical, "", "not the canonical encoding")
+    need(header.version == VERSION, "version", f"{header.version}, this program reads {VERSION}")
+    need(header.cluster == genesis.hash, "cluster", "another cluster's")
+    lane = parse_lane(header.lane)
+    need(lane.node in genesis.by_id, "lane", f"no member has the id {lane.node.hex()}")
+    need(lane.epoch >= 1, "lane", "epochs count from 1")
+    need(lane.shard < genesis.policies.shards, "lane", f"shard {lane.shard} of {genesis.policies.shards}")
+    need(1 <= header.seq <= MAX_SEQ, "seq", "counts from 1")
+    need(len(header.prev) == DIGEST_BYTES, "prev", "32 bytes")
+    need((header.seq == 1) == (header.prev == FIRST_PREV), "prev", "zero for the first batch and only there")
+    need(0 < header.clock <= MAX_TIMESTAMP, "clock", "out of range")
+    need(header.base[0] >= 0 and len(header.base[1]) == DIGEST_BYTES, "base", "a height and 32 bytes")
+    need(len(header.deps) <= MAX_DEPS, "deps", f"at most {MAX_DEPS}")
+    lanes = [dep.lane for dep in header.deps]
+    need(lanes == sorted(set(lanes)), "deps", "sorted by lane, none twice")
+    for dep in header.deps:
+        depended = parse_lane(dep.lane)
+        need(depended.node in genesis.by_id and dep.lane != header.lane, "deps", "another member's lane or epoch")
+        need(1 <= dep.seq <= MAX_SEQ and len(dep.hash) == DIGEST_BYTES, "deps", "a seq from 1 and 32 bytes")
+    need(all(count > 0 for _, count in header.counts), "counts", "positive")
+    return header
+
+
+def check_header_signature(raw: bytes, signature: bytes, header: Header, genesis: Genesis) -> None:
+    """Raise ``InvalidBatch`` unless the lane's node signed this header."""
+    member = genesis.by_id[parse_lane(header.lane).node]
+    if len(signature) != SIGNATURE_BYTES or not verify(member.public_key, _to_sign(batch_hash(raw)), signature):
+        raise InvalidBatch("batch.signature", f"not {member.name}'s")
+
+
+class ForkEvidence(msgspec.Struct, frozen=True):
+    """Two signed headers of one lane that cannot both be honest. ``seq`` is where the lane forks; ``raw`` is what travels."""
+
+    raw: bytes
+    lane: bytes
+    seq: int
+    hashes: tuple[bytes, bytes]
+
+
+def fork_evidence(one: Batch, other: Batch) -> ForkEvidence:
+    """Evidence from two batches that clash (see ``_fork_seq``). The same two batches give the same bytes in either order."""
+    first, second = sorted((one, other), key=lambda batch: (batch.seq, batch.hash))
+    raw = _encode([first.header_bytes, first.signature, second.header_bytes, second.signature])
+    seq = _fork_seq(first.header, first.hash, second.header, second.hash)
+    return ForkEvidence(raw, one.key, seq, (first.hash, second.hash))
+
+
+def _fork_seq(first: Header, first_hash: bytes, second: Header, second_hash: bytes) -> int:
+    """Where two headers of one lane prove a fork: both at one seq, or the second denying that the first precedes it."""
+    if first.lane != second.lane:
+        raise InvalidBatch("evidence", "the two headers are of different lanes")
+    if first.seq == second.seq and first_hash < second_hash:
+        return first.seq
+    if first.seq + 1 == second.seq and second.prev != first_hash:
+        return first.seq
+    raise InvalidBatch("evidence", "the two headers do not contradict each other, or stand in the wrong order")
+
+
+def open_evidence(raw: bytes, genesis: Genesis) -> ForkEvidence:
+    """Check evidence as a stranger would: nothing but the genesis is needed. ``InvalidBatch`` if it proves nothing."""
+    if len(raw) > 3 * MAX_HEADER_BYTES:
+        raise InvalidBatch("evidence", f"{len(raw)} bytes, at most {3 * MAX_HEADER_BYTES}")
+    try:
+        evidence = _evidence.decode(raw)
+        canonical = _encode(evidence) == raw
+    except _UNDECODABLE as error:
+        raise InvalidBatch("evidence", f"not evidence: {error}") from None
+    if not canonical:
+        raise InvalidBatch("evidence", "not the canonical encoding")
+    first, second = open_header(evidence.first, genesis), open_header(evidence.second, genesis)
+    hashes = (batch_hash(evidence.first), batch_hash(evidence.second))
+    seq = _fork_seq(first, hashes[0], second, hashes[1])
+    check_header_signature(evidence.first, evidence.first_signature, first, genesis)
+    check_header_signature(evidence.second, evidence.second_signature, second, genesis)
+    return ForkEvidence(bytes(raw), first.lane, seq, hashes)

@@ -1,0 +1,365 @@
+"""The body of a batch: facts as columns, strings and scopes dictionary-coded.
+
+On the wire a body is one msgpack array: the strings, the scopes of fill ids, the instruments used (name and digest of
+the definition), one packed table per kind, the definitions and accounts recorded, and import cursors. ``decode`` turns
+the bytes into read-only numpy views without copying a row, after checking every rule of form: what passes it can be
+folded without a further look. It says nothing about meaning (authority, rights, clocks): views and settlement do.
+
+Ids. A fill's identity is 128 bits derived from (venue, id space, instrument, leg, trade id). Numeric ids, which venues
+mostly use, are mixed into a hashed prefix by two bijections, column at a time; text ids are hashed one by one. A text
+that is a canonical decimal number *is* that number, so two importers cannot give one trade two identities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from crdtledger.errors import InvalidBatch
+from crdtledger.ledger.facts import (
+    ID_IS_TEXT,
+    MAX_AMOUNT,
+    MAX_NUMBER,
+    MAX_TEXT,
+    NO_STRING,
+    REF_IS_TEXT,
+    RIGHTS_KINDS,
+    TABLES,
+    FactId,
+    Instrument,
+    Kind,
+)
+from crdtledger.ledger.reference import INSTRUMENT_DIGEST_BYTES, instrument_digest, instrument_fault
+
+MAX_FACTS: Final = 4_096
+MAX_BODY_BYTES: Final = 256 * 1024
+
+U64: Final = np.uint64
+_Need: TypeAlias = Callable[[npt.NDArray[np.bool_], str, str], None]
+Keys: TypeAlias = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
+_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
+_ALL_BITS: Final = dict.fromkeys(TABLES, ID_IS_TEXT) | {
+    Kind.POST: ID_IS_TEXT | REF_IS_TEXT,
+    Kind.VOID: ID_IS_TEXT | REF_IS_TEXT,
+}
+
+
+class AccountEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An account definition inside a body."""
+
+    name: str
+    label: str
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """How far an import of ``source`` has come once this batch is in: ``position`` is a byte offset, ``line`` a line count."""
+
+    source: str
+    position: int
+    line: int
+
+
+class WireBody(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """The msgpack layout. ``scopes``: (venue, id space, leg) as string indices and an index into ``instruments``."""
+
+    strings: list[str]
+    scopes: list[tuple[int, int, int, int]]
+    instruments: list[tuple[int, bytes]]
+    tables: list[tuple[int, memoryview]]  # decoded without a copy: the columns are views of the batch's own bytes
+    definitions: list[Instrument]
+    accounts: list[AccountEntry]
+    cursors: list[Cursor]
+
+
+class Scope(NamedTuple):
+    """What a fill's trade id is unique within."""
+
+    venue: str
+    id_space: str
+    leg: str
+    instrument: int
+
+
+class Body(NamedTuple):
+    """A decoded body. ``tables`` are read-only structured arrays; indices point into ``strings``, ``scopes``, ``instruments``."""
+
+    strings: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    instruments: tuple[tuple[str, bytes], ...]
+    tables: Mapping[Kind, npt.NDArray[np.void]]
+    definitions: tuple[Instrument, ...]
+    accounts: tuple[AccountEntry, ...]
+    cursors: tuple[Cursor, ...]
+
+    def counts(self) -> tuple[tuple[int, int], ...]:
+        """(kind, facts) in ascending kind, as the header states them."""
+        return count_facts(self.tables, len(self.definitions), len(self.accounts))
+
+
+_decoder = msgspec.msgpack.Decoder(WireBody)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def count_facts(
+    tables: Mapping[Kind, npt.NDArray[np.void]], definitions: int, accounts: int
+) -> tuple[tuple[int, int], ...]:
+    """(kind, facts) in ascending kind."""
+    counts = {int(kind): len(table) for kind, table in tables.items()}
+    if definitions:
+        counts[Kind.INSTRUMENT] = definitions
+    if accounts:
+        counts[Kind.ACCOUNT] = accounts
+    return tuple(sorted(counts.items()))
+
+
+def encode(wire: WireBody) -> bytes:
+    """The bytes of a body. What ``drafting`` builds always decodes again."""
+    return _encoder.encode(wire)
+
+
+def decode(raw: bytes | memoryview) -> Body:
+    """Check every rule of form and open the columns. ``InvalidBatch`` names the first thing that does not hold."""
+    if len(raw) > MAX_BODY_BYTES:
+        raise InvalidBatch("body", f"{len(raw)} bytes, at most {MAX_BODY_BYTES}")
+    try:
+        wire = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InvalidBatch("body", f"not a body: {error}") from None
+    strings = _checked_strings(wire.strings)
+    instruments = _checked_instruments(wire, len(strings))
+    scopes = _checked_scopes(wire, strings)
+    tables: dict[Kind, npt.NDArray[np.void]] = {}
+    facts = len(wire.definitions) + len(wire.accounts)
+    for number, packed in wire.tables:
+        kind = _kind(number)
+        if tables and kind <= max(tables):
+            raise InvalidBatch("body.tables", f"{kind.name} is out of order or twice")
+        dtype = TABLES[kind]
+        if not packed or len(packed) % dtype.itemsize:
+            raise InvalidBatch(kind.name.lower(), f"{len(packed)} bytes are not whole rows of {dtype.itemsize}")
+        tables[kind] = np.frombuffer(packed, dtype)
+        facts += len(tables[kind])
+    if facts > MAX_FACTS:
+        raise InvalidBatch("body", f"{facts} facts, at most {MAX_FACTS}")
+    if facts == 0 and not wire.cursors:
+        raise InvalidBatch("body", "no facts")
+    others = tables.keys() - RIGHTS_KINDS or wire.definitions or wire.accounts
+    if others and tables.keys() & RIGHTS_KINDS:
+        raise InvalidBatch("body.tables", "facts that move rights share no batch with others")
+    for kind, table in tables.items():
+        _check_table(kind, table, strings, len(scopes), len(instruments))
+    _check_entries(wire)
+    return Body(
+        strings,
+        scopes,
+        instruments,
+        tables,
+        tuple(wire.definitions),
+        tuple(wire.accounts),
+        tuple(wire.cursors),
+    )
+
+
+def _kind(number: int) -> Kind:
+    try:
+        kind = Kind(number)
+    except ValueError:
+        raise InvalidBatch("body.tables", f"unknown kind {number}") from None
+    if kind not in TABLES:
+        raise InvalidBatch("body.tables", f"{kind.name} has no table")
+    return kind
+
+
+def _checked_strings(strings: list[str]) -> tuple[str, ...]:
+    if len(strings) >= NO_STRING or len(set(strings)) != len(strings):
+        raise InvalidBatch("body.strings", "too many, or one twice")
+    for i, text in enumerate(strings):
+        if not is_text(text):
+            raise InvalidBatch(f"body.strings[{i}]", f"at most {MAX_TEXT} printable characters")
+    return tuple(strings)
+
+
+def is_text(text: str) -> bool:
+    """Whether ``text`` may stand in a batch: at most ``MAX_TEXT`` characters, none of them a control character."""
+    return len(text) <= MAX_TEXT and _PRINTABLE.fullmatch(text) is not None
+
+
+def _checked_instruments(wire: WireBody, strings: int) -> tuple[tuple[str, bytes], ...]:
+    seen = set()
+    for i, (name, definition) in enumerate(wire.instruments):
+        if not 0 <= name < strings or len(definition) != INSTRUMENT_DIGEST_BYTES or (name, definition) in seen:
+            raise InvalidBatch(f"body.instruments[{i}]", "bad name, bad digest, or twice")
+        seen.add((name, definition))
+    return tuple((wire.strings[name], definition) for name, definition in wire.instruments)
+
+
+def _checked_scopes(wire: WireBody, strings: tuple[str, ...]) -> tuple[Scope, ...]:
+    scopes = []
+    for i, (venue, space, leg, instrument) in enumerate(wire.scopes):
+        texts = 0 <= venue < len(strings) and 0 <= space < len(strings) and 0 <= leg < len(strings)
+        if not texts or not 0 <= instrument < len(wire.instruments):
+            raise InvalidBatch(f"body.scopes[{i}]", "an index points nowhere")
+        scopes.append(Scope(strings[venue], strings[space], strings[leg], instrument))
+    if len(set(scopes)) != len(scopes):
+        raise InvalidBatch("body.scopes", "one stands twice")
+    return tuple(scopes)
+
+
+def _check_table(
+    kind: Kind, table: npt.NDArray[np.void], strings: tuple[str, ...], scopes: int, instruments: int
+) -> None:
+    names = table.dtype.names or ()
+    where = kind.name.lower()
+
+    def need(holds: npt.NDArray[np.bool_], column: str, why: str) -> None:
+        if not holds.all():
+            row = int(np.argmin(holds))
+            raise InvalidBatch(f"{where}[{row}].{column}", f"{table[column][row]}: {why}")
+
+    for column in ("account", "asset", "credit", "source"):
+        if column in names:
+            need(table[column] < len(strings), column, "points at no string")
+    if "fee_asset" in names:
+        need(
+            (table["fee_asset"] < len(strings)) | (table["fee_asset"] == NO_STRING),
+            "fee_asset",
+            "points at no string",
+        )
+    if "scope" in names:
+        need(table["scope"] < scopes, "scope", "points at no scope")
+    if "instrument" in names:
+        need(table["instrument"] < instruments, "instrument", "points at no instrument")
+    for column in ("amount", "qty"):
+        if column in names:
+            need((table[column] >= 1) & (table[column] <= MAX_AMOUNT), column, "not within 1 .. 2**62")
+    for column in ("price", "fee"):
+        if column in names:
+            need((table[column] >= -MAX_AMOUNT) & (table[column] <= MAX_AMOUNT), column, "beyond 2**62")
+    for column in ("ts_us", "expires_us"):
+        if column in names:
+            need((table[column] >= 0) & (table[column] <= MAX_AMOUNT), column, "not within 0 .. 2**62")
+    if "side" in names:
+        need(np.abs(table["side"]) == 1, "side", "+1 or -1")
+    if "flags" in names:
+        need(table["flags"] & ~np.uint8(_ALL_BITS[kind]) == 0, "flags", "unknown flag")
+        _check_ids(need, table, "id", ID_IS_TEXT, strings)
+        if "reserve" in names:
+            _check_ids(need, table, "reserve", REF_IS_TEXT, strings)
+
+
+def _check_ids(need: _Need, table: npt.NDArray[np.void], column: str, flag: int, strings: tuple[str, ...]) -> None:
+    text = table["flags"] & flag != 0
+    need(~text | (table[column] < len(strings)), column, "points at no string")
+    for index in np.unique(table[column][text]).tolist():
+        if not strings[index] or canonical_number(strings[index]) is not None:
+            need(
+                ~(text & (table[column] == index)),
+                column,
+                f"{strings[index]!r} must be written as a number, or is empty",
+            )
+
+
+def _check_entries(wire: WireBody) -> None:
+    for i, definition in enumerate(wire.definitions):
+        fault = instrument_fault(definition)
+        if fault is not None:
+            raise InvalidBatch(f"instrument[{i}]", fault)
+    for i, account in enumerate(wire.accounts):
+        if not account.name or not is_text(account.name) or not is_text(account.label):
+            raise InvalidBatch(f"account[{i}]", f"a name, and at most {MAX_TEXT} printable characters each")
+    for i, cursor in enumerate(wire.cursors):
+        if not is_text(cursor.source) or not 0 <= cursor.position <= MAX_AMOUNT or not 0 <= cursor.line <= MAX_AMOUNT:
+            raise InvalidBatch(f"cursors[{i}]", "a short source and non-negative numbers")
+
+
+# -- identities ---------------------------------------------------------------------------------------------
+
+
+def canonical_number(text: str) -> int | None:
+    """The number that ``text`` canonically writes, or None: ``"7"`` is 7, ``"07"`` and ``"-7"`` are text."""
+    if _NUMBER.fullmatch(text) is None or int(text) > MAX_NUMBER:
+        return None
+    return int(text)
+
+
+def split_id(value: FactId) -> int | str:
+    """An id in its canonical form: a number where it is one."""
+    if isinstance(value, int):
+        return value
+    number = canonical_number(value)
+    return value if number is None else number
+
+
+def mix64(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """A bijection of u64 that spreads every bit (the finaliser of SplitMix64, Steele et al., OOPSLA 2014, fig. 15)."""
+    x = (x ^ (x >> U64(30))) * U64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> U64(27))) * U64(0x94D049BB133111EB)
+    return x ^ (x >> U64(31))
+
+
+def _hash128(*parts: str) -> bytes:
+    """Length-prefixed BLAKE2b: no two lists of parts share an input."""
+    state = hashlib.blake2b(digest_size=16, person=b"crdtledger/id")
+    for part in parts:
+        raw = part.encode()
+        state.update(len(raw).to_bytes(4, "little") + raw)
+    return state.digest()
+
+
+def fact_keys(body: Body, kind: Kind) -> Keys:
+    """The 128-bit identity of every row of ``kind``, as two u64 columns.
+
+    A fill's id is unique within its scope, a deposit's within its (account, asset), every other id within its kind.
+    """
+    table = body.tables[kind]
+    if kind in (Kind.FILL, Kind.BUST):
+        prefixes = [
+            _hash128("fill", s.venue, s.id_space, body.instruments[s.instrument][0], s.leg) for s in body.scopes
+        ]
+        return _keys(body, table, "id", ID_IS_TEXT, prefixes, table["scope"])
+    if kind is Kind.DEPOSIT:
+        pairs, which = np.unique(table["account"].astype(np.int64) << 16 | table["asset"], return_inverse=True)
+        prefixes = [_hash128("deposit", body.strings[p >> 16], body.strings[p & 0xFFFF]) for p in pairs.tolist()]
+        return _keys(body, table, "id", ID_IS_TEXT, prefixes, which)
+    return _keys(body, table, "id", ID_IS_TEXT, [_hash128(kind.name.lower())], None)
+
+
+def reserve_keys(body: Body, kind: Kind) -> Keys:
+    """The identity of the reserve that each row of ``kind`` names: its own for RESERVE, the one it uses for POST and VOID."""
+    column, flag = ("id", ID_IS_TEXT) if kind is Kind.RESERVE else ("reserve", REF_IS_TEXT)
+    return _keys(body, body.tables[kind], column, flag, [_hash128("reserve")], None)
+
+
+def _keys(
+    body: Body,
+    table: npt.NDArray[np.void],
+    column: str,
+    flag: int,
+    prefixes: list[bytes],
+    which: npt.NDArray[Any] | None,
+) -> Keys:
+    pairs = np.frombuffer(b"".join(prefixes), "<u8").reshape(-1, 2)
+    rows = pairs[which] if which is not None else np.broadcast_to(pairs[0], (len(table), 2))
+    numbers = table[column].astype(np.uint64)
+    high = mix64(rows[:, 0] + numbers)
+    low = mix64(rows[:, 1] + mix64(numbers))
+    text = np.flatnonzero(table["flags"] & flag)
+    for row in text.tolist():
+        prefix = prefixes[int(which[row]) if which is not None else 0]
+        key = hashlib.blake2b(prefix + body.strings[int(numbers[row])].encode(), digest_size=16).digest()
+        high[row] = int.from_bytes(key[:8], "little")
+        low[row] = int.from_bytes(key[8:], "little")
+    return high, low
+
+
+def definition_digests(body: Body) -> tuple[bytes, ...]:
+    """The digest of each definition recorded in this body."""
+    return tuple(instrument_digest(definition) for definition in body.definitions)

@@ -1,0 +1,183 @@
+"""Names to numbers, and reference data as seen in a set of batches.
+
+A batch's strings are its own dictionary; the folds need one numbering for all batches. The catalogue hands out small
+local numbers for accounts and for instruments (name *and* definition digest: two definitions of one name are two
+instruments). Local numbers depend on arrival and never leave the process; every figure shown is named by text.
+
+Definitions, accounts and marks are small last- or first-writer registers whose winner is decided by ``Place`` or by the
+mark's own time, never by arrival.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.body import Body, definition_digests
+from crdtledger.ledger.facts import Instrument, Kind
+from crdtledger.ledger.genesis import Genesis
+
+NO_ASSET = -1
+"""The local number of "no asset named" (a fee in the settlement asset)."""
+UNKNOWN_ASSET = -2
+
+
+class Place(NamedTuple):
+    """Where a batch stands in the provisional canonical order.
+
+    ``clock`` is the batch's hybrid clock made monotone along its lane, so a lane's own order is never contradicted.
+    Settlement replaces this order by one that no single node can steer; until then it is the same at every replica.
+    """
+
+    clock: int
+    lane: bytes
+    seq: int
+
+
+class InstrumentKey(NamedTuple):
+    """One definition of one name."""
+
+    name: str
+    digest: bytes
+
+
+class Binding(NamedTuple):
+    """A batch's dictionary in local numbers. All arrays are indexed by the batch's own indices."""
+
+    accounts: npt.NDArray[np.int64]  # string index -> account number
+    assets: npt.NDArray[np.int64]  # string index -> position in the genesis, or UNKNOWN_ASSET
+    instruments: npt.NDArray[np.int64]  # instrument index -> instrument number
+    scopes: npt.NDArray[np.int64]  # scope index -> instrument number
+
+
+class MarkEntry(NamedTuple):
+    """A mark, ordered so that the greatest stands."""
+
+    ts_us: int
+    sequence: int
+    price: int
+    instrument: InstrumentKey
+
+
+class Catalog:
+    """Local numbers and reference data of one view."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self.genesis = genesis
+        self.assets = [asset.name for asset in genesis.assets]
+        self._asset_number = {name: number for number, name in enumerate(self.assets)}
+        self.account_names: list[str] = []
+        self._account_number: dict[str, int] = {}
+        self.instrument_keys: list[InstrumentKey] = []
+        self._instrument_number: dict[InstrumentKey, int] = {}
+        self.definitions: dict[bytes, Instrument] = {}
+        self._first_seen: dict[str, dict[bytes, Place]] = {}
+        self.labels: dict[str, tuple[Place, str]] = {}
+        self.marks: dict[tuple[str, str], MarkEntry] = {}
+
+    # -- numbers --------------------------------------------------------------------------------------------
+
+    def account(self, name: str) -> int:
+        """The local number of an account, given out at first sight."""
+        number = self._account_number.get(name)
+        if number is None:
+            number = self._account_number[name] = len(self.account_names)
+            self.account_names.append(name)
+        return number
+
+    def asset(self, name: str) -> int:
+        """The asset's position in the genesis, ``UNKNOWN_ASSET`` if it is not there."""
+        return self._asset_number.get(name, UNKNOWN_ASSET)
+
+    def instrument(self, key: InstrumentKey) -> int:
+        """The local number of one definition of one name."""
+        number = self._instrument_number.get(key)
+        if number is None:
+            number = self._instrument_number[key] = len(self.instrument_keys)
+            self.instrument_keys.append(key)
+        return number
+
+    def bind(self, body: Body) -> Binding:
+        """Translate a body's dictionary. Only strings that a row uses as an account get an account number."""
+        accounts = np.full(len(body.strings), -1, np.int64)
+        assets = np.full(len(body.strings), UNKNOWN_ASSET, np.int64)
+        used = np.zeros(len(body.strings), np.bool_)
+        for table in body.tables.values():
+            for column in ("account", "credit"):
+                if column in (table.dtype.names or ()):
+                    used[table[column]] = True
+        for index in np.flatnonzero(used).tolist():
+            accounts[index] = self.account(body.strings[index])
+        for index, text in enumerate(body.strings):
+            number = self._asset_number.get(text)
+            if number is not None:
+                assets[index] = number
+        instruments = np.array([self.instrument(InstrumentKey(*entry)) for entry in body.instruments], np.int64)
+        scopes = np.array([instruments[scope.instrument] for scope in body.scopes], np.int64)
+        return Binding(accounts, assets, instruments, scopes)
+
+    # -- reference data -------------------------------------------------------------------------------------
+
+    def apply(self, batch: Batch, place: Place) -> list[bytes]:
+        """Take in definitions, accounts and marks; the digests of definitions that were unknown before."""
+        fresh = []
+        for definition, digest in zip(batch.body.definitions, definition_digests(batch.body), strict=True):
+            if definition.settlement not in self._asset_number:
+                continue  # cannot mean anything in this cluster; facts under it stay suspended
+            places = self._first_seen.setdefault(definition.name, {})
+            if digest not in self.definitions:
+                self.definitions[digest] = definition
+                fresh.append(digest)
+            places[digest] = min(places.get(digest, place), place)
+        for entry in batch.body.accounts:
+            known = self.labels.get(entry.name)
+            candidate = (place, entry.label)
+            if known is None or candidate < known:
+                self.labels[entry.name] = candidate
+        marks = batch.body.tables.get(Kind.MARK)
+        if marks is not None:
+            self._apply_marks(batch, marks)
+        return fresh
+
+    def _apply_marks(self, batch: Batch, marks: npt.NDArray[np.void]) -> None:
+        newest_last = marks[np.lexsort((marks["price"], marks["sequence"], marks["ts_us"]))]
+        pairs = newest_last["instrument"].astype(np.int64) << 16 | newest_last["source"]
+        _, last = np.unique(pairs[::-1], return_index=True)
+        for index in (len(pairs) - 1 - last).tolist():
+            row = newest_last[index]
+            key = InstrumentKey(*batch.body.instruments[int(row["instrument"])])
+            slot = (key.name, batch.body.strings[int(row["source"])])
+            entry = MarkEntry(int(row["ts_us"]), int(row["sequence"]), int(row["price"]), key)
+            if slot not in self.marks or self.marks[slot] < entry:
+                self.marks[slot] = entry
+
+    def standing(self, name: str) -> bytes | None:
+        """The digest of the definition of ``name`` that stands: the first in canonical order."""
+        places = self._first_seen.get(name)
+        return min(places, key=lambda digest: (places[digest], digest)) if places else None
+
+    def definition(self, name: str) -> Instrument | None:
+        """The standing definition of ``name``."""
+        digest = self.standing(name)
+        return self.definitions[digest] if digest else None
+
+    def names(self) -> list[str]:
+        """Every instrument name that has a definition, sorted."""
+        return sorted(self._first_seen)
+
+    def rivals(self) -> dict[str, list[bytes]]:
+        """Names with more than one definition: their digests, the standing one first."""
+        return {
+            name: sorted(places, key=lambda digest: (places[digest], digest))
+            for name, places in sorted(self._first_seen.items())
+            if len(places) > 1
+        }
+
+    def meaning(self, number: int) -> Instrument | None:
+        """The definition behind a local number, if it is known and bears that name."""
+        key = self.instrument_keys[number]
+        definition = self.definitions.get(key.digest)
+        return definition if definition is not None and definition.name == key.name else None

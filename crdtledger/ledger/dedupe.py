@@ -1,0 +1,150 @@
+"""A fact counts once, however often and wherever it is recorded.
+
+``FillIndex`` remembers, for every fill (or bust) id seen, where its winner stands. Equal content under one id is a
+duplicate. Other content under one id is a conflict: it counts once, the first in canonical order wins, and every variant
+is kept with its first place, so that all replicas tell the same story. The outcome depends on the set of rows seen, never
+on their order of arrival: a later arrival that stands earlier takes over.
+
+Compared are the terms (account, instrument, side, quantity, price, fee), not the recorder's clock or the venue's.
+
+Bounded memory (floors per venue, a window of digests in settled state) comes with checkpoints; until a base exists
+everything is inside the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crdtledger.ledger.body import Keys
+from crdtledger.ledger.catalog import Place
+from crdtledger.ledger.keytable import KeyTable
+
+Rows = npt.NDArray[np.int64]
+
+TERMS = 7
+"""Columns of a terms matrix: account, instrument, side, qty, price, fee, fee asset (local numbers)."""
+
+
+class Spot(NamedTuple):
+    """A row of a batch, by the batch's local number."""
+
+    batch: int
+    row: int
+
+
+class Taken(NamedTuple):
+    """What a column of fills changed: rows of this batch that now count, and spots that no longer do."""
+
+    counted: Rows
+    withdrawn: list[Spot]
+
+
+class FillIndex:
+    """Winners by id. ``places[n]`` is the place of the batch with local number n; ``terms(batch, rows)`` its terms matrix."""
+
+    def __init__(self, salt: int, places: Sequence[Place], terms: Callable[[int, Rows], npt.NDArray[np.int64]]) -> None:
+        self._table = KeyTable(salt)
+        self._batch = np.empty(64, np.uint32)
+        self._row = np.empty(64, np.uint16)
+        self._places = places
+        self._terms = terms
+        self.variants: dict[int, dict[tuple[int, ...], tuple[Place, int]]] = {}
+        """Ids in conflict: for each of their terms, the first place (and row) that states them."""
+        self.conflict_keys: dict[int, tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by the index's arrays."""
+        return self._table.nbytes + self._batch.nbytes + self._row.nbytes
+
+    def known(self, keys: Keys, terms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which rows would change nothing: their id is known with exactly these terms."""
+        found = self._table.find(*keys)
+        known = np.zeros(len(found), np.bool_)
+        seen = np.flatnonzero(found >= 0)
+        for batch in np.unique(self._batch[found[seen]]).tolist():
+            rows = seen[self._batch[found[seen]] == batch]
+            winners = self._terms(batch, self._row[found[rows]].astype(np.int64))
+            known[rows] = (winners == terms[rows]).all(axis=1)
+        for row in seen[~known[seen]].tolist():
+            known[row] = tuple(terms[row].tolist()) in self.variants.get(int(found[row]), {})
+        return known
+
+    def spot(self, ordinal: int) -> Spot:
+        """Where the winner of an id stands, by the id's ordinal."""
+        return Spot(int(self._batch[ordinal]), int(self._row[ordinal]))
+
+    def find(self, keys: Keys) -> list[Spot | None]:
+        """Where the winner of each key stands."""
+        return [self.spot(n) if n >= 0 else None for n in self._table.find(*keys).tolist()]
+
+    def take(self, batch: int, keys: Keys, rows: Rows, terms: npt.NDArray[np.int64]) -> Taken:
+        """Take in the given rows of a batch; ``keys`` and ``terms`` are aligned with ``rows``."""
+        ordinals, new = self._table.insert(*keys)
+        self._grow()
+        self._batch[ordinals[new]] = batch
+        self._row[ordinals[new]] = rows[new]
+        counted = [rows[new]]
+        withdrawn: list[Spot] = []
+        repeated = np.flatnonzero(~new)
+        holders = self._batch[ordinals[repeated]]
+        for holder in np.unique(holders).tolist():
+            mine = repeated[holders == holder]
+            winners = self._row[ordinals[mine]].astype(np.int64)
+            differs = (self._terms(holder, winners) != terms[mine]).any(axis=1)
+            contested = np.fromiter((int(n) in self.variants for n in ordinals[mine]), np.bool_, len(mine))
+            if self._places[batch] < self._places[holder]:  # same terms, but this statement stands earlier
+                same = np.flatnonzero(~differs & ~contested)
+                same = same[np.unique(ordinals[mine[same]], return_index=True)[1]]  # an id twice in this batch: once
+                taking = mine[same]
+                self._batch[ordinals[taking]] = batch
+                self._row[ordinals[taking]] = rows[taking]
+                counted.append(rows[taking])
+                withdrawn += [Spot(holder, row) for row in winners[same].tolist()]
+            for index in mine[differs | contested].tolist():
+                key = (int(keys[0][index]), int(keys[1][index]))
+                loser = self._contest(int(ordinals[index]), key, Spot(batch, int(rows[index])), terms[index])
+                if loser is not None:
+                    counted.append(rows[index : index + 1])
+                    withdrawn.append(loser)
+        return _cancel(batch, np.concatenate(counted), withdrawn)
+
+    def _contest(self, ordinal: int, key: tuple[int, int], spot: Spot, terms: npt.NDArray[np.int64]) -> Spot | None:
+        """Enter one more statement about a contested id. The spot that lost its place to it, if it wins."""
+        winner = self.spot(ordinal)
+        variants = self.variants.get(ordinal)
+        if variants is None:
+            first = tuple(self._terms(winner.batch, np.array([winner.row]))[0].tolist())
+            variants = self.variants[ordinal] = {first: (self._places[winner.batch], winner.row)}
+            self.conflict_keys[ordinal] = key
+        stated = tuple(terms.tolist())
+        at = (self._places[spot.batch], spot.row)
+        variants[stated] = min(variants.get(stated, at), at)
+        if at >= (self._places[winner.batch], winner.row):
+            return None
+        self._batch[ordinal], self._row[ordinal] = spot
+        return winner
+
+    def _grow(self) -> None:
+        if len(self._table) > len(self._batch):
+            for name in ("_batch", "_row"):
+                old = getattr(self, name)
+                grown = np.empty(max(len(self._table), 2 * len(old)), old.dtype)
+                grown[: len(old)] = old
+                setattr(self, name, grown)
+
+
+def _cancel(batch: int, counted: Rows, withdrawn: list[Spot]) -> Taken:
+    """A row of this very batch that won and then lost to an earlier row of it neither counts nor is withdrawn."""
+    own = {spot.row for spot in withdrawn if spot.batch == batch}
+    if not own:
+        return Taken(counted, withdrawn)
+    kept = counted[~np.isin(counted, list(own))]
+    return Taken(kept, [spot for spot in withdrawn if spot.batch != batch])

@@ -1,0 +1,291 @@
+"""From facts to bodies: dictionary-code the strings, pack the columns, split what is too large for one batch.
+
+Two ways in: ``draft_facts`` takes single facts as people and programs write them; ``draft_fills`` takes whole columns of
+fills as importers produce them, without an object per fact. What comes out always decodes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from crdtledger.errors import AmountOutOfRange, BadInput, UnknownName
+from crdtledger.ledger import body as columns
+from crdtledger.ledger.body import AccountEntry, Cursor, WireBody, is_text, split_id
+from crdtledger.ledger.facts import (
+    ID_IS_TEXT,
+    KIND_OF,
+    MAX_AMOUNT,
+    MAX_NUMBER,
+    MAX_TEXT,
+    NO_STRING,
+    REF_IS_TEXT,
+    RIGHTS_KINDS,
+    TABLES,
+    Account,
+    Fact,
+    FactId,
+    Fill,
+    Grant,
+    Instrument,
+    Kind,
+    Mark,
+    Post,
+    Reserve,
+    Transfer,
+    Void,
+)
+
+Resolve = Callable[[str], bytes]
+"""Name of an instrument -> digest of the definition to write facts under; ``UnknownName`` otherwise."""
+
+
+class FillColumns(msgspec.Struct, frozen=True, kw_only=True):
+    """Fills as columns of equal length n. Integers in minor units.
+
+    ``accounts`` and ``fee_assets`` are dictionaries that ``account`` and ``fee_asset`` index (-1: the settlement asset).
+    ``text_ids``: where the venue's ids are texts; ``trade_id`` is then ignored.
+    """
+
+    venue: str
+    instrument: str
+    trade_id: npt.NDArray[np.uint64]
+    price: npt.NDArray[np.int64]
+    qty: npt.NDArray[np.int64]
+    side: npt.NDArray[np.int8]
+    account: npt.NDArray[np.int64]
+    accounts: Sequence[str]
+    ts_us: npt.NDArray[np.int64] | None = None
+    fee: npt.NDArray[np.int64] | None = None
+    fee_asset: npt.NDArray[np.int64] | None = None
+    fee_assets: Sequence[str] = ()
+    text_ids: Sequence[str] | None = None
+    id_space: str = "trade"
+    leg: str = ""
+
+    def __len__(self) -> int:
+        return len(self.price)
+
+
+class _Dictionary:
+    """Strings, instruments and scopes of one body."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self.strings: dict[str, int] = {}
+        self.instruments: dict[tuple[int, bytes], int] = {}
+        self.scopes: dict[tuple[int, int, int, int], int] = {}
+        self._resolve = resolve
+
+    def text(self, text: str) -> int:
+        return self.strings.setdefault(text, len(self.strings))
+
+    def instrument(self, name: str) -> int:
+        return self.instruments.setdefault((self.text(name), self._resolve(name)), len(self.instruments))
+
+    def scope(self, venue: str, id_space: str, instrument: str, leg: str) -> int:
+        scope = (self.text(venue), self.text(id_space), self.text(leg), self.instrument(instrument))
+        return self.scopes.setdefault(scope, len(self.scopes))
+
+    def body(
+        self,
+        tables: Mapping[Kind, npt.NDArray[np.void]],
+        definitions: Sequence[Instrument] = (),
+        accounts: Sequence[AccountEntry] = (),
+        cursors: Sequence[Cursor] = (),
+    ) -> WireBody:
+        packed = [(int(kind), memoryview(tables[kind].tobytes())) for kind in sorted(tables)]
+        return WireBody(
+            list(self.strings),
+            list(self.scopes),
+            list(self.instruments),
+            packed,
+            list(definitions),
+            list(accounts),
+            list(cursors),
+        )
+
+
+# -- single facts -------------------------------------------------------------------------------------------
+
+
+def draft_facts(facts: Sequence[Fact], resolve: Resolve, member: Callable[[str], int]) -> list[WireBody]:
+    """Bodies for ``facts``: those that move rights in one, the others before it in as many as they need.
+
+    ``member`` gives a node's index in the genesis. Facts were checked by ``check_fact``.
+    """
+    rights = [fact for fact in facts if KIND_OF[type(fact)] in RIGHTS_KINDS]
+    others = [fact for fact in facts if KIND_OF[type(fact)] not in RIGHTS_KINDS]
+    if len(rights) > columns.MAX_FACTS:
+        why = f"{len(rights)} facts that move rights, at most {columns.MAX_FACTS}: they stand or fall together"
+        raise BadInput(what="record", where="facts", why=why)
+    bodies = _draft_split(others, resolve, member)
+    if rights:
+        body = _draft(rights, resolve, member)
+        if len(columns.encode(body)) > columns.MAX_BODY_BYTES:
+            why = f"more than {columns.MAX_BODY_BYTES} bytes; facts that move rights stand or fall together"
+            raise BadInput(what="record", where="facts", why=why)
+        bodies.append(body)
+    return bodies
+
+
+def _draft_split(facts: Sequence[Fact], resolve: Resolve, member: Callable[[str], int]) -> list[WireBody]:
+    if not facts:
+        return []
+    if len(facts) <= columns.MAX_FACTS:
+        body = _draft(facts, resolve, member)
+        if len(facts) == 1 or len(columns.encode(body)) <= columns.MAX_BODY_BYTES:
+            return [body]
+    half = len(facts) // 2
+    return _draft_split(facts[:half], resolve, member) + _draft_split(facts[half:], resolve, member)
+
+
+def _draft(facts: Sequence[Fact], resolve: Resolve, member: Callable[[str], int]) -> WireBody:
+    names = _Dictionary(resolve)
+    rows: dict[Kind, list[tuple[int, ...]]] = {}
+    definitions: list[Instrument] = []
+    accounts: list[AccountEntry] = []
+    for fact in facts:
+        if isinstance(fact, Instrument):
+            definitions.append(fact)
+        elif isinstance(fact, Account):
+            accounts.append(AccountEntry(fact.name, fact.label))
+        else:
+            rows.setdefault(KIND_OF[type(fact)], []).append(_pack(fact, names, member))
+    tables = {kind: np.array(packed, TABLES[kind]) for kind, packed in rows.items()}
+    return names.body(tables, definitions, accounts)
+
+
+def _pack(fact: Fact, names: _Dictionary, member: Callable[[str], int]) -> tuple[int, ...]:
+    """One fact as a row of its table, in the order of the table's columns."""
+    if isinstance(fact, Mark):
+        instrument, source = names.instrument(fact.instrument), names.text(fact.source)
+        return fact.sequence, fact.price, fact.ts_us, instrument, source
+    if isinstance(fact, Fill):
+        number, flags = _id(fact.trade_id, names, ID_IS_TEXT)
+        scope = names.scope(fact.venue, fact.id_space, fact.instrument, fact.leg)
+        fee_asset = NO_STRING if fact.fee_asset is None else names.text(fact.fee_asset)
+        side = 1 if fact.side == "buy" else -1
+        account = names.text(fact.account)
+        return number, fact.price, fact.qty, fact.fee, fact.ts_us, scope, account, fee_asset, side, flags
+    assert not isinstance(fact, Instrument | Account)
+    number, flags = _id(fact.id, names, ID_IS_TEXT)
+    if isinstance(fact, Post | Void):
+        reserve, flag = _id(fact.reserve, names, REF_IS_TEXT)
+        if isinstance(fact, Void):
+            return number, reserve, flags | flag
+        return number, fact.amount, reserve, names.text(fact.credit), flags | flag
+    common = (number, fact.amount, names.text(fact.account), names.text(fact.asset))
+    if isinstance(fact, Transfer):
+        return *common, names.text(fact.credit), flags
+    if isinstance(fact, Grant):
+        return *common, member(fact.node), flags
+    if isinstance(fact, Reserve):
+        return *common, fact.expires_us, flags
+    return *common, flags
+
+
+def _id(value: FactId, names: _Dictionary, flag: int) -> tuple[int, int]:
+    canonical = split_id(value)
+    return (canonical, 0) if isinstance(canonical, int) else (names.text(canonical), flag)
+
+
+def check_fact(fact: Fact, where: str = "fact") -> None:
+    """Ranges and texts of one fact. ``AmountOutOfRange`` or ``BadInput`` name the field."""
+    for field in fact.__struct_fields__:
+        value = getattr(fact, field)
+        at = f"{where}.{field}"
+        if isinstance(value, str) and (not is_text(value) or (field != "leg" and field != "label" and not value)):
+            raise BadInput(what=repr(value[:40]), where=at, why=f"1 to {MAX_TEXT} printable characters")
+        if field in ("amount", "qty"):
+            _in_range(value, 1, MAX_AMOUNT, at)
+        elif field in ("price", "fee"):
+            _in_range(value, -MAX_AMOUNT, MAX_AMOUNT, at)
+        elif field in ("ts_us", "expires_us"):
+            _in_range(value if value is not None else 0, 0, MAX_AMOUNT, at)
+        elif isinstance(value, int) and field in ("id", "trade_id", "reserve", "sequence"):
+            _in_range(value, 0, MAX_NUMBER, at)
+
+
+def _in_range(value: int, low: int, high: int, where: str) -> None:
+    if not low <= value <= high:
+        raise AmountOutOfRange(where=where, amount=value, low=low, high=high)
+
+
+# -- columns of fills ---------------------------------------------------------------------------------------
+
+
+def draft_fills(
+    fills: FillColumns, resolve: Resolve, cursor: Cursor | None = None, kind: Kind = Kind.FILL
+) -> list[WireBody]:
+    """Bodies for whole columns of fills. ``cursor`` goes with the last of them. Columns were checked by ``check_fills``."""
+    starts = range(0, max(len(fills), 1), columns.MAX_FACTS)
+    parts = [np.arange(start, min(start + columns.MAX_FACTS, len(fills))) for start in starts]
+    bodies: list[WireBody] = []
+    while parts:
+        rows = parts.pop(0)
+        body = _draft_fill_rows(fills, rows, resolve, cursor if not parts else None, kind)
+        if len(rows) > 1 and len(columns.encode(body)) > columns.MAX_BODY_BYTES:
+            half = len(rows) // 2
+            parts[:0] = [rows[:half], rows[half:]]
+        elif len(rows) or cursor is not None:
+            bodies.append(body)
+    return bodies
+
+
+def _draft_fill_rows(
+    fills: FillColumns, rows: npt.NDArray[np.int64], resolve: Resolve, cursor: Cursor | None, kind: Kind
+) -> WireBody:
+    names = _Dictionary(resolve)
+    table = np.zeros(len(rows), TABLES[kind])
+    if len(rows):
+        table["scope"] = names.scope(fills.venue, fills.id_space, fills.instrument, fills.leg)
+    for column in ("price", "qty", "side"):
+        table[column] = getattr(fills, column)[rows]
+    if fills.ts_us is not None:
+        table["ts_us"] = fills.ts_us[rows]
+    table["account"] = _recode(fills.account[rows], fills.accounts, names)
+    table["fee_asset"] = NO_STRING
+    if fills.fee is not None:
+        table["fee"] = fills.fee[rows]
+        if fills.fee_asset is not None:
+            table["fee_asset"] = _recode(fills.fee_asset[rows], fills.fee_assets, names)
+    if fills.text_ids is None:
+        table["id"] = fills.trade_id[rows]
+    else:
+        ids = [_id(fills.text_ids[row], names, ID_IS_TEXT) for row in rows.tolist()]
+        table["id"] = np.array([number for number, _ in ids], np.uint64)
+        table["flags"] = np.array([flag for _, flag in ids], np.uint8)
+    return names.body({kind: table} if len(rows) else {}, cursors=[cursor] if cursor else [])
+
+
+def _recode(index: npt.NDArray[np.int64], texts: Sequence[str], names: _Dictionary) -> npt.NDArray[np.int64]:
+    """Indices into the importer's dictionary as indices into the body's; -1 becomes ``NO_STRING``."""
+    distinct, inverse = np.unique(index, return_inverse=True)
+    coded = np.array([names.text(texts[i]) if i >= 0 else NO_STRING for i in distinct.tolist()], np.int64)
+    return coded[inverse] if len(distinct) else index
+
+
+def check_fills(fills: FillColumns, where: str = "fills") -> None:
+    """Ranges and lengths of columns. ``AmountOutOfRange`` or ``BadInput`` name the first row that does not fit."""
+    for field in ("venue", "instrument", "id_space"):
+        if not getattr(fills, field) or not is_text(getattr(fills, field)):
+            raise BadInput(what=field, where=where, why=f"1 to {MAX_TEXT} printable characters")
+    for field, low in (("qty", 1), ("price", -MAX_AMOUNT), ("fee", -MAX_AMOUNT), ("ts_us", 0)):
+        values = getattr(fills, field)
+        if values is None:
+            continue
+        if len(values) != len(fills):
+            raise BadInput(what=field, where=where, why=f"{len(values)} rows beside {len(fills)}")
+        bad = (values < low) | (values > MAX_AMOUNT)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise AmountOutOfRange(where=f"{where}[{row}].{field}", amount=int(values[row]), low=low, high=MAX_AMOUNT)
+    for index, names, what in (
+        (fills.account, fills.accounts, "account"),
+        (fills.fee_asset, fills.fee_assets, "asset"),
+    ):
+        if index is not None and len(index) and not (index.min() >= -1 and index.max() < len(names)):
+            raise UnknownName(kind=what, name=f"number {int(index.max())}", nearest="")

@@ -1,0 +1,241 @@
+"""The kinds of fact, and how each looks as a value and as a column.
+
+A fact is one immutable statement about positions, collateral, orders or reference data, idempotent by its id. People
+and programs hand facts in as the frozen structs below; inside a batch each kind is one numpy table with the record
+layout in ``TABLES`` (packed, little-endian), and from there on no fact is a Python object again.
+
+Amounts, prices and quantities are integers in minor units: an asset's decimals stand in the genesis, an instrument's
+price and quantity decimals in its definition. Sides are ``+1`` bought and ``-1`` sold, seen from the account.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+
+MAX_AMOUNT: Final = 1 << 62
+"""No single amount, price or quantity exceeds this; sums are carried in wider columns."""
+MAX_NUMBER: Final = (1 << 64) - 1
+MAX_TEXT: Final = 128
+"""Longest name or id, in characters."""
+
+
+class Kind(enum.IntEnum):
+    """Kinds in their precedence inside a batch. Numbers are part of the wire format and never reused."""
+
+    INSTRUMENT = 1
+    ACCOUNT = 2
+    MARK = 3
+    FILL = 10
+    BUST = 11
+    DEPOSIT = 20
+    VOID = 21
+    GRANT = 22
+    RESERVE = 23
+    POST = 24
+    TRANSFER = 25
+    WITHDRAWAL = 26
+    # Places kept: ORDER 30, CANCEL 31, MATCH 32, ACCEPT 33 (matching), NOTE 40 (the board).
+
+
+RIGHTS_KINDS: Final = frozenset(
+    {Kind.DEPOSIT, Kind.VOID, Kind.GRANT, Kind.RESERVE, Kind.POST, Kind.TRANSFER, Kind.WITHDRAWAL}
+)
+"""Facts that move rights. They share no batch with the others: voiding an overspending batch must not erase true trades."""
+
+ID_IS_TEXT: Final = 1
+"""Flag: ``id`` is an index into the batch's strings. Otherwise it is the number itself."""
+REF_IS_TEXT: Final = 2
+"""Flag: ``reserve`` is an index into the batch's strings. Otherwise it is the number itself."""
+
+NO_STRING: Final = 0xFFFF
+"""A dictionary index that names nothing (a fee in the instrument's settlement asset)."""
+
+_ID = [("id", "<u8")]
+_AMOUNT = [*_ID, ("amount", "<i8"), ("account", "<u2"), ("asset", "<u2")]
+_FLAGS = [("flags", "u1")]
+_FILL = np.dtype(
+    [
+        *_ID,
+        ("price", "<i8"),
+        ("qty", "<i8"),
+        ("fee", "<i8"),
+        ("ts_us", "<i8"),
+        ("scope", "<u2"),
+        ("account", "<u2"),
+        ("fee_asset", "<u2"),
+        ("side", "i1"),
+        *_FLAGS,
+    ]
+)
+
+TABLES: Final[dict[Kind, np.dtype[np.void]]] = {
+    Kind.MARK: np.dtype(
+        [("sequence", "<u8"), ("price", "<i8"), ("ts_us", "<i8"), ("instrument", "<u2"), ("source", "<u2")]
+    ),
+    Kind.FILL: _FILL,
+    Kind.BUST: _FILL,
+    Kind.DEPOSIT: np.dtype([*_AMOUNT, *_FLAGS]),
+    Kind.VOID: np.dtype([*_ID, ("reserve", "<u8"), *_FLAGS]),
+    Kind.GRANT: np.dtype([*_AMOUNT, ("node", "<u2"), *_FLAGS]),
+    Kind.RESERVE: np.dtype([*_AMOUNT, ("expires_us", "<i8"), *_FLAGS]),
+    Kind.POST: np.dtype([*_ID, ("amount", "<i8"), ("reserve", "<u8"), ("credit", "<u2"), *_FLAGS]),
+    Kind.TRANSFER: np.dtype([*_AMOUNT, ("credit", "<u2"), *_FLAGS]),
+    Kind.WITHDRAWAL: np.dtype([*_AMOUNT, *_FLAGS]),
+}
+
+FactId: TypeAlias = int | str
+"""An id as its author gave it: a number up to 2**64-1, or text. ``7`` and ``"7"`` are the same id, ``"07"`` is another."""
+
+
+class _Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    pass
+
+
+class Instrument(_Fact, frozen=True, tag="instrument", omit_defaults=True):
+    """An immutable definition of what is traded.
+
+    ``price_decimals``/``qty_decimals``: minor units of prices and quantities. ``contract_size`` counts units of
+    ``10 ** -contract_decimals``. Linear value = qty * price * contract size, exact. Inverse value = qty * contract
+    size / price, rounded half-even to the settlement asset's decimals, fill by fill. ``strike`` is in price units,
+    ``expiry_us`` in microseconds since the Unix epoch.
+    """
+
+    name: str
+    type: Literal["spot", "perp", "future", "option"]
+    base: str
+    quote: str
+    settlement: str
+    price_decimals: int
+    qty_decimals: int
+    inverse: bool = False
+    contract_size: int = 1
+    contract_decimals: int = 0
+    strike: int | None = None
+    expiry_us: int | None = None
+    option: Literal["call", "put"] | None = None
+
+
+class Account(_Fact, frozen=True, tag="account"):
+    """An account exists from here on. ``label`` is for people."""
+
+    name: str
+    label: str = ""
+
+
+class Mark(_Fact, frozen=True, tag="mark"):
+    """``source`` marks ``instrument`` at ``price``. The newest (``ts_us``, ``sequence``) of a source stands."""
+
+    instrument: str
+    price: int
+    ts_us: int
+    source: str
+    sequence: int = 0
+
+
+class Fill(_Fact, frozen=True, tag="fill"):
+    """What a venue already did. Its identity is (venue, id space, instrument, trade id, leg); ``fee`` may be negative (a rebate)."""
+
+    venue: str
+    trade_id: FactId
+    instrument: str
+    account: str
+    side: Literal["buy", "sell"]
+    qty: int
+    price: int
+    fee: int = 0
+    fee_asset: str | None = None
+    id_space: str = "trade"
+    leg: str = ""
+    ts_us: int = 0
+
+
+class Bust(Fill, frozen=True, tag="bust"):
+    """The venue took a fill back. Carries the busted fill's full terms and counts as its opposite, even before it arrives."""
+
+
+class Deposit(_Fact, frozen=True, tag="deposit"):
+    """``amount`` of ``asset`` came in for ``account``. Only its custodian records it: it mints rights there."""
+
+    id: FactId
+    account: str
+    asset: str
+    amount: int
+
+
+class Withdrawal(_Fact, frozen=True, tag="withdrawal"):
+    """``amount`` goes out. Consumes rights of the node that records it."""
+
+    id: FactId
+    account: str
+    asset: str
+    amount: int
+
+
+class Transfer(_Fact, frozen=True, tag="transfer"):
+    """``amount`` leaves ``account`` now and reaches ``credit`` at settlement."""
+
+    id: FactId
+    account: str
+    asset: str
+    amount: int
+    credit: str
+
+
+class Grant(_Fact, frozen=True, tag="grant"):
+    """The recording node hands rights over ``amount`` to ``node``."""
+
+    id: FactId
+    account: str
+    asset: str
+    amount: int
+    node: str
+
+
+class Reserve(_Fact, frozen=True, tag="reserve"):
+    """``amount`` is set aside in this lane. Only this lane posts or voids it; ``expires_us`` is the reason its node may void it."""
+
+    id: FactId
+    account: str
+    asset: str
+    amount: int
+    expires_us: int = 0
+
+
+class Post(_Fact, frozen=True, tag="post"):
+    """``amount`` of a reserve of this lane goes to the account ``credit`` (at settlement). What is left stays reserved."""
+
+    id: FactId
+    reserve: FactId
+    amount: int
+    credit: str
+
+
+class Void(_Fact, frozen=True, tag="void"):
+    """What is left of a reserve of this lane is free again."""
+
+    id: FactId
+    reserve: FactId
+
+
+Fact: TypeAlias = (
+    Instrument | Account | Mark | Fill | Bust | Deposit | Withdrawal | Transfer | Grant | Reserve | Post | Void
+)
+
+KIND_OF: Final[dict[type, Kind]] = {
+    Instrument: Kind.INSTRUMENT,
+    Account: Kind.ACCOUNT,
+    Mark: Kind.MARK,
+    Fill: Kind.FILL,
+    Bust: Kind.BUST,
+    Deposit: Kind.DEPOSIT,
+    Void: Kind.VOID,
+    Grant: Kind.GRANT,
+    Reserve: Kind.RESERVE,
+    Post: Kind.POST,
+    Transfer: Kind.TRANSFER,
+    Withdrawal: Kind.WITHDRAWAL,
+}

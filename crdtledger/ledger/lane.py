@@ -1,0 +1,84 @@
+"""A lane's document: the chain of batches as a pycrdt ``Doc``. The only file that touches pycrdt.
+
+The document has one root Array ``batches`` with one bytes element per batch, appended strictly in seq order by every
+replica *with the lane's own client id*, derived from the lane. Every replica's document is therefore the same, bit for
+bit: ``dump`` is canonical, and a stock Yjs client can follow a lane read-only.
+
+Why it is safe although reusing a client id is the classic way to lose data in Yjs: a client's operations are a function
+of their place alone. A replica never appends what it has not verified to be *the* batch at that seq; a fork never
+reaches the document (the lane ends before it and its document is rebuilt). Raw Yjs updates from peers never touch a
+lane: pycrdt accepts mutated updates, and out-of-order ones lose data (y-crdt issues 582, 628, 632).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pycrdt import Array, Doc
+
+from crdtledger.errors import InvalidBatch
+from crdtledger.ledger.identity import digest
+
+CLIENT_ID_BITS = 53  # what a JavaScript number holds exactly
+MAX_APPENDS = 400  # per transaction: beyond some hundreds yrs takes quadratic time
+MAX_DUMP_BYTES = 1 << 30
+
+
+def client_id(lane: bytes) -> int:
+    """The Yjs client id under which everybody appends to ``lane``: 53 bits of its digest, never 0."""
+    return (int.from_bytes(digest("lane-client", lane)[:8], "big") >> (64 - CLIENT_ID_BITS)) or 1
+
+
+class LaneDocument:
+    """One lane as a pycrdt document. ``len`` is the number of batches appended."""
+
+    __slots__ = ("_batches", "_doc", "lane")
+
+    def __init__(self, lane: bytes) -> None:
+        self.lane = lane
+        self._doc: Doc[Array[bytes]] = Doc(client_id=client_id(lane))
+        self._batches: Array[bytes] = self._doc.get("batches", type=Array)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def append(self, raw: Sequence[bytes]) -> None:
+        """Append batches, the next ones in seq order."""
+        for start in range(0, len(raw), MAX_APPENDS):
+            self._batches.extend(list(raw[start : start + MAX_APPENDS]))
+
+    def elements(self) -> list[bytes]:
+        """The batches as they travel, in seq order."""
+        return [bytes(element) for element in self._batches]
+
+    def dump(self) -> bytes:
+        """The whole document as one Yjs update. Equal lanes give equal bytes on every replica."""
+        return self._doc.get_update()
+
+
+def rebuild(lane: bytes, raw: Iterable[bytes]) -> LaneDocument:
+    """A fresh document of these batches: byte-identical to one that grew by single appends."""
+    document = LaneDocument(lane)
+    document.append(list(raw))
+    return document
+
+
+def read_dump(update: bytes) -> list[bytes]:
+    """The elements of a Yjs dump, opened in an empty scratch document. Trust nothing in it: each is to be re-verified.
+
+    ``InvalidBatch`` when it is no such dump. yrs reports some malformed updates by a panic that derives from
+    ``BaseException``; this is the boundary where it is caught.
+    """
+    if len(update) > MAX_DUMP_BYTES:
+        raise InvalidBatch("dump", f"{len(update)} bytes, at most {MAX_DUMP_BYTES}")
+    try:
+        scratch: Doc[Array[bytes]] = Doc()
+        scratch.apply_update(update)
+        elements = list(scratch.get("batches", type=Array))
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise InvalidBatch("dump", f"not a lane's dump: {type(error).__name__}") from None
+    if not all(isinstance(element, bytes | bytearray) for element in elements):
+        raise InvalidBatch("dump", "an element is not bytes")
+    return [bytes(element) for element in elements]

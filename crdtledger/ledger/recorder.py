@@ -1,0 +1,304 @@
+"""The writing side of a node: facts in, sealed batches out, onto one lane.
+
+What a caller hands in is checked here completely before anything is signed: names, ranges, authority, ids already used,
+rights. A refusal is an exception from ``crdtledger.errors`` and leaves no trace. What passes is signed and admitted to the
+node's own replica by the same code that judges everybody else's batches.
+
+Facts already recorded with the same content are skipped and counted (recording twice changes nothing). A fill that
+contradicts a recorded one is recorded all the same: two venue statements disagree, and operators must see both. A
+withdrawal, transfer or deposit that contradicts one is refused: that is the caller's mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from crdtledger.errors import BadInput, Conflict, InsufficientRights, NotAllowed, UnknownName, UnknownReserve
+from crdtledger.ledger import batch as batches
+from crdtledger.ledger import body as columns
+from crdtledger.ledger.batch import Batch, Dep, Lane
+from crdtledger.ledger.body import Body, Cursor, WireBody, fact_keys
+from crdtledger.ledger.catalog import Binding
+from crdtledger.ledger.clock import HybridClock
+from crdtledger.ledger.drafting import FillColumns, check_fact, check_fills, draft_facts, draft_fills
+from crdtledger.ledger.facts import (
+    RIGHTS_KINDS,
+    Account,
+    Deposit,
+    Fact,
+    Fill,
+    Grant,
+    Instrument,
+    Kind,
+    Mark,
+    Post,
+    Reserve,
+    Transfer,
+    Withdrawal,
+)
+from crdtledger.ledger.identity import Identity
+from crdtledger.ledger.positions import fill_terms
+from crdtledger.ledger.reference import check_instrument, instrument_digest
+from crdtledger.ledger.replica import Applied, Replica
+from crdtledger.ledger.rights import Verdict
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """What a call recorded: the batches, how many facts are in them, and how many were recorded already."""
+
+    batches: tuple[Batch, ...]
+    facts: int
+    duplicates: int
+
+
+class Recorder:
+    """Writes one lane of one node. ``locked`` holds the reason why this lane may not spend yet, or is empty."""
+
+    def __init__(self, replica: Replica, identity: Identity, lane: Lane, clock: HybridClock) -> None:
+        self.replica = replica
+        self.genesis = replica.genesis
+        self.identity = identity
+        self.lane = lane
+        self.clock = clock
+        self.locked = ""
+        self._name = self.genesis.by_id[lane.node].name
+        self._member = {member.name: index for index, member in enumerate(self.genesis.nodes)}
+
+    # -- recording ------------------------------------------------------------------------------------------
+
+    def record(self, facts: Sequence[Fact], now_us: int) -> Recorded:
+        """Record single facts. All or nothing for the facts that move rights; see the module for what is refused."""
+        for index, fact in enumerate(facts):
+            check_fact(fact, f"facts[{index}]")
+        self._check_names(facts)
+        fresh = self._not_defined_yet(facts)
+        definitions = {fact.name: instrument_digest(fact) for fact in fresh if isinstance(fact, Instrument)}
+        bodies = draft_facts(fresh, lambda name: definitions.get(name) or self._definition(name), self._member_index)
+        # Rights go first: they are what can be refused, and a refusal must leave no trace.
+        bodies.sort(key=lambda wire: wire.tables == [] or Kind(wire.tables[0][0]) not in RIGHTS_KINDS)
+        done = [self._record_body(wire, now_us) for wire in bodies]
+        recorded = tuple(batch for batch in done if batch is not None)
+        counted = sum(batch.facts for batch in recorded)
+        return Recorded(recorded, counted, len(facts) - counted)
+
+    def record_fills(
+        self, fills: FillColumns, now_us: int, cursor: Cursor | None = None, kind: Kind = Kind.FILL
+    ) -> Recorded:
+        """Record whole columns of fills (or busts). ``cursor`` says how far their import has come, atomically with the last."""
+        check_fills(fills)
+        self._definition(fills.instrument)
+        used = np.unique(fills.account).tolist()
+        for index in used:
+            self._check_account(fills.accounts[index], "record fills for")
+        for index in np.unique(fills.fee_asset).tolist() if fills.fee_asset is not None else []:
+            if index >= 0:
+                self._check_asset(fills.fee_assets[index])
+        done = [self._record_body(wire, now_us) for wire in draft_fills(fills, self._definition, cursor, kind)]
+        recorded = tuple(batch for batch in done if batch is not None)
+        counted = sum(batch.facts for batch in recorded)
+        return Recorded(recorded, counted, len(fills) - counted)
+
+    def claim(self, deps: Sequence[Dep], now_us: int) -> Batch:
+        """Take over what predecessor lanes left: a batch without facts that names them as deps."""
+        wire = WireBody([], [], [], [], [], [], [Cursor("claim", 0, 0)])
+        return self._seal(wire, tuple(sorted(deps, key=lambda dep: dep.lane)), now_us)
+
+    def spendable(self, account: str, asset: str) -> int:
+        """What this lane may spend now, in minor units: its own rights and the grants it has seen."""
+        if self.locked:
+            return 0
+        rights = self.replica.view.rights
+        cell = rights.cell(account, asset)
+        granted = sum(totals.get(cell, 0) for _, totals in rights.unclaimed(self.lane.key).values())
+        return rights.available(self.lane.key, cell) + granted
+
+    # -- checks ---------------------------------------------------------------------------------------------
+
+    def _check_names(self, facts: Sequence[Fact]) -> None:
+        new_accounts = {fact.name for fact in facts if isinstance(fact, Account)}
+        new_instruments = {fact.name for fact in facts if isinstance(fact, Instrument)}
+        for index, fact in enumerate(facts):
+            if isinstance(fact, Instrument):
+                check_instrument(fact, self.genesis, f"facts[{index}]")
+            if isinstance(fact, Fill | Mark) and fact.instrument not in new_instruments:
+                self._definition(fact.instrument)
+            if isinstance(fact, Fill) and fact.fee_asset is not None:
+                self._check_asset(fact.fee_asset)
+            if isinstance(fact, Fill | Deposit | Withdrawal | Transfer | Grant | Reserve):
+                self._check_account(fact.account, f"record a {type(fact).__name__.lower()} for", new_accounts)
+            if isinstance(fact, Transfer | Post):
+                self._check_account(fact.credit, None, new_accounts)
+            if isinstance(fact, Deposit | Withdrawal | Transfer | Grant | Reserve):
+                self._check_asset(fact.asset)
+            if isinstance(fact, Deposit):
+                custodian = self.genesis.custodian(fact.account, fact.asset)
+                if custodian != self._name:
+                    subject = f"{fact.account} {fact.asset}"
+                    raise NotAllowed(node=self._name, action="deposit for", subject=subject, allowed=custodian)
+            if isinstance(fact, Grant) and self.genesis.member(fact.node).name == self._name:
+                raise BadInput(what=f"node {fact.node!r}", where=f"facts[{index}]", why="a node cannot grant to itself")
+
+    def _check_account(self, name: str, action: str | None, new: set[str] | None = None) -> None:
+        labels = self.replica.view.catalog.labels
+        if name not in labels and name not in (new or ()):
+            raise UnknownName(kind="account", name=name, known=[*labels, *(new or ())])
+        if action is not None and not self.genesis.may_record(self._name, name):
+            allowed = [m.name for m in self.genesis.nodes if self.genesis.may_record(m.name, name)]
+            raise NotAllowed(node=self._name, action=action, subject=name, allowed=", ".join(allowed) or "nobody")
+
+    def _check_asset(self, name: str) -> None:
+        if name not in self.genesis.asset_decimals:
+            raise UnknownName(kind="asset", name=name, known=self.genesis.asset_decimals)
+
+    def _definition(self, name: str) -> bytes:
+        standing = self.replica.view.catalog.standing(name)
+        if standing is None:
+            raise UnknownName(kind="instrument", name=name, known=self.replica.view.catalog.names())
+        return standing
+
+    def _member_index(self, name: str) -> int:
+        self.genesis.member(name)
+        return self._member[name]
+
+    def _not_defined_yet(self, facts: Sequence[Fact]) -> list[Fact]:
+        """Leave out reference data that stands already in the same words; refuse an instrument in other words."""
+        catalog = self.replica.view.catalog
+        kept: list[Fact] = []
+        for fact in facts:
+            if isinstance(fact, Instrument):
+                standing = catalog.standing(fact.name)
+                if standing == instrument_digest(fact):
+                    continue
+                if standing is not None:
+                    why = "a definition is immutable; define the change under another name"
+                    raise Conflict(kind="instrument", id=fact.name, why=why)
+            known = catalog.labels.get(fact.name) if isinstance(fact, Account) else None
+            if known is not None and isinstance(fact, Account) and (known[1] == fact.label or not fact.label):
+                continue
+            kept.append(fact)
+        return kept
+
+    # -- sealing --------------------------------------------------------------------------------------------
+
+    def _record_body(self, wire: WireBody, now_us: int) -> Batch | None:
+        """Drop what is recorded already, check rights, seal. None if nothing is left."""
+        body = columns.decode(columns.encode(wire))
+        binding = self.replica.view.catalog.bind(body)
+        wire, dropped = self._without_known(wire, body, binding)
+        if not (wire.tables or wire.definitions or wire.accounts or wire.cursors):
+            return None
+        deps: tuple[Dep, ...] = ()
+        if RIGHTS_KINDS & body.tables.keys():
+            if dropped:
+                body = columns.decode(columns.encode(wire))
+                binding = self.replica.view.catalog.bind(body)
+            deps = self._check_rights(body, binding)
+        elif dropped and not (wire.tables or wire.definitions or wire.accounts or self._advances(wire.cursors)):
+            return None
+        return self._seal(wire, deps, now_us)
+
+    def _advances(self, cursors: Sequence[Cursor]) -> bool:
+        known = self.replica.view.cursors
+        return any(known.get((self.lane.key, c.source), (-1, -1)) < (c.position, c.line) for c in cursors)
+
+    def _without_known(self, wire: WireBody, body: Body, binding: Binding) -> tuple[WireBody, int]:
+        tables = []
+        dropped = 0
+        for kind, table in body.tables.items():
+            known = self._known_rows(kind, body, binding)
+            dropped += int(known.sum())
+            if not known.all():
+                kept = table[~known] if known.any() else table
+                tables.append((int(kind), memoryview(kept.tobytes())))
+        return msgspec.structs.replace(wire, tables=tables), dropped
+
+    def _known_rows(self, kind: Kind, body: Body, binding: Binding) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        view = self.replica.view
+        table = body.tables[kind]
+        if kind is Kind.MARK:
+            return np.zeros(len(table), np.bool_)
+        keys = fact_keys(body, kind)
+        if kind in (Kind.FILL, Kind.BUST):
+            return view.positions.indexes[kind].known(keys, fill_terms(table, binding))
+        if kind not in (Kind.DEPOSIT, Kind.WITHDRAWAL, Kind.TRANSFER):
+            return view.rights.used_ids(self.lane.key, keys)
+        known = np.zeros(len(table), np.bool_)
+        for row, statement in enumerate(view.collateral.known(kind, keys)):
+            if statement is None:
+                continue
+            if view.collateral.content(kind, body, binding, row) != statement.content:
+                number = int(table["id"][row])
+                name = body.strings[number] if table["flags"][row] & 1 else str(number)
+                account, asset = view.collateral.cell_name(statement.cell)
+                why = f"{statement.amount} minor units of {asset} for {account}"
+                raise Conflict(kind=kind.name.lower(), id=name, why=why)
+            known[row] = True
+        return known
+
+    def _check_rights(self, body: Body, binding: Binding) -> tuple[Dep, ...]:
+        """The deps that the body needs to be covered by rights, or the refusal that says what is short."""
+        rights = self.replica.view.rights
+        key = self.lane.key
+        spends = body.tables.keys() - {Kind.DEPOSIT}
+        verdict = rights.judge(key, (), body, binding)
+        if self.locked and spends:
+            self._refuse_locked(verdict)
+        if verdict.shortage is None:
+            return self._faultless(verdict, ())
+        short = {cell for cell, change in verdict.net.items() if change + rights.available(key, cell) < 0}
+        offers = {lane: seq for lane, (seq, totals) in rights.unclaimed(key).items() if short & totals.keys()}
+        deps = tuple(
+            Dep(lane, seq, batch.hash)
+            for lane, seq in sorted(offers.items())[: batches.MAX_DEPS]
+            if (batch := self.replica.batch(lane, seq)) is not None
+        )
+        return self._faultless(rights.judge(key, deps, body, binding), deps)
+
+    def _faultless(self, verdict: Verdict, deps: tuple[Dep, ...]) -> tuple[Dep, ...]:
+        if verdict.shortage is not None:
+            self._refuse(verdict.shortage.cell, verdict.shortage.available, verdict.shortage.needed)
+        if verdict.fault:
+            why = f"{verdict.fault}; a post or void comes after the call that made its reserve, on the same node"
+            raise UnknownReserve(reserve="", why=why)
+        return deps
+
+    def _refuse_locked(self, verdict: Verdict) -> None:
+        cell = min(verdict.net, default=None)
+        if cell is None:
+            raise UnknownReserve(reserve="", why=self.locked)
+        self._refuse(cell, 0, -verdict.net[cell])
+
+    def _refuse(self, cell: int, available: int, needed: int) -> None:
+        collateral = self.replica.view.collateral
+        account, asset = collateral.cell_name(cell)
+        others = {node: held for node, held in collateral.rights_of(cell).items() if held and node != self._name}
+        raise InsufficientRights(
+            account=account,
+            asset=asset,
+            requested=needed,
+            held_here=available,
+            held_elsewhere=others,
+            decimals=self.genesis.asset_decimals[asset],
+            note=self.locked,
+        )
+
+    def _seal(self, wire: WireBody, deps: tuple[Dep, ...], now_us: int) -> Batch:
+        head = self.replica.head(self.lane.key)
+        batch = batches.seal(
+            self.identity,
+            self.genesis,
+            self.lane,
+            head.seq + 1,
+            head.hash,
+            self.clock.tick(now_us),
+            self.replica.base,
+            deps,
+            wire,
+        )
+        outcome = self.replica.admit_batch(batch)
+        if not isinstance(outcome, Applied):
+            raise AssertionError(f"a node must accept its own batch: {outcome}")
+        return batch

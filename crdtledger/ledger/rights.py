@@ -1,0 +1,424 @@
+"""Who may spend what: the bounded counter of collateral, judged lane by lane.
+
+A bounded counter (Balegas et al., "Extending Eventually Consistent Cloud Databases for Enforcing Numeric Invariants",
+SRDS 2015) splits a resource into rights that nodes hold and can hand on: R[i][j] moved from i to j (R[i][i] minted by
+deposits at i), U[i] consumed at i. Row i has one writer, node i. What a batch of node i may use is what its own past
+gives it:
+
+    own lane: deposits and releases, less spends, reserves and grants
+    + what other lanes granted to i, as far as the batch's lane has named them as deps (immediate finality only)
+    + what a predecessor lane of the same node left, once the batch's lane has named it as a dep
+
+A batch that would take any (account, asset) below zero is *void*: it has no effect, here or at any other replica. Because
+everything the judgement reads lies in the batch's causal past, every replica judges every batch alike, whatever the order
+in which batches arrived.
+
+Inside a batch only the net effect counts; kinds apply in their precedence. An id already used in the lane is a no-op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crdtledger.ledger.batch import Batch, Dep, parse_lane
+from crdtledger.ledger.body import Body, Keys, fact_keys, reserve_keys
+from crdtledger.ledger.catalog import UNKNOWN_ASSET, Binding, Catalog
+from crdtledger.ledger.facts import RIGHTS_KINDS, Kind
+from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.keytable import KeyTable
+from crdtledger.ledger.wide import add_into, sum_by
+
+Rows = npt.NDArray[np.int64]
+Totals = dict[int, int]
+"""Amounts by cell; a cell is ``account number * number of assets + asset number``."""
+
+SPENDS = (Kind.GRANT, Kind.RESERVE, Kind.TRANSFER, Kind.WITHDRAWAL)
+
+
+class Shortage(NamedTuple):
+    """The first (account, asset) that a batch would overdraw: what it had, and what it needed."""
+
+    cell: int
+    available: int
+    needed: int
+
+
+class ReserveChange(NamedTuple):
+    """What a batch does to the lane's reserves. Posts may name reserves made by the batch itself: ordinals from the lane's size on.
+
+    ``released``: what voids set free, by cell; ``taken``: what posts take out of reserves, by cell; ``incoming``: where it goes.
+    """
+
+    made: Keys
+    made_cells: npt.NDArray[np.int64]
+    made_amounts: npt.NDArray[np.int64]
+    voided: Rows
+    posted: dict[int, int]
+    released: Totals
+    taken: Totals
+    incoming: Totals
+
+
+class Verdict(NamedTuple):
+    """What a batch of rights facts does, or why it does nothing.
+
+    ``fault`` is empty for a batch that counts. ``effective``: rows per kind that do something. ``dropped``: rows that are
+    void by themselves (kind, row, reason). ``net``: change of the lane's own rights; ``inherited``: rights that its deps
+    bring in; ``granted``: what goes to each member (by genesis index).
+    """
+
+    fault: str
+    shortage: Shortage | None
+    effective: dict[Kind, Rows]
+    dropped: list[tuple[Kind, int, str]]
+    net: Totals
+    inherited: Totals
+    granted: dict[int, Totals]
+    reserves: ReserveChange
+    ids: list[Keys]
+    claims: dict[bytes, int]
+
+
+class _Step(NamedTuple):
+    """What one counted batch of a lane changed: its rights, the ids used by then, the grants it took over."""
+
+    seq: int
+    change: Totals
+    ids: int
+    claimed: dict[bytes, int]
+
+
+class _Row:
+    """The state of one lane."""
+
+    def __init__(self, salt: int) -> None:
+        self.available: Totals = {}
+        self.ids = KeyTable(salt)
+        self.deposits: list[tuple[Keys, npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+        self.claimed: dict[bytes, int] = {}
+        self.covered: dict[bytes, int] = {}
+        self.granted: list[tuple[int, dict[int, Totals]]] = []
+        self.history: list[_Step] = []
+        self.reserves = KeyTable(salt)
+        self.reserve_cells: list[int] = []
+        self.remaining: list[int] = []
+
+
+class Rights:
+    """The judged rights of every lane in one view."""
+
+    def __init__(self, catalog: Catalog, salt: int) -> None:
+        self._catalog = catalog
+        self._genesis: Genesis = catalog.genesis
+        self._salt = salt
+        self._assets = len(catalog.assets)
+        self._rows: dict[bytes, _Row] = {}
+        self._index = {member.id: index for index, member in enumerate(self._genesis.nodes)}
+        self._immediate = self._genesis.policies.grant_finality == "immediate"
+        self._custody: dict[tuple[int, int], str] = {}
+        self._authority: dict[tuple[str, int], bool] = {}
+
+    # -- names ----------------------------------------------------------------------------------------------
+
+    def cell(self, account: str, asset: str) -> int:
+        """The local number of (account, asset)."""
+        return self._catalog.account(account) * self._assets + self._catalog.asset(asset)
+
+    def cell_name(self, cell: int) -> tuple[str, str]:
+        """(account, asset) of a cell."""
+        return self._catalog.account_names[cell // self._assets], self._catalog.assets[cell % self._assets]
+
+    def _row(self, lane: bytes) -> _Row:
+        row = self._rows.get(lane)
+        if row is None:
+            row = self._rows[lane] = _Row(self._salt)
+        return row
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def available(self, lane: bytes, cell: int) -> int:
+        """What the lane's judged batches leave it of a cell, without grants it has not named yet."""
+        row = self._rows.get(lane)
+        return row.available.get(cell, 0) if row else 0
+
+    def unclaimed(self, lane: bytes) -> dict[bytes, tuple[int, Totals]]:
+        """Grants to this lane's node that the lane has not named as deps: by granting lane, (its last granting seq, amounts)."""
+        if not self._immediate:
+            return {}
+        me = self._index[parse_lane(lane).node]
+        claimed = self._row(lane).claimed
+        found: dict[bytes, tuple[int, Totals]] = {}
+        for giver, row in self._rows.items():
+            totals: Totals = {}
+            last = 0
+            for seq, granted in row.granted:
+                if seq > claimed.get(giver, 0) and me in granted:
+                    add_into(totals, granted[me])
+                    last = seq
+            if last:
+                found[giver] = (last, totals)
+        return found
+
+    def reserve(self, lane: bytes, keys: Keys) -> tuple[int, int] | None:
+        """(cell, remaining) of one reserve of the lane, or None."""
+        row = self._row(lane)
+        ordinal = int(row.reserves.find(*keys)[0])
+        return None if ordinal < 0 else (row.reserve_cells[ordinal], row.remaining[ordinal])
+
+    def used_ids(self, lane: bytes, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Which ids the lane, or a predecessor it has named, has used already."""
+        row = self._row(lane)
+        used: npt.NDArray[np.bool_] = row.ids.find(*keys) >= 0
+        for predecessor, seq in row.covered.items():
+            ordinals = self._rows[predecessor].ids.find(*keys)
+            used |= (ordinals >= 0) & (ordinals < self._history_at(predecessor, seq).ids)
+        return used
+
+    # -- judging --------------------------------------------------------------------------------------------
+
+    def judge(self, lane: bytes, deps: Sequence[Dep], body: Body, binding: Binding) -> Verdict:
+        """What the next batch of ``lane`` would do with these deps and this body. Changes nothing."""
+        row = self._row(lane)
+        claims, inherited = self._inherit(lane, deps, row)
+        effective: dict[Kind, Rows] = {}
+        dropped: list[tuple[Kind, int, str]] = []
+        ids: list[Keys] = []
+        for kind in sorted(RIGHTS_KINDS & body.tables.keys()):
+            rows, refused = self._effective(lane, body, binding, kind)
+            dropped += refused
+            keys = fact_keys(body, kind)
+            ids.append((keys[0][rows], keys[1][rows]))
+            effective[kind] = rows
+        net, granted = self._net(body, binding, effective)
+        reserves, fault = self._reserves(body, binding, effective, row, net)
+        shortage = None if fault else self._shortage(row, net, inherited)
+        if shortage is not None:
+            fault = "spends rights that its lane does not hold"
+        return Verdict(fault, shortage, effective, dropped, net, inherited, granted, reserves, ids, claims)
+
+    def commit(self, batch: Batch, binding: Binding, verdict: Verdict) -> None:
+        """Take a judged batch in. A void one changes nothing but the lane's history."""
+        row = self._row(batch.key)
+        if verdict.fault:
+            return
+        change = dict(verdict.inherited)
+        add_into(change, verdict.net)
+        add_into(row.available, change)
+        for keys in verdict.ids:
+            row.ids.insert(*keys)
+        if Kind.DEPOSIT in verdict.effective:
+            rows = verdict.effective[Kind.DEPOSIT]
+            keys = fact_keys(batch.body, Kind.DEPOSIT)
+            table = batch.body.tables[Kind.DEPOSIT][rows]
+            row.deposits.append(((keys[0][rows], keys[1][rows]), self._cells(binding, table), table["amount"]))
+        claimed: dict[bytes, int] = {}
+        for lane, seq in verdict.claims.items():
+            if parse_lane(lane).node == batch.lane.node:
+                row.covered |= {lane: seq} | self._rows[lane].covered
+                claimed |= self._history_at(lane, seq).claimed
+            else:
+                claimed[lane] = seq
+        row.claimed |= claimed
+        if verdict.granted:
+            row.granted.append((batch.seq, verdict.granted))
+        row.history.append(_Step(batch.seq, change, len(row.ids), claimed))
+        self._commit_reserves(row, verdict.reserves)
+
+    def _commit_reserves(self, row: _Row, change: ReserveChange) -> None:
+        row.reserves.insert(*change.made)
+        row.reserve_cells += change.made_cells.tolist()
+        row.remaining += change.made_amounts.tolist()
+        for ordinal in change.voided.tolist():
+            row.remaining[ordinal] = 0
+        for ordinal, amount in change.posted.items():
+            row.remaining[ordinal] -= amount
+
+    def _cells(self, binding: Binding, table: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+        cells: npt.NDArray[np.int64] = (
+            binding.accounts[table["account"]] * self._assets + binding.assets[table["asset"]]
+        )
+        return cells
+
+    def _effective(
+        self, lane: bytes, body: Body, binding: Binding, kind: Kind
+    ) -> tuple[Rows, list[tuple[Kind, int, str]]]:
+        """Rows that do something, and rows that are void by themselves."""
+        author = parse_lane(lane).node
+        node = self._genesis.by_id[author].name
+        table = body.tables[kind]
+        keys = fact_keys(body, kind)
+        ok = ~self.used_ids(lane, keys)
+        first = np.zeros(len(table), np.bool_)
+        first[np.unique(np.stack(keys, axis=1), axis=0, return_index=True)[1]] = True
+        ok &= first
+        dropped: list[tuple[Kind, int, str]] = []
+
+        def drop(bad: npt.NDArray[np.bool_], reason: str) -> None:
+            nonlocal ok
+            dropped.extend((kind, row, reason) for row in np.flatnonzero(ok & bad).tolist())
+            ok &= ~bad
+
+        if "account" in (table.dtype.names or ()):
+            accounts, assets = binding.accounts[table["account"]], binding.assets[table["asset"]]
+            drop(assets == UNKNOWN_ASSET, "no such asset")
+            drop(self._mask(accounts, assets, lambda a, _: not self._may_record(node, a)), "not this node's account")
+            if kind is Kind.DEPOSIT:
+                drop(self._mask(accounts, assets, lambda a, s: self._custodian(a, s) != node), "not the custodian")
+        if kind is Kind.GRANT:
+            mine = self._index[author]
+            drop((table["node"] >= len(self._genesis.nodes)) | (table["node"] == mine), "no other member")
+        return np.flatnonzero(ok), dropped
+
+    def _mask(
+        self, accounts: npt.NDArray[np.int64], assets: npt.NDArray[np.int64], test: Callable[[int, int], bool]
+    ) -> npt.NDArray[np.bool_]:
+        """``test(account, asset)`` for every row, evaluated once per distinct pair."""
+        pairs, inverse = np.unique(np.stack((accounts, assets), axis=1), axis=0, return_inverse=True)
+        verdicts = np.fromiter((s >= 0 and test(a, s) for a, s in pairs.tolist()), np.bool_, len(pairs))
+        mask: npt.NDArray[np.bool_] = verdicts[inverse.ravel()]
+        return mask
+
+    def _may_record(self, node: str, account: int) -> bool:
+        key = (node, account)
+        if key not in self._authority:
+            self._authority[key] = self._genesis.may_record(node, self._catalog.account_names[account])
+        return self._authority[key]
+
+    def _custodian(self, account: int, asset: int) -> str:
+        key = (account, asset)
+        if key not in self._custody:
+            name = self._catalog.account_names[account]
+            self._custody[key] = self._genesis.custodian(name, self._catalog.assets[asset])
+        return self._custody[key]
+
+    def _net(self, body: Body, binding: Binding, effective: Mapping[Kind, Rows]) -> tuple[Totals, dict[int, Totals]]:
+        net: Totals = {}
+        granted: dict[int, Totals] = {}
+        for kind, sign in ((Kind.DEPOSIT, 1), *((spend, -1) for spend in SPENDS)):
+            rows = effective.get(kind)
+            if rows is None or not len(rows):
+                continue
+            table = body.tables[kind][rows]
+            cells = self._cells(binding, table)
+            add_into(net, sum_by(cells, table["amount"]), sign)
+            if kind is Kind.GRANT:
+                for node in np.unique(table["node"]).tolist():
+                    to = table["node"] == node
+                    granted[node] = sum_by(cells[to], table["amount"][to])
+        return net, granted
+
+    def _reserves(
+        self, body: Body, binding: Binding, effective: Mapping[Kind, Rows], row: _Row, net: Totals
+    ) -> tuple[ReserveChange, str]:
+        """What happens to the lane's reserves; releases enter ``net``. A reserve that is not there is a fault."""
+        empty = np.empty(0, np.int64)
+        made: Keys = (np.empty(0, np.uint64), np.empty(0, np.uint64))
+        change = ReserveChange(made, empty, empty, empty, {}, {}, {}, {})
+        rows = effective.get(Kind.VOID, empty)
+        if len(rows):
+            keys = reserve_keys(body, Kind.VOID)
+            voided = np.unique(row.reserves.find(keys[0][rows], keys[1][rows]))
+            if voided[0] < 0:
+                return change, "voids a reserve that its lane does not hold"
+            for ordinal in voided.tolist():
+                add_into(change.released, {row.reserve_cells[ordinal]: row.remaining[ordinal]})
+            add_into(net, change.released)
+            change = change._replace(voided=voided)
+        rows = effective.get(Kind.RESERVE, empty)
+        if len(rows):
+            keys = reserve_keys(body, Kind.RESERVE)
+            table = body.tables[Kind.RESERVE][rows]
+            change = change._replace(
+                made=(keys[0][rows], keys[1][rows]),
+                made_cells=self._cells(binding, table),
+                made_amounts=table["amount"].astype(np.int64),
+            )
+        rows = effective.get(Kind.POST, empty)
+        return change, self._posts(body, binding, rows, row, change) if len(rows) else ""
+
+    def _posts(self, body: Body, binding: Binding, rows: Rows, row: _Row, change: ReserveChange) -> str:
+        """Enter the batch's posts into ``change``; why they cannot be, or nothing."""
+        keys = reserve_keys(body, Kind.POST)
+        keys = (keys[0][rows], keys[1][rows])
+        held = len(row.remaining)
+        fresh = KeyTable(self._salt)
+        fresh.insert(*change.made)
+        ordinals, new = row.reserves.find(*keys), fresh.find(*keys)
+        ordinals = np.where((ordinals < 0) & (new >= 0), new + held, ordinals)
+        if (ordinals < 0).any():
+            return "posts a reserve that its lane does not hold"
+        table = body.tables[Kind.POST][rows]
+        change.posted.update(sum_by(ordinals, table["amount"]))
+        left = {n: row.remaining[n] if n < held else int(change.made_amounts[n - held]) for n in change.posted}
+        left |= dict.fromkeys(left.keys() & set(change.voided.tolist()), 0)
+        if any(amount > left[ordinal] for ordinal, amount in change.posted.items()):
+            return "posts more than is left of a reserve"
+        cells = np.array(row.reserve_cells + change.made_cells.tolist(), np.int64)[ordinals]
+        add_into(change.taken, sum_by(cells, table["amount"]))
+        credits = binding.accounts[table["credit"]] * self._assets + cells % self._assets
+        add_into(change.incoming, sum_by(credits, table["amount"]))
+        return ""
+
+    def _shortage(self, row: _Row, net: Totals, inherited: Totals) -> Shortage | None:
+        short = [
+            Shortage(cell, have, -change)
+            for cell, change in net.items()
+            if (have := row.available.get(cell, 0) + inherited.get(cell, 0)) + change < 0
+        ]
+        return min(short, key=lambda s: self.cell_name(s.cell)) if short else None
+
+    # -- what deps bring in ---------------------------------------------------------------------------------
+
+    def _inherit(self, lane: bytes, deps: Sequence[Dep], row: _Row) -> tuple[dict[bytes, int], Totals]:
+        author = parse_lane(lane)
+        me = self._index[author.node]
+        claims: dict[bytes, int] = {}
+        inherited: Totals = {}
+        own = [dep for dep in deps if parse_lane(dep.lane).node == author.node]
+        covered = dict(row.covered)
+        claimed = dict(row.claimed)
+        for dep in sorted(own, key=lambda dep: parse_lane(dep.lane).epoch, reverse=True):
+            other = self._rows.get(dep.lane)
+            if dep.lane in covered or other is None or parse_lane(dep.lane).epoch >= author.epoch:
+                continue
+            if covered.keys() & other.covered.keys():
+                continue  # two lanes both stand on a third: taking both would count it twice
+            left = self._history_at(dep.lane, dep.seq)
+            add_into(inherited, left.change)
+            self._take_back_repeats(row, other, left.ids, inherited)
+            claims[dep.lane] = dep.seq
+            covered |= {dep.lane: dep.seq} | other.covered
+            claimed |= left.claimed
+        if not self._immediate:
+            return claims, inherited
+        for dep in deps:
+            other = self._rows.get(dep.lane)
+            if other is None or parse_lane(dep.lane).node == author.node:
+                continue
+            since = claimed.get(dep.lane, 0)
+            if dep.seq > since:
+                for seq, granted in other.granted:
+                    if since < seq <= dep.seq and me in granted:
+                        add_into(inherited, granted[me])
+                claims[dep.lane] = dep.seq
+        return claims, inherited
+
+    def _history_at(self, lane: bytes, seq: int) -> _Step:
+        """What a lane had come to after ``seq``: rights left, ids used, grants taken over."""
+        total = _Step(seq, {}, 0, {})
+        for step in self._rows[lane].history:
+            if step.seq <= seq:
+                add_into(total.change, step.change)
+                total = _Step(seq, total.change, step.ids, total.claimed | step.claimed)
+        return total
+
+    def _take_back_repeats(self, row: _Row, other: _Row, ids: int, inherited: Totals) -> None:
+        """A deposit recorded again after a restore, before the old lane was known, must not mint twice."""
+        for keys, cells, amounts in row.deposits:
+            ordinals = other.ids.find(*keys)
+            again = (ordinals >= 0) & (ordinals < ids)
+            add_into(inherited, sum_by(cells[again], amounts[again]), -1)
