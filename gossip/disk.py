@@ -1,0 +1,54 @@
+"""A disk in memory that forgets: what was written and not yet synced does not survive a crash, or only a
+prefix does.
+
+One sync is under way at a time and covers everything written before it began (group commit, as a real
+journal does it). A write (the records of one ``Persist``) is atomic: it survives whole or not at all.
+"""
+
+from __future__ import annotations
+
+from gossip.effects import Persist
+
+
+class Disk:
+    """The durable storage of one node, through all its crashes."""
+
+    def __init__(self) -> None:
+        self._records: list[bytes] = []
+        self._unsynced: list[Persist] = []
+        self._syncing = 0  # how many of the unsynced writes the sync under way covers
+
+    @property
+    def records(self) -> tuple[bytes, ...]:
+        """What would survive a crash now."""
+        return tuple(self._records)
+
+    @property
+    def unsynced(self) -> int:
+        """How many writes would not."""
+        return len(self._unsynced)
+
+    def write(self, persist: Persist) -> None:
+        self._unsynced.append(persist)
+
+    def begin_sync(self) -> bool:
+        """Begin a sync of everything written. False when one is under way, or nothing was written."""
+        if self._syncing or not self._unsynced:
+            return False
+        self._syncing = len(self._unsynced)
+        return True
+
+    def end_sync(self) -> int:
+        """The sync is done; the position up to which everything is durable."""
+        synced, self._unsynced = self._unsynced[: self._syncing], self._unsynced[self._syncing :]
+        self._syncing = 0
+        for persist in synced:
+            self._records.extend(persist.records)
+        return synced[-1].position
+
+    def crash(self, surviving: int) -> None:
+        """The power is gone. Of the unsynced writes the first ``surviving`` happened to reach the disk."""
+        for persist in self._unsynced[:surviving]:
+            self._records.extend(persist.records)
+        self._unsynced.clear()
+        self._syncing = 0

@@ -1,0 +1,366 @@
+"""A network of nodes in one process and in virtual time, in which everything goes wrong on purpose, the
+same way twice.
+
+It drives *cores*: anything with ``start(now_us) -> list[Effect]`` and ``step(event, now_us) ->
+list[Effect]`` that speaks the events and effects of ``gossip.effects``. It does for them what a runtime
+does: delivers frames, fires timers, writes and syncs records, holds back every ``Send`` and ``Reply`` until
+what it depends on is durable. And it takes away what a power cut takes: a crashed node loses its memory,
+its timers, its held frames and its unsynced writes; ``restart`` builds a new core from the surviving records.
+
+Rules.
+
+* Same names, faults, seed, factory and calls: same run, byte for byte (``trace.digest()``).
+* Positions belong to one incarnation: a core numbers its ``Persist`` effects from 1 after every restart,
+  and what it read back at its start needs no waiting (``after=0``).
+* A core hears ``Connected`` and ``Disconnected`` ``Faults.detect_us`` after the fact, and not at all of
+  what was over sooner; a peer that crashed and came back is always a new link.
+* A node's clock is the virtual time plus ``EPOCH_US`` plus its skew, and never goes back within an
+  incarnation.
+
+After Will Wilson, "Testing distributed systems with deterministic simulation" (Strange Loop 2014), and the
+way TigerBeetle's simulator puts all faults into one options struct.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from random import Random
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import msgspec
+
+from gossip.disk import Disk
+from gossip.effects import (
+    Connected,
+    Disconnected,
+    Durable,
+    Effect,
+    Notify,
+    Persist,
+    Received,
+    Reply,
+    Send,
+    StartTimer,
+    TimerFired,
+)
+from gossip.network import Faults, Network
+from gossip.trace import Trace
+
+EPOCH_US: Final = 1_700_000_000_000_000
+"""What a node's unskewed clock says at virtual time 0, in microseconds."""
+
+
+class Core(Protocol):
+    """What the simulator can drive."""
+
+    def start(self, now_us: int) -> Sequence[Effect]: ...
+
+    def step(self, event: Any, now_us: int) -> Sequence[Effect]: ...
+
+
+C = TypeVar("C", bound=Core)
+
+Factory = Callable[[str, Sequence[bytes], int], C]
+"""(node name, the records that survived, incarnation from 1) -> a core that starts from them."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A ``Reply`` that left ``node`` at ``at_us``."""
+
+    at_us: int
+    node: str
+    request: Any
+    body: bytes
+
+
+class Notification(msgspec.Struct, frozen=True):
+    """A ``Notify`` of ``node`` at ``at_us``."""
+
+    at_us: int
+    node: str
+    topic: str
+    fields: Mapping[str, Any]
+
+
+class _Node(Generic[C]):
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.disk = Disk()
+        self.core: C | None = None  # None while it is down
+        self.incarnation = 0
+        self.durable = 0
+        self.position = 0
+        self.held: list[Send | Reply] = []
+        self.timers: dict[str, int] = {}  # key -> the number of the wake-up that counts
+        self.links: dict[str, int] = {}  # peer -> the incarnation that it believes to be linked to
+        self.skew_us = 0
+        self.clock_us = 0
+
+
+class Simulation(Generic[C]):
+    """Nodes called ``names``, made by ``factory``, all started at virtual time 0."""
+
+    def __init__(self, names: Sequence[str], factory: Factory[C], faults: Faults, seed: int) -> None:
+        self.now_us = 0
+        self.seed = seed
+        self.trace = Trace(faults.trace_lines)
+        self.replies: dict[Any, bytes] = {}
+        self.answers: list[Answer] = []
+        self.notifications: list[Notification] = []
+        self.on_step: Callable[[Simulation[C], str], None] | None = None
+        self.frames_sent = self.frames_delivered = 0
+        self._factory = factory
+        self._faults = faults
+        self.network = Network(names, faults, Random(seed))
+        self._nodes: dict[str, _Node[C]] = {name: _Node(name) for name in names}
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._number = 0
+        self._requests = 0
+        for name in names:
+            self.restart(name)
+
+    # Time -----------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Let the next thing happen. False when nothing is left to happen."""
+        if not self._queue:
+            return False
+        self.now_us, _, action = heapq.heappop(self._queue)
+        action()
+        return True
+
+    def run_for(self, us: int) -> None:
+        """Let everything happen that is due within ``us`` microseconds of virtual time."""
+        end_us = self.now_us + us
+        while self._queue and self._queue[0][0] <= end_us:
+            self.step()
+        self.now_us = end_us
+
+    def run_until(self, predicate: Callable[[], bool], limit_us: int) -> bool:
+        """Run until ``predicate`` holds, at most for ``limit_us``; whether it does."""
+        end_us = self.now_us + limit_us
+        while not predicate():
+            if not self._queue or self._queue[0][0] > end_us:
+                self.now_us = end_us
+                return False
+            self.step()
+        return True
+
+    # Clients --------------------------------------------------------------------------------------------
+
+    def submit(self, node: str, event: Any) -> Any:
+        """Hand a client's ``event`` to ``node``, now. Returns the handle under which ``replies`` will have
+        the answer.
+
+        The handle is the event's ``request`` if it has one that is not None; otherwise a number, and the core
+        must be able to do without. A node that is down loses the event: no answer ever comes.
+        """
+        self._requests += 1
+        handle = getattr(event, "request", None)
+        if handle is None:
+            handle = self._requests
+        target = self._nodes[node]
+        self._at(self.now_us, lambda: self._deliver(target, event, "client", repr(handle)))
+        return handle
+
+    # What can be looked at ------------------------------------------------------------------------------
+
+    def core(self, name: str) -> C:
+        """The core of a node that is up."""
+        core = self._nodes[name].core
+        if core is None:
+            raise LookupError(f"{name} is down")
+        return core
+
+    def up(self) -> list[str]:
+        """The nodes that are up."""
+        return [name for name, node in self._nodes.items() if node.core is not None]
+
+    def durable_records(self, name: str) -> tuple[bytes, ...]:
+        """What ``name`` would find after a crash now."""
+        return self._nodes[name].disk.records
+
+    # What can go wrong ----------------------------------------------------------------------------------
+
+    def crash(self, name: str) -> None:
+        """Power off: memory, timers, held frames and unsynced writes are gone (see ``Faults.torn``)."""
+        node = self._nodes[name]
+        if node.core is None:
+            return
+        surviving = self.network.surviving(node.disk.unsynced)
+        self.trace.note(self.now_us, name, "crash", f"{node.disk.unsynced} unsynced, {surviving} survive")
+        node.disk.crash(surviving)
+        node.core = None
+        node.held.clear()
+        node.timers.clear()
+        node.links.clear()
+        self._check_links()
+
+    def restart(self, name: str) -> None:
+        """Power on: a new core from the surviving records. Nothing happens to a node that is up."""
+        node = self._nodes[name]
+        if node.core is not None:
+            return
+        node.incarnation += 1
+        node.durable = node.position = 0
+        node.clock_us = 0
+        self.trace.note(self.now_us, name, "start", str(node.incarnation))
+        node.core = self._factory(name, node.disk.records, node.incarnation)
+        incarnation = node.incarnation
+        self._at(self.now_us, lambda: self._start(node, incarnation))
+        self._check_links()
+
+    def partition(self, groups: Iterable[Collection[str]]) -> None:
+        """Only members of one group reach each other; who is in none is alone."""
+        self.network.partition([list(group) for group in groups])
+        self._note_topology("partition")
+
+    def isolate(self, name: str) -> None:
+        """Cut ``name`` off from all others, which keep each other."""
+        self.network.partition([[other for other in self._nodes if other != name]])
+        self._note_topology(f"isolate {name}")
+
+    def cut(self, source: str, target: str) -> None:
+        """Silently lose frames from ``source`` to ``target``, one way."""
+        self.network.cut(source, target)
+        self._note_topology(f"cut {source} {target}")
+
+    def clog(self, source: str, target: str, for_us: int, extra_us: int) -> None:
+        """Delay what is sent from ``source`` to ``target`` within ``for_us`` by ``extra_us``."""
+        self.network.clog(source, target, self.now_us + for_us, extra_us)
+        self._note_topology(f"clog {source} {target}")
+
+    def heal(self) -> None:
+        """Undo partitions, cuts and clogging."""
+        self.network.heal()
+        self._note_topology("heal")
+
+    def skew(self, name: str, offset_us: int) -> None:
+        """Let the clock of ``name`` be ``offset_us`` ahead of the others' (behind, if negative)."""
+        self._nodes[name].skew_us = offset_us
+        self.trace.note(self.now_us, name, "skew", str(offset_us))
+
+    # How ------------------------------------------------------------------------------------------------
+
+    def _at(self, due_us: int, action: Callable[[], None]) -> None:
+        self._number += 1  # breaks ties: what was scheduled first happens first
+        heapq.heappush(self._queue, (due_us, self._number, action))
+
+    def _clock(self, node: _Node[C]) -> int:
+        node.clock_us = max(node.clock_us, EPOCH_US + self.now_us + node.skew_us)
+        return node.clock_us
+
+    def _start(self, node: _Node[C], incarnation: int) -> None:
+        if node.core is not None and node.incarnation == incarnation:
+            self._perform(node, node.core.start(self._clock(node)))
+
+    def _deliver(self, node: _Node[C], event: Any, what: str, detail: str, payload: bytes = b"") -> None:
+        if node.core is None:
+            return
+        self.trace.note(self.now_us, node.name, what, detail, payload)
+        self._perform(node, node.core.step(event, self._clock(node)))
+
+    def _perform(self, node: _Node[C], effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send | Reply):
+                if effect.after > node.durable:
+                    node.held.append(effect)
+                else:
+                    self._release(node, effect)
+            elif isinstance(effect, Persist):
+                self._persist(node, effect)
+            elif isinstance(effect, StartTimer):
+                self._start_timer(node, effect)
+            elif isinstance(effect, Notify):
+                self.trace.note(self.now_us, node.name, "notify", effect.topic)
+                self.notifications.append(Notification(self.now_us, node.name, effect.topic, effect.fields))
+            else:
+                raise TypeError(f"{node.name} asked for {effect!r}, which is no effect")
+        if self.on_step is not None:
+            self.on_step(self, node.name)
+
+    def _release(self, node: _Node[C], effect: Send | Reply) -> None:
+        if isinstance(effect, Reply):
+            self.trace.note(self.now_us, node.name, "reply", repr(effect.request), effect.body)
+            self.replies[effect.request] = effect.body
+            self.answers.append(Answer(self.now_us, node.name, effect.request, effect.body))
+            return
+        self.frames_sent += 1
+        self.trace.note(self.now_us, node.name, "send", effect.peer, effect.frame)
+        target = self._nodes.get(effect.peer)
+        # A frame goes into a connection, and a connection is to one incarnation of the peer.
+        incarnation = node.links.get(effect.peer)
+        if target is None or incarnation is None:
+            return
+        for due_us in self.network.fate(node.name, effect.peer, self.now_us):
+            self._at(due_us, lambda: self._arrive(node.name, target, incarnation, effect.frame))
+
+    def _arrive(self, source: str, target: _Node[C], incarnation: int, frame: bytes) -> None:
+        if target.incarnation == incarnation and self.network.carries(source, target.name):
+            self.frames_delivered += 1
+            self._deliver(target, Received(source, frame), "receive", source, frame)
+
+    def _persist(self, node: _Node[C], persist: Persist) -> None:
+        if persist.position <= node.position:
+            raise ValueError(f"{node.name}: position {persist.position} after {node.position} does not rise")
+        node.position = persist.position
+        self.trace.note(self.now_us, node.name, "persist", str(persist.position), b"".join(persist.records))
+        node.disk.write(persist)
+        self._sync(node)
+
+    def _sync(self, node: _Node[C]) -> None:
+        if node.disk.begin_sync():
+            incarnation = node.incarnation
+            self._at(self.now_us + self.network.sync_us(), lambda: self._synced(node, incarnation))
+
+    def _synced(self, node: _Node[C], incarnation: int) -> None:
+        if node.core is None or node.incarnation != incarnation:
+            return
+        node.durable = node.disk.end_sync()
+        self._sync(node)
+        held, node.held = node.held, []
+        for effect in held:
+            if effect.after > node.durable:
+                node.held.append(effect)
+            else:
+                self._release(node, effect)
+        self._deliver(node, Durable(node.durable), "durable", str(node.durable))
+
+    def _start_timer(self, node: _Node[C], timer: StartTimer) -> None:
+        incarnation, number = node.incarnation, self._number + 1
+        node.timers[timer.key] = number
+
+        def fire() -> None:
+            if node.incarnation == incarnation and node.timers.get(timer.key) == number:
+                del node.timers[timer.key]
+                self._deliver(node, TimerFired(timer.key), "timer", timer.key)
+
+        self._at(self.now_us + timer.delay_us, fire)
+
+    def _note_topology(self, what: str) -> None:
+        self.trace.note(self.now_us, "", what, "")
+        self._check_links()
+
+    def _check_links(self) -> None:
+        """Something changed: after the time it takes to notice, every node compares its links with the
+        facts.
+        """
+        self._at(self.now_us + self._faults.detect_us, self._compare_links)
+
+    def _compare_links(self) -> None:
+        for node in self._nodes.values():
+            for peer in self._nodes.values():
+                if peer is not node and node.core is not None:
+                    self._compare_link(node, peer)
+
+    def _compare_link(self, node: _Node[C], peer: _Node[C]) -> None:
+        whole = peer.core is not None and self.network.linked(node.name, peer.name)
+        believed = node.links.get(peer.name)
+        if believed is not None and (not whole or believed != peer.incarnation):
+            del node.links[peer.name]
+            self._deliver(node, Disconnected(peer.name), "disconnected", peer.name)
+            believed = None
+        if whole and believed is None and node.core is not None:
+            node.links[peer.name] = peer.incarnation
+            self._deliver(node, Connected(peer.name), "connected", peer.name)
