@@ -14,7 +14,7 @@ from crdtledger.edge.importers.binance_aggtrades import BinanceAggTrades
 from crdtledger.edge.importers.binance_stream import BinanceStream
 from crdtledger.edge.importers.ccxt import Ccxt
 from crdtledger.edge.importers.mapped_csv import MappedCsv, parse_mapping
-from crdtledger.edge.importers.source import import_file
+from crdtledger.edge.importers.source import find_damage, import_file
 from crdtledger.edge.importers.tardis import Tardis
 from crdtledger.edge.importers.trades import (
     Importer,
@@ -55,6 +55,7 @@ __all__ = [
     "account_name",
     "assign_accounts",
     "concatenate",
+    "find_damage",
     "import_file",
     "importer",
     "parse_mapping",

@@ -22,7 +22,7 @@ from crdtledger.edge.importers.jsonarray import cut
 from crdtledger.edge.importers.lines import MAX_LINE_BYTES, LineImporter
 from crdtledger.edge.importers.rows import amount, excerpt, fee_amount, trade_id
 from crdtledger.edge.importers.timestamps import NoTimeError, text_to_us
-from crdtledger.edge.importers.trades import ImportSpec, Position, Refusal, Summary, Trades, UnfitError
+from crdtledger.edge.importers.trades import ImportSpec, Position, Summary, Trades, UnfitError
 
 _SIDES: Final = {"buy": 1, "sell": -1}
 _NULL: Final = msgspec.Raw(b"null")
@@ -46,11 +46,23 @@ class _Fill(msgspec.Struct):
 
 
 def _text(raw: msgspec.Raw) -> str:
-    """A JSON number or string as its text; null as the empty text."""
-    text = bytes(raw).decode("utf-8", "replace")
-    if text.startswith('"'):
-        return text[1:-1]
+    """A JSON number as it is written, a string as what it says, null as the empty text."""
+    data = bytes(raw)
+    if data[:1] == b'"':
+        try:
+            return msgspec.json.decode(data, type=str) if b"\\" in data else data[1:-1].decode("utf-8")
+        except ValueError as error:
+            raise UnfitError("", f"a string that cannot be read: {error}") from None
+    text = data.decode("utf-8", "replace")
     return "" if text == "null" else text
+
+
+def _identity(raw: msgspec.Raw) -> str:
+    """A trade id: a string or a whole JSON number. Raises ``UnfitError``."""
+    text = _text(raw)
+    if text and bytes(raw)[:1] != b'"' and not text.isdigit():
+        raise UnfitError("id", f"{excerpt(text)} is neither text nor a whole number")
+    return text
 
 
 class _Fills(CountingImporter):
@@ -72,7 +84,7 @@ class _Fills(CountingImporter):
             reason, _, path = str(error).partition(" - at `$.")
             raise UnfitError(path.strip("`"), reason) from None
         symbol = fill.symbol or ""
-        self._add(fill, symbol, _text(fill.id), _text(fill.timestamp), number)
+        self._add(fill, symbol, _identity(fill.id), _text(fill.timestamp), number)
 
     def _add(self, fill: _Fill, symbol: str, identity: str, time: str, number: int) -> None:
         if (symbol or self._symbol) and not self._wanted(symbol):
@@ -183,7 +195,7 @@ class CcxtArray(_Fills):
         if self._opening in ("[", "[,"):
             self._elements()
         if self._opening == "]" and self._carry.strip():
-            self._refuse(self._line + 1, "", "something behind the end of the array", self._carry.strip())
+            self._refuse(self._line + 1, "", "something behind the end of the array", self._carry.strip()[:1])
             self._opening = "!"
         if self._opening in ("]", "!"):
             self._advance(len(self._carry))
@@ -240,7 +252,7 @@ class CcxtArray(_Fills):
     def cut_short(self, column: str, reason: str) -> None:
         self._carry = b""
         self._opening = "!"
-        self._note(Refusal(self.spec.file, self._line + 1, column, reason))
+        self._note_damage(column, reason)
 
 
 class Ccxt:

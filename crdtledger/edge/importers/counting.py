@@ -96,6 +96,11 @@ class CountingImporter:
         if len(self._refusals) < MAX_REFUSALS_KEPT:
             self._refusals.append(refusal)
 
+    def _note_damage(self, column: str, reason: str) -> None:
+        """Kept whatever was refused before: it is the cause of the others, and it is the last."""
+        self._refused += 1
+        self._refusals.append(Refusal(self.spec.file, self._line + 1, column, reason))
+
     def _wrong(self, what: str, number: int, why: str) -> BadInput:
         return BadInput(what=f"{what}, not {self.name}", where=f"{self.spec.file}:{number}", why=why)
 

@@ -3,7 +3,7 @@
 The rules: the delimiter is what the header holds most of among ``, ; tab |`` unless it is given; a field may be quoted
 with ``"`` and double a quote inside; a quoted field may hold the delimiter but no line end. Every record has as
 many fields as the header. A header must have each needed column exactly once; columns nobody asked for are ignored.
-Blanks around unquoted fields are dropped.
+Blanks around fields are dropped.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class DelimitedImporter(LineImporter):
             (fields,) = csv.reader([text], delimiter=self._delimiter, strict=True, skipinitialspace=True)
         except (csv.Error, ValueError) as error:
             raise UnfitError("", f"quotes that do not close on this line ({error})") from None
-        return fields
+        return [field.strip() for field in fields]
 
     def _time(self, text: str, unit: str, column: str) -> int:
         try:

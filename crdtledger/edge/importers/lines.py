@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from crdtledger.edge.importers.counting import CountingImporter
-from crdtledger.edge.importers.trades import ImportSpec, Refusal, Trades
+from crdtledger.edge.importers.trades import ImportSpec, Trades
 
 MAX_LINE_BYTES: Final = 4 << 20
 
@@ -54,7 +54,7 @@ class LineImporter(CountingImporter, ABC):
 
     def cut_short(self, column: str, reason: str) -> None:
         self._carry.clear()
-        self._note(Refusal(self.spec.file, self._line + 1, column, reason))
+        self._note_damage(column, reason)
 
     def _consume(self, block: bytes) -> None:
         lines = block.split(b"\n")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
 from crdtledger.edge.importers.decimals import InexactError, to_minor
 from crdtledger.edge.importers.trades import MAX_ID_CHARACTERS, MAX_TRADE_ID, Trades, UnfitError, is_canonical
+
+_THROUGH_A_FLOAT: Final = re.compile(r"[0-9]+\.0|[0-9](\.[0-9]+)?[eE]\+[0-9]+")
 
 
 class Rows:
@@ -70,6 +74,8 @@ def trade_id(text: str) -> int | str:
         raise UnfitError("id", "no trade id, so the trade could not be told from a repetition")
     if len(text) > MAX_ID_CHARACTERS:
         raise UnfitError("id", f"a trade id of {len(text)} characters; at most {MAX_ID_CHARACTERS} are kept")
+    if _THROUGH_A_FLOAT.fullmatch(text):
+        raise UnfitError("id", f"{excerpt(text)} is an id that some program made a float of: its digits may be wrong")
     if not text.isprintable() or text != text.strip():
         raise UnfitError("id", "a trade id with blanks around it or characters that do not print")
     return text

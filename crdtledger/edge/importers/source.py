@@ -1,7 +1,9 @@
 """Files as chunks of bytes: plain or gzip, told apart by their first bytes. The only importer module that does I/O.
 
 A damaged gzip file (cut off, a wrong checksum, junk behind it) yields everything that could be decompressed before the
-damage and then one ``Damage``; the last incomplete line goes no further (``Importer.cut_short``). Files may be several
+damage and then one ``Damage``; the last incomplete line goes no further (``Importer.cut_short``). Flipped bytes often unpack to
+wrong text without complaint, and only the checksum at the end of the file tells: ask ``find_damage`` before recording anything
+that cannot be taken back. Files may be several
 gzip members in a row, as log rotation writes them. Formats: RFC 1952.
 """
 
@@ -53,6 +55,11 @@ def open_lines(path: Path, skip: int = 0) -> Iterator[bytes | Damage]:
                 yield chunk
 
 
+def find_damage(path: Path) -> Damage | None:
+    """Read the whole file once, checksums included, and keep nothing. Raises ``BadInput`` like ``open_lines``."""
+    return next((chunk for chunk in open_lines(path) if isinstance(chunk, Damage)), None)
+
+
 def import_file(importer: Importer, path: Path, position: Position | None = None) -> Iterator[Trades]:
     """Drive ``importer`` over a file, from ``position`` on; its blocks as they come. ``importer.summary`` tells the rest,
     and ``importer.position`` after each block is where an interrupted import goes on. Raises ``BadInput``."""
@@ -81,15 +88,19 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes | Damage]:
                     break
             before = member.copy()
             try:
-                yield member.decompress(data)
+                # Bounded, because 64 KiB can unpack to 64 MiB; what does not fit comes out of the next call.
+                yield member.decompress(data, CHUNK_BYTES)
             except zlib.error as error:
                 yield from _salvage(before, data, offset, str(error))
                 return
+            rest = member.unused_data if member.eof else member.unconsumed_tail
+            offset += len(data) - len(rest)
+            data = rest
             began = not member.eof
-            offset += len(data) - len(member.unused_data)
-            data = member.unused_data
             if member.eof:
                 member = zlib.decompressobj(wbits=31)
+    while began and (more := member.decompress(member.unconsumed_tail, CHUNK_BYTES)):
+        yield more
     if began:
         yield Damage(offset, "the gzip file is cut off")
 

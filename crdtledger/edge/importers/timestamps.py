@@ -19,7 +19,7 @@ UNITS: Final = ("auto", "s", "ms", "us", "ns", "iso")
 
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _LATEST_US: Final = 10**17
-_NUMERIC: Final = re.compile(r"([0-9]{1,19})(?:\.([0-9]{1,19}))?")
+_NUMERIC: Final = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?")
 _ISO: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,]([0-9]{1,9}))?"
     r"(Z|[+-][0-9]{2}:?[0-9]{2})?"
