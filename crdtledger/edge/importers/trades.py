@@ -87,7 +87,8 @@ class Summary(msgspec.Struct, frozen=True):
     """What an import has come to so far. ``bytes_read`` counts decompressed bytes fed, ``lines`` whole lines.
 
     ``skipped``: event kind -> count (at most ``MAX_KINDS`` kinds, the rest under ``"other"``).
-    ``refusals``: the first ``MAX_REFUSALS_KEPT`` and, last, damage to the file; ``refused`` counts all. ``symbol``: the one symbol imported, if known.
+    ``refusals``: the first ``MAX_REFUSALS_KEPT`` and, last, damage to the file; ``refused`` counts all.
+    ``symbol``: the one symbol imported, if known.
     """
 
     file: str
