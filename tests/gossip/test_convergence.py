@@ -17,6 +17,7 @@ faults = st.builds(
     loss_ppm=st.sampled_from((0, 10_000, 200_000)),
     duplicate_ppm=st.sampled_from((0, 100_000)),
     reorder=st.booleans(),
+    sync_us=st.sampled_from((2_000, 400_000)),
     torn=st.booleans(),
 )
 names = st.sampled_from(NAMES)
@@ -29,6 +30,7 @@ steps = st.lists(
         st.tuples(st.just("clog"), names, names),
         st.tuples(st.just("heal")),
         st.tuples(st.just("crash"), names),
+        st.tuples(st.just("lose"), names),
         st.tuples(st.just("restart"), names),
         st.tuples(st.just("wait"), st.integers(1, 3_000)),
     ),
@@ -45,6 +47,12 @@ def play(simulation: Simulation[ToyNode], schedule: list[tuple[object, ...]]) ->
             for _ in range(int(str(count))):
                 handles.append(len(handles))
                 simulation.submit(str(name), Record(handles[-1], b"fact %d" % handles[-1]))
+        elif what == "lose":  # power fails while a record is on its way to the disk, and comes back
+            handles.append(len(handles))
+            simulation.submit(str(arguments[0]), Record(handles[-1], b"fact %d" % handles[-1]))
+            simulation.run_for(100_000)
+            simulation.crash(str(arguments[0]))
+            simulation.restart(str(arguments[0]))
         elif what == "split":
             chosen = {str(name) for name in arguments}
             simulation.partition([chosen, set(NAMES) - chosen])
@@ -63,6 +71,7 @@ def test_replicas_converge_after_any_schedule_and_lose_nothing_acknowledged(
     faults: Faults, schedule: list[tuple[object, ...]], seed: int
 ) -> None:
     simulation = cluster(NAMES, faults, seed)
+    simulation.run_for(SECOND)
     play(simulation, schedule)
     simulation.heal()
     for name in NAMES:
