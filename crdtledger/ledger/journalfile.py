@@ -234,7 +234,7 @@ def verified(connection: apsw.Connection, path: Path) -> Iterator[Entry]:
 
 
 def chained(connection: apsw.Connection, path: Path) -> Generator[Entry, None, Head]:
-    """As ``verified``, but believing no head: what the chain proves, and (returned) the head that would fit it."""
+    """As ``verified``, but believing no head: what the chain proves, and (returned) where it ends."""
     row, position, chain = 0, 0, CHAIN_START
     group: list[Entry] = []
     expected = 0
@@ -262,8 +262,6 @@ def chained(connection: apsw.Connection, path: Path) -> Generator[Entry, None, H
                 group.clear()
     except UNREADABLE as error:
         raise corrupt(f"cannot be read: {error}") from error
-    if group:
-        raise corrupt(f"row {row + 1} is missing: more records belong to position {group[-1].position}")
     return Head(row, position, chain)
 
 

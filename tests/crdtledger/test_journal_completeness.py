@@ -186,6 +186,7 @@ def test_a_lost_journal_is_known_and_its_log_is_not_replayed_into_the_new_one(
     if "-wal" in left:
         aside = path.with_name(f"journal.lost-{nonce(2).hex()[:16]}-wal")
         assert aside.read_bytes() == files["journal-wal"]
+    assert verdict(path, 3) is Verdict.RESTORED
 
 
 def test_a_lost_journal_without_its_sidecar_is_known_by_its_log(path: Path) -> None:

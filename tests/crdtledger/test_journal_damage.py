@@ -167,6 +167,34 @@ def test_doctor_names_the_damage_keeps_the_good_part_and_marks_it(
         assert journal.completeness.verdict is Verdict.COMPLETE
 
 
+def test_a_row_from_another_journal_does_not_fit(tmp_path: Path, written: tuple[dict[str, bytes], list[Entry]]) -> None:
+    path = put(tmp_path / "node", written[0])
+    with Journal.open(tmp_path / "other", nonce(1)) as other:
+        other.append(2, [batch(b"A", 1), batch(b"B", 1, 5)])
+        other.append(4, [batch(b"A", 2), batch(b"B", 2, 5)])
+        other.commit()
+    connection = journalfile.connect(path)
+    connection.execute("ATTACH ? AS other", (str(tmp_path / "other"),))
+    connection.execute("REPLACE INTO records SELECT * FROM other.records WHERE row = 4")
+    connection.close()
+    report = examine(path)
+    assert (report.first_bad, report.reason) == (3, "row 4 does not match its checksum")
+
+
+def test_a_row_altered_under_a_running_node_is_not_read(
+    tmp_path: Path, written: tuple[dict[str, bytes], list[Entry]]
+) -> None:
+    path = put(tmp_path / "node", written[0])
+    with Journal.open(path, nonce(2)) as journal:
+        assert journal.read(b"A", 3, 3, 1)
+        connection = journalfile.connect(path)
+        connection.execute("UPDATE records SET body = x'00' WHERE lane = x'41' AND seq = 3")
+        connection.close()
+        with pytest.raises(JournalCorrupt, match="does not match its checksum"):
+            journal.read(b"A", 3, 3, 1)
+        assert journal.read(b"A", 4, 4, 1)
+
+
 def test_a_repair_may_keep_less_than_all_that_holds(
     tmp_path: Path, written: tuple[dict[str, bytes], list[Entry]]
 ) -> None:
