@@ -198,6 +198,8 @@ def open_batch(raw: bytes, genesis: Genesis, check_signature: bool = True) -> Ba
     body = columns.decode(sealed.body)
     if body.counts() != header.counts:
         raise InvalidBatch("header.counts", f"states {header.counts}, the body holds {body.counts()}")
+    if not (header.counts or header.deps or body.cursors):
+        raise InvalidBatch("batch", "says nothing: no facts, no deps, no cursor")
     return Batch(raw, sealed.header, sealed.signature, header, body)
 
 

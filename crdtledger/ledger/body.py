@@ -149,8 +149,6 @@ def decode(raw: bytes | memoryview) -> Body:
         facts += len(tables[kind])
     if facts > MAX_FACTS:
         raise InvalidBatch("body", f"{facts} facts, at most {MAX_FACTS}")
-    if facts == 0 and not wire.cursors:
-        raise InvalidBatch("body", "no facts")
     others = tables.keys() - RIGHTS_KINDS or wire.definitions or wire.accounts
     if others and tables.keys() & RIGHTS_KINDS:
         raise InvalidBatch("body.tables", "facts that move rights share no batch with others")

@@ -37,7 +37,7 @@ ACCOUNT, INSTRUMENT, SIDE, QUANTITY, PRICE, FEE_AMOUNT, FEE_ASSET = range(TERMS)
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the positions view. Integers in minor units: quantities at ``qty_decimals``, values at ``value_decimals``,
-    fees at ``fee_decimals`` of the settlement asset; fees in other assets stand in ``other_fees`` as (asset, amount)."""
+    fees at ``fee_decimals`` of the settlement asset; fees in other assets stand in ``other_fees`` as (asset, amount, its decimals)."""
 
     account: str
     instrument: str
@@ -46,7 +46,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     value_bought: int
     value_sold: int
     fees: int
-    other_fees: tuple[tuple[str, int], ...]
+    other_fees: tuple[tuple[str, int, int], ...]
     fills: int
     qty_decimals: int
     value_decimals: int
@@ -199,7 +199,7 @@ class Positions:
         factor = value_factor(definition)
         fees = (
             [
-                (catalog.assets[asset], amount)
+                (catalog.assets[asset], amount, catalog.genesis.assets[asset].decimals)
                 for (owner, traded, asset), amount in self._other_fees.items()
                 if owner == account and traded == number and amount
             ]

@@ -103,7 +103,7 @@ class Recorder:
 
     def claim(self, deps: Sequence[Dep], now_us: int) -> Batch:
         """Take over what predecessor lanes left: a batch without facts that names them as deps."""
-        wire = WireBody([], [], [], [], [], [], [Cursor("claim", 0, 0)])
+        wire = WireBody([], [], [], [], [], [], [])
         return self._seal(wire, tuple(sorted(deps, key=lambda dep: dep.lane)), now_us)
 
     def spendable(self, account: str, asset: str) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from crdtledger.edge.importers.decimals import InexactError, MinorUnits
+from crdtledger.ledger.decimals import InexactError, MinorUnits
 from crdtledger.edge.importers.delimited import DelimitedImporter
 from crdtledger.edge.importers.rows import amount, trade_id
 from crdtledger.edge.importers.timestamps import NoTimeError, to_us

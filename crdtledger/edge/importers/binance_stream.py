@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from crdtledger.edge.importers.decimals import InexactError, MinorUnits
+from crdtledger.ledger.decimals import InexactError, MinorUnits
 from crdtledger.edge.importers.lines import LineImporter
 from crdtledger.edge.importers.rows import amount, numeric_id
 from crdtledger.edge.importers.timestamps import MILLISECONDS, NoTimeError, to_us

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from crdtledger.edge.importers.decimals import InexactError, to_minor
+from crdtledger.ledger.decimals import InexactError, to_minor
 from crdtledger.edge.importers.delimited import DELIMITERS, DelimitedImporter, side_of
 from crdtledger.edge.importers.rows import amount, excerpt, fee_amount, trade_id
 from crdtledger.edge.importers.timestamps import UNITS

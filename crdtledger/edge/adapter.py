@@ -1,0 +1,131 @@
+"""The ledger's replica as gossip sees it: opaque batches, durable heads, and a note of what came in.
+
+Gossip calls ``admit`` while it handles a frame; the core afterwards takes what was applied (``take_fresh``) and persists
+it. Heads and ranges speak of what is durable only: a batch counts from the moment its journal position was synced.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from crdtledger.ledger import replica as ledger
+from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.replica import Replica
+from gossip.replica import Admission, BatchName, Head, Status
+
+
+class GossipReplica:
+    """Satisfies ``gossip.replica.Replica`` over a ledger replica."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self._heads: dict[bytes, Head] = {}
+        self._unsynced: deque[tuple[int, list[Batch]]] = deque()
+        self._fresh: list[Batch] = []
+        self._fresh_evidence: list[bytes] = []
+
+    # -- what the core calls --------------------------------------------------------------------------------
+
+    def take_fresh(self) -> tuple[list[Batch], list[bytes]]:
+        """Batches and evidence that came in since the last call and are to be persisted, in order."""
+        fresh, self._fresh = self._fresh, []
+        evidence, self._fresh_evidence = self._fresh_evidence, []
+        return fresh, evidence
+
+    def note(self, batches: Sequence[Batch]) -> None:
+        """Batches that were recorded here are to be persisted too."""
+        self._fresh += batches
+
+    def persisting(self, position: int, batches: list[Batch]) -> None:
+        """These batches are being written at ``position``."""
+        self._unsynced.append((position, batches))
+
+    def durable(self, position: int) -> None:
+        """Everything up to ``position`` is synced: advertise it."""
+        while self._unsynced and self._unsynced[0][0] <= position:
+            for batch in self._unsynced.popleft()[1]:
+                self._advance(batch.key, batch.seq)
+
+    def replayed(self) -> None:
+        """Everything held came from the journal: all of it is durable."""
+        for lane, head in self.replica.frontier().items():
+            self._advance(lane, head.seq)
+
+    def _advance(self, lane: bytes, seq: int) -> None:
+        """The lane is durable up to ``seq``, or up to where it ends by now if it was found to fork."""
+        seq = min(max(seq, self._heads[lane].seq if lane in self._heads else 0), self.replica.head(lane).seq)
+        held = self.replica.batch(lane, seq)
+        if held is None:
+            self._heads.pop(lane, None)
+        else:
+            self._heads[lane] = Head(seq, held.hash)
+
+    # -- what gossip calls ----------------------------------------------------------------------------------
+
+    def heads(self) -> Mapping[bytes, Head]:
+        """The durable head of every lane."""
+        return self._heads
+
+    def admitted(self, lane: bytes) -> int:
+        """The highest seq held of a lane, durable or not."""
+        return self.replica.head(lane).seq
+
+    def hash_at(self, lane: bytes, seq: int) -> bytes | None:
+        """The hash of the batch held at a place."""
+        held = self.replica.batch(lane, seq)
+        return held.hash if held else None
+
+    def read(self, lane: bytes, first: int, last: int, max_bytes: int) -> Sequence[bytes]:
+        """Durable batches in order, at least one, within ``max_bytes``."""
+        durable = self._heads.get(lane)
+        out: list[bytes] = []
+        size = 0
+        for seq in range(first, min(last, durable.seq if durable else 0) + 1):
+            batch = self.replica.batch(lane, seq)
+            if batch is None or (out and size + len(batch.raw) > max_bytes):
+                break
+            out.append(batch.raw)
+            size += len(batch.raw)
+        return out
+
+    def admit(self, raw: bytes, source: str) -> Admission:
+        """Take in a batch; never raises."""
+        return self._answer(self.replica.admit(raw))
+
+    def evidence(self) -> Mapping[bytes, bytes]:
+        """Evidence in force."""
+        return self.replica.evidence()
+
+    def admit_evidence(self, raw: bytes, source: str) -> Admission:
+        """Take in evidence; never raises."""
+        answer = self._answer(self.replica.admit_evidence(raw))
+        if answer.status is Status.FORKED:  # gossip's word for evidence that was new and true
+            return Admission(Status.APPLIED, answer.applied, evidence=answer.evidence, reason=answer.reason)
+        return answer
+
+    def _answer(self, outcome: ledger.Outcome) -> Admission:
+        if isinstance(outcome, ledger.Applied):
+            self._fresh += outcome.batches
+            return Admission(Status.APPLIED, applied=_names(outcome.batches))
+        if isinstance(outcome, ledger.Pending):
+            missing = tuple(BatchName(name.lane, name.seq, name.hash) for name in outcome.missing)
+            return Admission(Status.PENDING, missing=missing)
+        if isinstance(outcome, ledger.Forked):
+            if outcome.new:
+                self._fresh_evidence.append(outcome.evidence.raw)
+                self._fresh += outcome.batches
+                self._advance(outcome.evidence.lane, 0)
+            return Admission(
+                Status.FORKED,
+                applied=_names(outcome.batches),
+                evidence=outcome.evidence.raw,
+                reason=f"lane {outcome.evidence.lane.hex()} forks at seq {outcome.evidence.seq}",
+            )
+        if isinstance(outcome, ledger.Rejected):
+            return Admission(Status.REJECTED, reason=outcome.reason)
+        return Admission(Status.DUPLICATE if isinstance(outcome, ledger.Duplicate) else Status.SETTLED)
+
+
+def _names(batches: Sequence[Batch]) -> tuple[BatchName, ...]:
+    return tuple(BatchName(batch.key, batch.seq, batch.hash) for batch in batches)

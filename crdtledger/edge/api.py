@@ -1,0 +1,223 @@
+"""What a client may ask a node, and what the node answers: plain values and their bytes.
+
+A request and its answer are one msgpack value each, tagged by name. Unknown requests, unknown fields and malformed bytes
+are answered with an error, never with silence. Recording is answered only once it is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from crdtledger.errors import BadInput, LedgerError
+from crdtledger.ledger.body import Cursor
+from crdtledger.ledger.drafting import FillColumns
+
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+QueryName = Literal[
+    "positions", "collateral", "instruments", "accounts", "marks", "breaks", "frontier", "status", "members", "digest"
+]
+
+
+class _Request(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    pass
+
+
+class Query(_Request, frozen=True):
+    """Read a view. ``account`` and ``instrument`` narrow rows down; empty means all."""
+
+    view: QueryName
+    account: str = ""
+    instrument: str = ""
+
+
+class Record(_Request, frozen=True):
+    """Record facts written as JSON objects (see ``crdtledger.ledger.text``), all in one call."""
+
+    facts: list[dict[str, Any]]
+
+
+class Columns(_Request, frozen=True):
+    """Record columns of fills. Arrays travel as little-endian bytes; see ``pack_fills``."""
+
+    venue: str
+    instrument: str
+    id_space: str
+    leg: str
+    trade_id: bytes
+    price: bytes
+    qty: bytes
+    side: bytes
+    account: bytes
+    accounts: list[str]
+    ts_us: bytes
+    fee: bytes | None = None
+    fee_asset: bytes | None = None
+    fee_assets: list[str] = []
+    text_ids: list[str] | None = None
+    cursor: Cursor | None = None
+
+
+class CursorOf(_Request, frozen=True):
+    """How far this node's lanes have imported ``source``."""
+
+    source: str
+
+
+class Watch(_Request, frozen=True):
+    """Answer when the durable frontier's digest is not ``seen`` any more, or after ``timeout_ms``."""
+
+    seen: bytes
+    timeout_ms: int
+
+
+class Links(_Request, frozen=True):
+    """For drills: drop everything from and to the peers in ``block``; an empty list heals."""
+
+    block: list[str]
+
+
+class Backup(_Request, frozen=True):
+    """Copy the journal, consistently and while the node runs, to a new file on the node's machine."""
+
+    path: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A good answer (``error`` empty) or a refusal: a code of ``crdtledger.errors``, its message and attributes."""
+
+    value: Any = None
+    error: str = ""
+    message: str = ""
+    attributes: dict[str, Any] = {}
+
+
+Request = Query | Record | Columns | CursorOf | Watch | Links | Backup
+
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_answers = msgspec.msgpack.Decoder(Answer)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_request(request: Request) -> bytes:
+    """The bytes of a request."""
+    return _encoder.encode(request)
+
+
+def decode_request(raw: bytes) -> Request:
+    """The request, or ``BadInput``."""
+    try:
+        return _requests.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(what="request", where="client", why=str(error)) from None
+
+
+def encode_answer(value: Any) -> bytes:
+    """The bytes of a good answer."""
+    return _encoder.encode(Answer(value))
+
+
+def encode_error(error: LedgerError) -> bytes:
+    """The bytes of a refusal. Integers that msgpack cannot carry travel as text."""
+    attributes = {name: _portable(value) for name, value in error.attributes.items()}
+    return _encoder.encode(Answer(None, error.code, str(error), attributes))
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _portable(item) for key, item in value.items()}
+    return value
+
+
+def decode_answer(raw: bytes) -> Any:
+    """The answer's value; a refusal is raised as the very error that the node raised."""
+    answer = _answers.decode(raw)
+    if answer.error:
+        raise _rebuild(answer)
+    return answer.value
+
+
+def _rebuild(answer: Answer) -> LedgerError:
+    for kind in _error_kinds(LedgerError):
+        if kind.code == answer.error:
+            try:
+                return kind(**answer.attributes)
+            except TypeError:
+                break
+    return BadInput(what=answer.error, where="node", why=answer.message)
+
+
+def _error_kinds(base: type[LedgerError]) -> list[type[LedgerError]]:
+    return [base, *(kind for child in base.__subclasses__() for kind in _error_kinds(child))]
+
+
+def pack_fills(fills: FillColumns, cursor: Cursor | None) -> Columns:
+    """Columns as a request."""
+
+    def raw(column: npt.NDArray[Any] | None, dtype: str) -> bytes | None:
+        return None if column is None else np.ascontiguousarray(column, dtype).tobytes()
+
+    return Columns(
+        venue=fills.venue,
+        instrument=fills.instrument,
+        id_space=fills.id_space,
+        leg=fills.leg,
+        trade_id=raw(fills.trade_id, "<u8") or b"",
+        price=raw(fills.price, "<i8") or b"",
+        qty=raw(fills.qty, "<i8") or b"",
+        side=raw(fills.side, "i1") or b"",
+        account=raw(fills.account, "<i8") or b"",
+        accounts=list(fills.accounts),
+        ts_us=raw(fills.ts_us, "<i8") or b"",
+        fee=raw(fills.fee, "<i8"),
+        fee_asset=raw(fills.fee_asset, "<i8"),
+        fee_assets=list(fills.fee_assets),
+        text_ids=None if fills.text_ids is None else list(fills.text_ids),
+        cursor=cursor,
+    )
+
+
+def unpack_fills(request: Columns) -> FillColumns:
+    """The columns of a request, or ``BadInput`` when their lengths do not agree."""
+    rows = len(request.side)
+    wide = {
+        "trade_id": "<u8",
+        "price": "<i8",
+        "qty": "<i8",
+        "account": "<i8",
+        "ts_us": "<i8",
+        "fee": "<i8",
+        "fee_asset": "<i8",
+    }
+    arrays: dict[str, Any] = {}
+    for field, dtype in wide.items():
+        raw = getattr(request, field)
+        if raw is None or (field == "ts_us" and not raw):
+            arrays[field] = None
+            continue
+        if len(raw) != 8 * rows:
+            raise BadInput(what=field, where="columns", why=f"{len(raw)} bytes for {rows} rows of 8")
+        arrays[field] = np.frombuffer(raw, dtype)
+    if request.text_ids is not None and len(request.text_ids) != rows:
+        raise BadInput(what="text_ids", where="columns", why=f"{len(request.text_ids)} for {rows} rows")
+    side = np.frombuffer(request.side, "i1")
+    if not (np.abs(side) == 1).all():
+        raise BadInput(what="side", where="columns", why="+1 bought or -1 sold")
+    return FillColumns(
+        venue=request.venue,
+        instrument=request.instrument,
+        id_space=request.id_space,
+        leg=request.leg,
+        side=side,
+        accounts=request.accounts,
+        fee_assets=request.fee_assets,
+        text_ids=request.text_ids,
+        **arrays,
+    )

@@ -1,0 +1,116 @@
+"""Epochs of one node: which lane it writes, and when a new epoch may spend what its predecessors held.
+
+A node that restarts after a crash goes on in its lane: its journal is complete, because nothing left the node before it
+was durable. A node that cannot prove that (a restored disk, a lost journal, a peer that holds more of its lane than it
+does) opens a *new epoch*: a new lane, so that it can never write a second history of the old one. The new lane records
+at once, but may not spend: rights of the old lane may have been spent in batches that the node has lost. It is unlocked
+when every other member has told which of the node's old lanes it holds up to where, and the node holds all of that; its
+first act is then a *claim*: a batch whose deps name the old lanes' heads and so take over what they left.
+
+What this cannot see, and nothing at this place can: a machine rolled back without its files showing it (a snapshot of a
+running VM) whose peers are all out of reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec
+
+from crdtledger.ledger.batch import NONCE_BYTES, Dep, Lane, parse_lane
+from crdtledger.ledger.replica import Replica
+
+
+class EpochState(msgspec.Struct, frozen=True, array_like=True):
+    """What a node remembers in its journal about its epoch. ``locked``: why it may not spend, empty when it may."""
+
+    epoch: int
+    nonce: bytes
+    locked: str = ""
+
+
+class LaneAsk(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Which lanes of mine do you hold, up to where? ``epoch`` is the asker's current one."""
+
+    epoch: int
+
+
+class LaneTell(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The answer: (lane, seq) of every lane of the asker's that is held here."""
+
+    epoch: int
+    lanes: tuple[tuple[bytes, int], ...]
+
+
+class Epochs:
+    """The epochs of the node with id ``node``. ``others``: the names of all other members."""
+
+    def __init__(self, node: bytes, others: Collection[str], replica: Replica, draw: Callable[[int], bytes]) -> None:
+        self._node = node
+        self._others = sorted(others)
+        self._replica = replica
+        self._draw = draw
+        self._told: dict[str, dict[bytes, int]] = {}
+        self.state = EpochState(0, b"")
+
+    @property
+    def lane(self) -> Lane:
+        """The lane that this node writes now."""
+        return Lane(self._node, self.state.epoch, self.state.nonce)
+
+    def resume(self, state: EpochState) -> None:
+        """Go on in the epoch that the journal names."""
+        self.state = state
+
+    def open(self, reason: str) -> EpochState:
+        """A new epoch above every one known. ``reason`` is empty for the very first, which is not locked."""
+        known = [parse_lane(lane).epoch for lane in self._replica.frontier() if lane.startswith(self._node)]
+        epoch = max([self.state.epoch, *known]) + 1
+        locked = (
+            f"epoch {epoch} was opened because {reason}; it may not spend before all other nodes were heard"
+            if reason
+            else ""
+        )
+        self._told.clear()
+        self.state = EpochState(epoch, self._draw(NONCE_BYTES), locked)
+        return self.state
+
+    def to_ask(self) -> list[str]:
+        """Members that have not told yet what they hold of this node's old lanes."""
+        return [name for name in self._others if name not in self._told] if self.state.locked else []
+
+    def told(self, peer: str, tell: LaneTell) -> None:
+        """``peer`` told what it holds. Answers to an earlier epoch's question do not count."""
+        if peer in self._others and tell.epoch == self.state.epoch:
+            self._told[peer] = {lane: seq for lane, seq in tell.lanes if lane.startswith(self._node)}
+
+    def tell(self, node: bytes, ask: LaneAsk) -> LaneTell:
+        """What this replica holds of another node's lanes."""
+        lanes = [
+            (lane, self._replica.head(lane).seq) for lane in sorted(self._replica.frontier()) if lane.startswith(node)
+        ]
+        return LaneTell(ask.epoch, tuple(lanes))
+
+    def missing(self) -> list[str]:
+        """What still keeps a locked epoch from spending, in words."""
+        waiting = [f"{name} has not been heard" for name in self.to_ask()]
+        for name, lanes in sorted(self._told.items()):
+            for lane, seq in sorted(lanes.items()):
+                head = self._replica.head(lane)
+                if lane != self.lane.key and not head.fork_seq and head.seq < seq:
+                    waiting.append(
+                        f"{name} holds epoch {parse_lane(lane).epoch} up to {seq}, this node up to {head.seq}"
+                    )
+        return waiting if self.state.locked else []
+
+    def inheritance(self) -> Sequence[Dep] | None:
+        """The deps of the claim that unlocks this epoch; None while something is missing."""
+        if not self.state.locked or self.missing():
+            return None
+        heads = {lane: self._replica.head(lane) for lane in self._replica.lanes_of(self._node) if lane != self.lane.key}
+        return [Dep(lane, head.seq, head.hash) for lane, head in sorted(heads.items())]
+
+    def unlock(self) -> EpochState:
+        """All is known: from here on this epoch may spend."""
+        self.state = EpochState(self.state.epoch, self.state.nonce)
+        return self.state

@@ -1,0 +1,147 @@
+"""What a node tells when it is asked: views as rows of plain values, amounts as decimal text.
+
+Rows are sorted, so two nodes with the same batches give the same bytes. Every figure says which state it is in:
+``provisional`` until a checkpoint settles it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from crdtledger.edge.api import Query
+from crdtledger.errors import UnknownName, decimal_text
+from crdtledger.ledger.batch import lane_text, parse_lane
+from crdtledger.ledger.frontier import frontier_digest
+from crdtledger.ledger.text import balance_json, break_json, instrument_json, position_json
+from crdtledger.ledger.view import View
+
+if TYPE_CHECKING:
+    from crdtledger.edge.core import NodeCore
+
+PROVISIONAL = "provisional"
+
+
+def query(core: NodeCore, request: Query) -> Any:
+    """The answer to a query; ``UnknownName`` when it narrows down to an account or instrument that does not exist."""
+    view = core.replica.view
+    if request.account and request.account not in view.catalog.labels:
+        raise UnknownName(kind="account", name=request.account, known=view.catalog.labels)
+    if request.instrument and view.catalog.standing(request.instrument) is None:
+        raise UnknownName(kind="instrument", name=request.instrument, known=view.catalog.names())
+    if request.view == "positions":
+        rows = [position_json(row, PROVISIONAL) for row in view.position_rows()]
+        return _narrow(rows, account=request.account, instrument=request.instrument)
+    if request.view == "collateral":
+        return _narrow([balance_json(row, PROVISIONAL) for row in view.collateral_rows()], account=request.account)
+    if request.view == "instruments":
+        return [_instrument(view, name) for name in view.catalog.names() if request.instrument in ("", name)]
+    if request.view == "accounts":
+        return [{"account": name, "label": label} for name, (_, label) in sorted(view.catalog.labels.items())]
+    if request.view == "marks":
+        return _marks(view)
+    if request.view == "breaks":
+        return [break_json(item) for item in core.replica.breaks()]
+    if request.view == "frontier":
+        return frontier(core)
+    if request.view == "members":
+        return members(core)
+    if request.view == "digest":
+        return {"frontier": frontier_digest(core.durable_frontier()).hex(), "view": view.digest().hex()}
+    return status(core)
+
+
+def _narrow(rows: list[dict[str, Any]], **wanted: str) -> list[dict[str, Any]]:
+    return [row for row in rows if all(not value or row[key] == value for key, value in wanted.items())]
+
+
+def _instrument(view: View, name: str) -> dict[str, Any]:
+    definition, standing = view.catalog.definition(name), view.catalog.standing(name)
+    assert definition is not None
+    assert standing is not None
+    return instrument_json(definition, standing)
+
+
+def _marks(view: View) -> list[dict[str, Any]]:
+    rows = []
+    for (name, source), mark in sorted(view.catalog.marks.items()):
+        definition = view.catalog.definitions.get(mark.instrument.digest)
+        price = decimal_text(mark.price, definition.price_decimals) if definition else None
+        rows.append(
+            {"instrument": name, "source": source, "price": price, "ts_us": mark.ts_us, "sequence": mark.sequence}
+        )
+    return rows
+
+
+def frontier(core: NodeCore) -> list[dict[str, Any]]:
+    """Every lane with its durable head, sorted."""
+    rows = []
+    for lane, head in sorted(core.durable_frontier().items()):
+        parsed = parse_lane(lane)
+        rows.append(
+            {
+                "lane": lane.hex(),
+                "name": lane_text(lane, core.genesis),
+                "node": core.genesis.by_id[parsed.node].name,
+                "epoch": parsed.epoch,
+                "seq": head.seq,
+                "hash": head.hash.hex(),
+                "forks_at": head.fork_seq or None,
+            }
+        )
+    return rows
+
+
+def members(core: NodeCore) -> list[dict[str, Any]]:
+    """Every member as this node sees it. ``lag``: batches that it lacks and we hold, as far as it said."""
+    peers = core.engine.peers
+    rows = []
+    for member in core.genesis.nodes:
+        peer = peers.get(member.name)
+        rows.append(
+            {
+                "node": member.name,
+                "address": member.address,
+                "roles": list(member.roles),
+                "self": peer is None,
+                "connected": peer is None or (peer.connected and peer.greeted),
+                "last_heard_us": peer.last_heard_us if peer else None,
+                "lag": peer.lag if peer else 0,
+                "ahead": peer.ahead if peer else 0,
+                "refusals": peer.refusals if peer else 0,
+                "refused_because": peer.refusal if peer else "",
+            }
+        )
+    return rows
+
+
+def status(core: NodeCore) -> dict[str, Any]:
+    """One node at a glance."""
+    progress = core.engine.progress
+    state = core.epochs.state
+    return {
+        "node": core.name,
+        "cluster": core.genesis.cluster,
+        "genesis": core.genesis.hash.hex(),
+        "epoch": state.epoch,
+        "lane": lane_text(core.epochs.lane.key, core.genesis),
+        "locked": state.locked,
+        "locked_until": core.epochs.missing(),
+        "base": {"height": core.replica.base[0], "digest": core.replica.base[1].hex()},
+        "facts": core.replica.view.facts,
+        "batches": sum(1 for _ in core.replica.batches()),
+        "waiting_batches": core.replica.waiting(),
+        "breaks": len(core.replica.breaks()),
+        "frontier": frontier_digest(core.durable_frontier()).hex(),
+        "journal": {"position": core.position, "durable": core.durable},
+        "catch_up": {"have": progress.have, "target": progress.target},
+        "connected": sum(1 for peer in core.engine.peers.values() if peer.connected and peer.greeted),
+        "peers": len(core.engine.peers),
+        "state": PROVISIONAL,
+    }
+
+
+def cursor(view: View, node: bytes, source: str) -> dict[str, int]:
+    """How far the lanes of ``node`` have imported ``source``: position and line, 0 when never."""
+    known = [at for (lane, name), at in view.cursors.items() if name == source and lane.startswith(node)]
+    position, line = max(known, default=(0, 0))
+    return {"position": position, "line": line}

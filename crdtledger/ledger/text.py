@@ -1,0 +1,168 @@
+"""Facts as people write them, and views as people read them: JSON objects with exact decimal text.
+
+In: ``{"kind": "deposit", "id": "d1", "account": "A001", "asset": "USDT", "amount": "1000.00"}``. Amounts, prices and
+quantities are decimal text (or JSON integers of whole units); a JSON number with a fraction is refused, because it has
+been a float on its way here. Out: the same units, always with the asset's or instrument's own number of decimals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from crdtledger.errors import BadInput, UnknownName, decimal_text
+from crdtledger.ledger.catalog import Catalog
+from crdtledger.ledger.collateral import Balance
+from crdtledger.ledger.decimals import InexactError, to_minor
+from crdtledger.ledger.facts import KIND_OF, Fact, Instrument
+from crdtledger.ledger.genesis import MAX_DECIMALS, Genesis
+from crdtledger.ledger.positions import Position
+from crdtledger.ledger.view import Break
+
+KINDS = sorted(kind.name.lower() for kind in KIND_OF.values())
+
+
+# -- in -----------------------------------------------------------------------------------------------------
+
+
+def fact_from_json(item: Any, catalog: Catalog, where: str, defined: Mapping[str, Instrument] | None = None) -> Fact:
+    """One fact from a decoded JSON object. ``defined``: instruments defined by earlier lines of the same call.
+
+    Raises ``BadInput`` with ``where`` and the field, or ``UnknownName`` with the nearest known name.
+    """
+    if not isinstance(item, Mapping):
+        raise BadInput(what="line", where=where, why="one JSON object per line")
+    fields = dict(item)
+    kind = fields.get("kind")
+    if kind not in KINDS:
+        raise BadInput(what=f"kind {kind!r}", where=where, why=f"one of {', '.join(KINDS)}")
+    genesis = catalog.genesis
+    if kind == "instrument":
+        _instrument_units(fields, where)
+    elif kind in ("fill", "bust", "mark"):
+        _trade_units(fields, catalog, where, defined or {})
+    elif kind == "post":
+        _post_units(fields, genesis, where)
+    elif "amount" in fields:
+        decimals = _asset_decimals(str(fields.get("asset", "")), genesis)
+        fields["amount"] = _minor(fields["amount"], decimals, f"{where}.amount")
+    try:
+        fact: Fact = msgspec.convert(fields, type=Fact)
+        return fact
+    except msgspec.ValidationError as error:
+        why, _, path = str(error).partition(" - at `$.")
+        raise BadInput(what=str(kind), where=f"{where}.{path.rstrip('`')}" if path else where, why=why) from None
+
+
+def _minor(value: Any, decimals: int, where: str, signed: bool = False) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        why = "write the amount as decimal text in quotes; a JSON number with a fraction is not exact"
+        raise BadInput(what=str(value)[:40], where=where, why=why)
+    try:
+        return to_minor(str(value), decimals, signed=signed)
+    except InexactError as error:
+        raise BadInput(what=str(value)[:40], where=where, why=str(error)) from None
+
+
+def _asset_decimals(name: str, genesis: Genesis) -> int:
+    if name not in genesis.asset_decimals:
+        raise UnknownName(kind="asset", name=name, known=genesis.asset_decimals)
+    return genesis.asset_decimals[name]
+
+
+def _instrument_units(fields: dict[str, Any], where: str) -> None:
+    size = fields.pop("contract_size", None)
+    if size is not None:
+        text = str(size)
+        fraction = text.partition(".")[2].rstrip("0")
+        decimals = min(len(fraction), MAX_DECIMALS)
+        fields["contract_size"] = _minor(size, decimals, f"{where}.contract_size")
+        fields["contract_decimals"] = decimals
+    price_decimals = fields.get("price_decimals")
+    if "strike" in fields and isinstance(price_decimals, int):
+        fields["strike"] = _minor(fields["strike"], price_decimals, f"{where}.strike", signed=True)
+
+
+def _trade_units(fields: dict[str, Any], catalog: Catalog, where: str, defined: Mapping[str, Instrument]) -> None:
+    name = str(fields.get("instrument", ""))
+    instrument = defined.get(name) or catalog.definition(name)
+    if instrument is None:
+        raise UnknownName(kind="instrument", name=name, known=[*catalog.names(), *defined])
+    units: dict[str, Callable[[], tuple[int, bool]]] = {
+        "price": lambda: (instrument.price_decimals, True),
+        "qty": lambda: (instrument.qty_decimals, False),
+        "fee": lambda: (_asset_decimals(str(fields.get("fee_asset") or instrument.settlement), catalog.genesis), True),
+    }
+    for field, unit in units.items():
+        if field in fields:
+            decimals, signed = unit()
+            fields[field] = _minor(fields[field], decimals, f"{where}.{field}", signed)
+
+
+def _post_units(fields: dict[str, Any], genesis: Genesis, where: str) -> None:
+    """A post is in its reserve's asset; written out, the asset is named for its decimals."""
+    asset = str(fields.pop("asset", ""))
+    if "amount" in fields:
+        fields["amount"] = _minor(fields["amount"], _asset_decimals(asset, genesis), f"{where}.amount")
+
+
+# -- out ----------------------------------------------------------------------------------------------------
+
+
+def position_json(position: Position, state: str) -> dict[str, Any]:
+    """One row of ``positions``. ``state`` is ``provisional`` or ``settled(h)``."""
+
+    def qty(amount: int) -> str:
+        return decimal_text(amount, position.qty_decimals)
+
+    def value(amount: int) -> str:
+        return decimal_text(amount, position.value_decimals)
+
+    row: dict[str, Any] = {
+        "account": position.account,
+        "instrument": position.instrument,
+        "qty": qty(position.qty),
+        "bought": qty(position.bought),
+        "sold": qty(position.sold),
+        "value_bought": value(position.value_bought),
+        "value_sold": value(position.value_sold),
+        "fees": decimal_text(position.fees, position.fee_decimals),
+        "fills": position.fills,
+        "state": state,
+    }
+    if position.other_fees:
+        row["other_fees"] = {asset: decimal_text(amount, decimals) for asset, amount, decimals in position.other_fees}
+    return row
+
+
+def balance_json(balance: Balance, state: str) -> dict[str, Any]:
+    """One row of ``collateral``. ``rights`` is what each node may still spend."""
+
+    def text(amount: int) -> str:
+        return decimal_text(amount, balance.decimals)
+
+    amounts = {
+        field: text(getattr(balance, field))
+        for field in ("deposited", "withdrawn", "held", "free", "reserved", "in_transit", "incoming", "refundable")
+    }
+    rights = {node: text(amount) for node, amount in balance.rights}
+    return {"account": balance.account, "asset": balance.asset, **amounts, "rights": rights, "state": state}
+
+
+def instrument_json(instrument: Instrument, digest: bytes) -> dict[str, Any]:
+    """One row of ``instruments``."""
+    row = msgspec.to_builtins(instrument)
+    row["contract_size"] = decimal_text(instrument.contract_size, instrument.contract_decimals)
+    del row["kind"]
+    row.pop("contract_decimals", None)
+    row.setdefault("inverse", False)
+    if instrument.strike is not None:
+        row["strike"] = decimal_text(instrument.strike, instrument.price_decimals)
+    return {**row, "digest": digest.hex()}
+
+
+def break_json(item: Break) -> dict[str, Any]:
+    """One row of ``breaks``."""
+    return {"type": item.type, "subject": item.subject, "detail": item.detail}
