@@ -88,6 +88,13 @@ class Backup(_Request, frozen=True):
     path: str
 
 
+class Frame(msgspec.Struct, frozen=True, array_like=True):
+    """What travels between client and node: a number that the client chose, and a request's or an answer's bytes."""
+
+    number: int
+    body: bytes
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A good answer (``error`` empty) or a refusal: a code of ``crdtledger.errors``, its message and attributes."""
 
@@ -100,8 +107,23 @@ class Answer(msgspec.Struct, frozen=True):
 Request = Query | Record | Columns | CursorOf | Watch | Links | Backup
 
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_local_requests: msgspec.msgpack.Decoder[Links | Backup] = msgspec.msgpack.Decoder(Links | Backup)
 _answers = msgspec.msgpack.Decoder(Answer)
+_frames = msgspec.msgpack.Decoder(Frame)
 _encoder = msgspec.msgpack.Encoder()
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The bytes of a frame."""
+    return _encoder.encode(frame)
+
+
+def decode_frame(raw: bytes) -> Frame | None:
+    """The frame, or None when the bytes are none."""
+    try:
+        return _frames.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def encode_request(request: Request) -> bytes:
@@ -115,6 +137,14 @@ def decode_request(raw: bytes) -> Request:
         return _requests.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(what="request", where="client", why=str(error)) from None
+
+
+def decode_local(raw: bytes) -> Links | Backup | None:
+    """The request if it concerns the process and not the ledger, else None: the core will say what is wrong with it."""
+    try:
+        return _local_requests.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def encode_answer(value: Any) -> bytes:

@@ -1,0 +1,225 @@
+"""Where a cluster and its nodes live on disk, and how a target is found.
+
+    DIR/genesis.json        what founds the cluster; the same file everywhere
+    DIR/operator.json       a CURVE key pair that every node lets in as a client (mode 0600)
+    DIR/node-1/             one node: genesis.json, node.json (its name), secrets.json (mode 0600), journal.db
+    DIR/node-1/run.json     while it runs: its process and when it started
+    DIR/node-1/node.log     what it had to say, one JSON object a line
+
+A target is a node's folder, or an address from the genesis (``tcp://10.0.0.7:4711``); for an address the keys come from
+a cluster folder. Impure: reads and writes files, draws keys.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from crdtledger.errors import BadGenesis, BadInput, UnknownName, Unreachable
+from crdtledger.ledger import genesis as founding
+from crdtledger.ledger.genesis import Asset, Genesis, Member, Policies, decode_config
+from crdtledger.ledger.identity import SEED_BYTES, Identity
+
+GENESIS = "genesis.json"
+OPERATOR = "operator.json"
+NODE = "node.json"
+SECRETS = "secrets.json"
+JOURNAL = "journal.db"
+RUN = "run.json"
+LOG = "node.log"
+CLUSTER_VARIABLE = "CRDTLEDGER_CLUSTER"
+
+DEFAULT_ASSETS = (Asset("USDT", 8), Asset("USD", 8), Asset("BTC", 8), Asset("ETH", 8))
+
+
+class CurveKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A CURVE key pair in Z85."""
+
+    public: str
+    secret: str
+
+
+class NodeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``node.json``: which member of the genesis this folder is."""
+
+    name: str
+
+
+class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``secrets.json``: the Ed25519 seed (hex) and the CURVE key pair of a node."""
+
+    seed: str
+    curve: CurveKeys
+
+
+class RunFile(msgspec.Struct, frozen=True):
+    """``run.json``: the process that runs the node now."""
+
+    pid: int
+    started_us: int
+
+
+class NodeFolder(msgspec.Struct, frozen=True):
+    """A node's folder, read and checked."""
+
+    path: Path
+    genesis: Genesis
+    name: str
+    identity: Identity
+    curve: CurveKeys
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.path / JOURNAL
+
+    @property
+    def member(self) -> Member:
+        """This node in the genesis."""
+        return self.genesis.member(self.name)
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """How to reach a node as a client. ``target`` is what the user called it."""
+
+    target: str
+    name: str
+    address: str
+    server_key: str
+    keys: CurveKeys
+    folder: Path | None = None
+
+
+# -- founding -----------------------------------------------------------------------------------------------
+
+
+def found(
+    directory: Path,
+    addresses: Sequence[str],
+    cluster: str = "cluster",
+    assets: Sequence[Asset] = DEFAULT_ASSETS,
+    policies: Policies | None = None,
+) -> Genesis:
+    """Found a cluster: keys for every node, the genesis, one folder per node. Refuses to overwrite one.
+
+    Raises ``BadInput`` when ``directory`` holds a cluster already, ``BadGenesis`` when the outcome does not hold.
+    """
+    if (directory / GENESIS).exists():
+        raise BadInput(what=str(directory), where="init", why="holds a cluster already; choose another folder")
+    operator = new_curve_keys()
+    secrets = [Secrets(os.urandom(SEED_BYTES).hex(), new_curve_keys()) for _ in addresses]
+    members = tuple(
+        Member(f"node-{number}", Identity(bytes.fromhex(s.seed)).public_key.hex(), s.curve.public, address)
+        for number, (s, address) in enumerate(zip(secrets, addresses, strict=True), 1)
+    )
+    policies = msgspec.structs.replace(policies or Policies(), operators=(operator.public,))
+    genesis = Genesis(cluster, os.urandom(16).hex(), members, tuple(assets), policies)
+    founding.check(genesis, str(directory / GENESIS))
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_secret(directory / OPERATOR, operator)
+    for member, secret in zip(members, secrets, strict=True):
+        folder = directory / member.name
+        folder.mkdir(exist_ok=True)
+        (folder / GENESIS).write_bytes(genesis.encode())
+        (folder / NODE).write_bytes(_json(NodeFile(member.name)))
+        _write_secret(folder / SECRETS, secret)
+    (directory / GENESIS).write_bytes(genesis.encode())  # last: a folder with a genesis is a whole cluster
+    return genesis
+
+
+def new_curve_keys() -> CurveKeys:
+    """A fresh CURVE key pair."""
+    public, secret = zmq.curve_keypair()
+    return CurveKeys(public.decode(), secret.decode())
+
+
+def _json(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _write_secret(path: Path, value: object) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(_json(value))
+
+
+# -- finding ------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadGenesis(file=str(path), path="$", why=f"cannot be read: {error.strerror}") from None
+
+
+def open_node(path: Path) -> NodeFolder:
+    """Read a node's folder. ``BadGenesis`` names the file and the place in it that does not hold."""
+    genesis = founding.load(_read(path / GENESIS), str(path / GENESIS))
+    name = decode_config(_read(path / NODE), NodeFile, str(path / NODE)).name
+    if name not in genesis.by_name:
+        raise BadGenesis(file=str(path / NODE), path="$.name", why=f"the genesis has no node {name!r}")
+    secrets = decode_config(_read(path / SECRETS), Secrets, str(path / SECRETS))
+    try:
+        identity = Identity(bytes.fromhex(secrets.seed))
+    except ValueError:
+        raise BadGenesis(file=str(path / SECRETS), path="$.seed", why=f"{2 * SEED_BYTES} hex digits") from None
+    member = genesis.by_name[name]
+    if identity.public_key != member.public_key:
+        raise BadGenesis(file=str(path / SECRETS), path="$.seed", why=f"is not the key that the genesis has for {name}")
+    if secrets.curve.public != member.curve:
+        why = f"is not the key that the genesis has for {name}"
+        raise BadGenesis(file=str(path / SECRETS), path="$.curve.public", why=why)
+    return NodeFolder(path, genesis, name, identity, secrets.curve)
+
+
+def node_folders(directory: Path) -> list[Path]:
+    """The node folders in a cluster folder, in the order of the genesis."""
+    genesis = founding.load(_read(directory / GENESIS), str(directory / GENESIS))
+    return [directory / member.name for member in genesis.nodes if (directory / member.name / NODE).exists()]
+
+
+def locate(target: str, cluster: Path | None = None) -> Endpoint:
+    """Find a node by its folder or by its address. ``cluster``: where keys for addresses are, else ``$CRDTLEDGER_CLUSTER``,
+    else the current folder."""
+    if "://" not in target:
+        path = Path(target)
+        if not (path / NODE).exists():
+            hint = " (it is a cluster's folder: name one of its nodes)" if (path / GENESIS).exists() else ""
+            raise Unreachable(target=target, why=f"no node's folder{hint} and no address")
+        node = open_node(path)
+        return Endpoint(target, node.name, node.member.address, node.member.curve, node.curve, path)
+    home = cluster or Path(os.environ.get(CLUSTER_VARIABLE, "."))
+    genesis = founding.load(_read(home / GENESIS), str(home / GENESIS))
+    operator = decode_config(_read(home / OPERATOR), CurveKeys, str(home / OPERATOR))
+    for member in genesis.nodes:
+        if member.address == target:
+            return Endpoint(target, member.name, target, member.curve, operator)
+    raise UnknownName(kind="address", name=target, known=[member.address for member in genesis.nodes])
+
+
+# -- running ------------------------------------------------------------------------------------------------
+
+
+def write_run(path: Path, run: RunFile) -> None:
+    """Say which process runs the node."""
+    (path / RUN).write_bytes(msgspec.json.encode(run))
+
+
+def read_run(path: Path) -> RunFile | None:
+    """Which process runs the node, if one says so and is alive."""
+    try:
+        run = msgspec.json.decode((path / RUN).read_bytes(), type=RunFile)
+        os.kill(run.pid, 0)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return run
+
+
+def clear_run(path: Path) -> None:
+    """The node stopped in good order."""
+    (path / RUN).unlink(missing_ok=True)

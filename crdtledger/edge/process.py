@@ -1,0 +1,114 @@
+"""Node processes on this machine: started, found, stopped, killed. Impure.
+
+A node process is ``python -m crdtledger.edge.process FOLDER``. It says ``ready`` on its standard output once it listens,
+or one line of error and a non-zero end; everything else goes to the folder's ``node.log``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from crdtledger.edge import folders
+from crdtledger.errors import LedgerError, OperatorError
+
+READY = "ready"
+STOP_S = 20.0
+
+
+class NodeNotStarted(OperatorError):
+    """A node process ended before it was ready. ``why`` is what it said."""
+
+    code = "node_not_started"
+
+    def __init__(self, *, node: str, why: str) -> None:
+        super().__init__(node=node, why=why)
+
+    def describe(self) -> str:
+        return f"{self.attributes['node']} did not start: {self.attributes['why']}"
+
+
+def serve(folder: Path, announce: bool = False) -> int:
+    """Run the node of ``folder`` until SIGTERM or SIGINT; the exit code. Errors are one line on standard error."""
+    from crdtledger.edge.runtime import NodeRuntime
+
+    def ready() -> None:
+        if announce:
+            sys.stdout.write(f"{READY}\n")
+            sys.stdout.flush()
+
+    try:
+        node = folders.open_node(folder)
+        with (folder / folders.LOG).open("a", encoding="utf-8") as log:
+            NodeRuntime(node, log).run(signals=True, ready=ready)
+    except LedgerError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def spawn(folder: Path) -> subprocess.Popen[str]:
+    """Start the node of ``folder`` as a process of its own and wait until it listens. ``NodeNotStarted`` otherwise."""
+    command = [sys.executable, "-m", "crdtledger.edge.process", str(folder)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    if process.stdout.readline().strip() != READY:
+        why = process.stderr.read().strip() or f"it ended with {process.wait()}"
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+        raise NodeNotStarted(node=folder.name, why=why)
+    return process
+
+
+def stop(process: subprocess.Popen[str], how: signal.Signals = signal.SIGTERM) -> int:
+    """End a spawned node and wait for it: in good order, or at once with SIGKILL. Its exit code."""
+    if process.poll() is None:
+        process.send_signal(how)
+    try:
+        code = process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        code = process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    return code
+
+
+def kill(folder: Path) -> int | None:
+    """SIGKILL to whatever process runs the node of ``folder``; its pid, or None when none does."""
+    run = folders.read_run(folder)
+    if run is None:
+        return None
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(run.pid, signal.SIGKILL)
+    return run.pid
+
+
+@contextlib.contextmanager
+def running(*paths: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """The nodes of these folders, running; stopped at the end. The mapping may be changed meanwhile, by folder name."""
+    processes: dict[str, subprocess.Popen[str]] = {}
+    try:
+        for path in paths:
+            processes[path.name] = spawn(path)
+        yield processes
+    finally:
+        for process in processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in processes.values():
+            stop(process)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(Path(sys.argv[1]), announce=True))

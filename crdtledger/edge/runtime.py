@@ -1,0 +1,240 @@
+"""The runtime of one node: the core on ZeroMQ, SQLite and a real clock. Impure, and thin.
+
+One thread owns the sockets, the core and its pycrdt documents; a second one syncs the journal. The loop waits for a
+frame, a timer or news from the journal, feeds the core, and does what the core says. A ``Send`` or ``Reply`` that
+depends on a journal position waits here until that position is durable. When a write or a sync fails the process ends:
+a node that cannot persist must not go on talking.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import zmq
+
+from crdtledger.edge import api, folders
+from crdtledger.edge.core import EPOCH_RECORD, ClientRequest, NodeCore, Setup
+from crdtledger.edge.folders import NodeFolder, RunFile
+from crdtledger.errors import BadInput, LedgerError, OperatorError
+from crdtledger.ledger.backup import backup
+from crdtledger.ledger.journal import Journal
+from crdtledger.ledger.journalrecord import KIND_META, JournalRecord, decode_record, encode_record
+from crdtledger.ledger.writer import JournalWriter
+from gossip.config import Config
+from gossip.effects import Durable, Effect, Notify, Persist, Received, Reply, Send, StartTimer, TimerFired
+from gossip.transport import Incoming, Readable, Transport
+
+INCARNATION_BYTES = 16
+IDLE_MS = 1_000
+FAILED = 70  # sysexits EX_SOFTWARE: the journal could not be written
+
+
+class AddressInUse(OperatorError):
+    """Nobody can listen there."""
+
+    code = "address_in_use"
+
+    def __init__(self, *, address: str, why: str) -> None:
+        super().__init__(address=address, why=why)
+
+    def describe(self) -> str:
+        return f"cannot listen on {self.attributes['address']}: {self.attributes['why']}"
+
+
+class NodeRuntime:
+    """One running node. ``run`` returns after ``stop`` (or SIGTERM, when ``run`` was asked to listen to it)."""
+
+    def __init__(self, folder: NodeFolder, log: IO[str] | None = None, gossip: Config | None = None) -> None:
+        self._folder = folder
+        self._log = log or sys.stderr
+        self._stopping = False
+        self._blocked: list[str] = []
+        self._timers: list[tuple[int, int, str]] = []
+        self._timer_number: dict[str, int] = {}
+        self._count = 0
+        self._held: deque[Send | Reply] = deque()
+        self._last_us = 0
+        self._journal = Journal.open(folder.journal, os.urandom(INCARNATION_BYTES))
+        try:
+            started = time.monotonic()
+            records = [encode_record(entry.record) for entry in self._journal.replay()]
+            verdict = self._journal.completeness
+            setup = Setup(
+                genesis=folder.genesis,
+                identity=folder.identity,
+                name=folder.name,
+                draw=os.urandom,
+                completeness=verdict.verdict.value,
+                reason=verdict.reason,
+                gossip=gossip,
+            )
+            self.core = NodeCore(setup, records)
+            self._transport = self._open_transport()
+        except BaseException:
+            self._journal.close()
+            raise
+        self._base = self._journal.position
+        self._durable = 0
+        self._writer = JournalWriter(self._journal, on_failure=self._journal_failed)
+        seconds = round(time.monotonic() - started, 3)
+        self._say("node.started", {"records": len(records), "seconds": seconds, "journal": verdict.verdict.value})
+
+    def _open_transport(self) -> Transport:
+        folder, genesis = self._folder, self._folder.genesis
+        others = {m.name: (m.address, m.curve.encode()) for m in genesis.nodes if m.name != folder.name}
+        clients = {key.encode(): "operator" for key in genesis.policies.operators}
+        clients[folder.curve.public.encode()] = "self"
+        address = folder.member.address
+        keys = folder.curve.public.encode(), folder.curve.secret.encode()
+        try:
+            return Transport(address, *keys, others, clients, denied=lambda why: self._say("link.denied", {"why": why}))
+        except zmq.ZMQError as error:
+            raise AddressInUse(address=address, why=str(error)) from None
+
+    # -- the loop -------------------------------------------------------------------------------------------
+
+    def run(self, signals: bool = False, ready: Callable[[], None] | None = None) -> None:
+        """Serve until stopped. ``signals``: stop in good order on SIGTERM and SIGINT. ``ready`` is called once listening."""
+        if signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self.stop())
+        folders.write_run(self._folder.path, RunFile(os.getpid(), self._now_us()))
+        self._do(self.core.start(self._now_us()))
+        if ready:
+            ready()
+        try:
+            while not self._stopping:
+                self._turn()
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """Leave the loop after the current turn."""
+        self._stopping = True
+
+    def _turn(self) -> None:
+        for happening in self._transport.poll(self._until_next_timer_ms(), (self._writer.fileno(),)):
+            if isinstance(happening, Readable):
+                self._synced()
+            elif not isinstance(happening, Incoming):
+                self._do(self.core.step(happening, self._now_us()))
+            elif happening.kind == "member":
+                self._do(self.core.step(Received(happening.name, happening.frame), self._now_us()))
+            else:
+                self._client(happening)
+        while self._timers and self._timers[0][0] <= time.monotonic_ns():
+            _, number, key = heapq.heappop(self._timers)
+            if self._timer_number.get(key) == number:
+                del self._timer_number[key]
+                self._do(self.core.step(TimerFired(key), self._now_us()))
+
+    def _until_next_timer_ms(self) -> int:
+        if not self._timers:
+            return IDLE_MS
+        return max(0, min(IDLE_MS, -(-(self._timers[0][0] - time.monotonic_ns()) // 1_000_000)))
+
+    def _now_us(self) -> int:
+        self._last_us = max(self._last_us, time.time_ns() // 1000)
+        return self._last_us
+
+    def _close(self) -> None:
+        self._transport.close()
+        self._writer.stop()
+        self._journal.close()
+        folders.clear_run(self._folder.path)
+        self._say("node.stopped", {})
+
+    # -- effects --------------------------------------------------------------------------------------------
+
+    def _do(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Persist):
+                self._persist(effect)
+            elif isinstance(effect, Send | Reply):
+                if effect.after > self._durable:
+                    self._held.append(effect)
+                else:
+                    self._let_go(effect)
+            elif isinstance(effect, StartTimer):
+                self._count += 1
+                self._timer_number[effect.key] = self._count
+                heapq.heappush(self._timers, (time.monotonic_ns() + effect.delay_us * 1000, self._count, effect.key))
+            elif isinstance(effect, Notify):
+                self._say(effect.topic, dict(effect.fields))
+
+    def _persist(self, effect: Persist) -> None:
+        records = [decode_record(raw) for raw in effect.records]
+        kept = [record for record in records if isinstance(record, JournalRecord)]
+        opens_epoch = any(record.kind == KIND_META and record.hash == EPOCH_RECORD for record in kept)
+        self._writer.submit(self._base + effect.position, kept, new_epoch=opens_epoch)
+
+    def _let_go(self, effect: Send | Reply) -> None:
+        if isinstance(effect, Send):
+            self._transport.send(effect.peer, effect.frame)
+        else:
+            identity, number = effect.request
+            self._transport.answer(identity, api.encode_frame(api.Frame(number, effect.body)))
+
+    def _synced(self) -> None:
+        self._durable = self._writer.take_durable() - self._base
+        waiting, self._held = self._held, deque()
+        for effect in waiting:
+            if effect.after <= self._durable:
+                self._let_go(effect)
+            else:
+                self._held.append(effect)
+        self._do(self.core.step(Durable(self._durable), self._now_us()))
+
+    def _journal_failed(self, error: Exception) -> None:
+        self._say("journal.failed", {"why": str(error)})
+        os._exit(FAILED)
+
+    # -- clients --------------------------------------------------------------------------------------------
+
+    def _client(self, incoming: Incoming) -> None:
+        frame = api.decode_frame(incoming.frame)
+        if frame is None:
+            self._say("client.malformed", {"client": incoming.name, "bytes": len(incoming.frame)})
+            return
+        request = (incoming.identity, frame.number)
+        try:
+            local = self._serve_locally(frame.body)
+        except (LedgerError, OSError) as error:
+            refusal = error if isinstance(error, LedgerError) else BadInput(what="backup", where="node", why=str(error))
+            self._let_go(Reply(request, api.encode_error(refusal)))
+            return
+        if local is not None:
+            self._let_go(Reply(request, api.encode_answer(local)))
+        else:
+            self._do(self.core.step(ClientRequest(request, frame.body), self._now_us()))
+
+    def _serve_locally(self, body: bytes) -> Any:
+        """What concerns the process and not the ledger: links in drills, backups. None for everything else."""
+        request = api.decode_local(body)
+        if isinstance(request, api.Links):
+            names = [self._folder.genesis.member(name).name for name in request.block]
+            self._transport.block(names)
+            self._blocked = names
+            return {"blocked": names}
+        if isinstance(request, api.Backup):
+            target = Path(request.path)
+            if not target.is_absolute():
+                raise BadInput(what=request.path, where="backup", why="an absolute path on the node's machine")
+            report = backup(self._folder.journal, target)
+            return {"path": request.path, "records": report.records, "position": report.position}
+        return None
+
+    # -- words ----------------------------------------------------------------------------------------------
+
+    def _say(self, topic: str, fields: dict[str, Any]) -> None:
+        line = {"at_us": time.time_ns() // 1000, "node": self._folder.name, "topic": topic, **fields}
+        print(json.dumps(line, default=str), file=self._log, flush=True)
