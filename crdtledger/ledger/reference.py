@@ -98,7 +98,7 @@ def fold_values(
     multiplier = instrument.contract_size * 10 ** max(exponent, 0)
     divisor = 10 ** max(-exponent, 0)
     valid = price > 0
-    top_qty, top_price = int(qty.max(initial=0)), int(price.max(initial=0))
+    top_qty, top_price = int(qty.max(initial=1)), int(price.max(initial=1))
     if top_qty * multiplier < 1 << 62 and top_price * divisor < 1 << 61:
         numerator = qty * multiplier
         denominator = np.where(valid, price, 1) * divisor

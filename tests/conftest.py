@@ -1,0 +1,16 @@
+"""Hypothesis profiles: no deadlines (the machine is shared), and every failure prints how to play it again.
+
+``HYPOTHESIS_PROFILE=thorough`` runs each property many times more.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_CALM = (HealthCheck.too_slow, HealthCheck.data_too_large)
+
+settings.register_profile("ci", deadline=None, print_blob=True, max_examples=60, suppress_health_check=_CALM)
+settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2_000, suppress_health_check=_CALM)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -1,0 +1,68 @@
+"""A key table is a dict from keys to the order of their first sight."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtledger.ledger.keytable import KeyTable
+
+Key = tuple[int, int]
+parts = st.one_of(st.integers(0, 3), st.integers(0, (1 << 64) - 1), st.integers(0, 40).map(lambda k: k << 58))
+keys = st.lists(st.tuples(parts, parts), max_size=40)
+
+
+def columns(rows: list[Key]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    return np.array([high for high, _ in rows], np.uint64), np.array([low for _, low in rows], np.uint64)
+
+
+@given(st.lists(st.tuples(keys, keys), max_size=12), st.integers(0, (1 << 64) - 1))
+def test_it_numbers_keys_as_a_dict_would(steps: list[tuple[list[Key], list[Key]]], salt: int) -> None:
+    table, model = KeyTable(salt, capacity=1), dict[Key, int]()
+    for put, ask in steps:
+        expected_new = []
+        for key in put:
+            expected_new.append(key not in model)
+            model.setdefault(key, len(model))
+        ordinals, new = table.insert(*columns(put))
+        assert new.tolist() == expected_new
+        assert ordinals.tolist() == [model[key] for key in put]
+        assert table.find(*columns(ask)).tolist() == [model.get(key, -1) for key in ask]
+        assert len(table) == len(model)
+
+
+class OneHome(KeyTable):
+    """Every key wants the same slot: the worst that chosen ids could do to a table without a salt."""
+
+    __slots__ = ()
+
+    def _home(self, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        return np.zeros(len(high), np.uint64)
+
+
+@given(st.lists(keys, max_size=8))
+def test_colliding_keys_stay_apart(steps: list[list[Key]]) -> None:
+    table, model = OneHome(capacity=1), dict[Key, int]()
+    for put in steps:
+        for key in put:
+            model.setdefault(key, len(model))
+        assert table.insert(*columns(put))[0].tolist() == [model[key] for key in put]
+        assert table.find(*columns(list(model))).tolist() == list(model.values())
+
+
+def test_keys_chosen_to_look_alike_do_not_stall_it() -> None:
+    rows = 4_096 * 8
+    n = np.arange(rows, dtype=np.uint64)
+    zero = np.zeros(rows, np.uint64)
+    alike = [(zero, n), (n, zero), (n << np.uint64(48), zero), (zero, n << np.uint64(48)), (n, ~n), (n, n)]
+    for salt in (0, 1, 0x5DEECE66D):
+        table = KeyTable(salt)
+        started = time.process_time()
+        for high, low in alike:
+            table.insert(high, low)
+            assert (table.find(high, low) >= 0).all()
+        assert time.process_time() - started < 5
