@@ -130,6 +130,9 @@ class Batch:
         """The lane's 22 bytes."""
         return self.header.lane
 
+    def __repr__(self) -> str:
+        return f"<batch {self.seq} of {self.lane.node.hex()}/{self.lane.epoch}: {self.facts} facts, {self.hash.hex()[:12]}>"
+
     @property
     def facts(self) -> int:
         """How many facts it carries."""
