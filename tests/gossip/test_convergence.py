@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gossip import wire
+from gossip.effects import Received
 from gossip.network import Faults
 from gossip.simulation import Simulation
-from tests.gossip.toy import SECOND, Record, ToyNode, cluster, in_step
+from tests.gossip.toy import SECOND, Record, Toy, ToyNode, chain, cluster, extend, in_step
 
 NAMES = ("north", "east", "south", "west")
 
@@ -83,3 +86,68 @@ def test_replicas_converge_after_any_schedule_and_lose_nothing_acknowledged(
         held = {raw for raws in replica.lanes.values() for raw in raws}
         assert set(simulation.replies.values()) <= held
         assert not replica.proofs, "an honest node was framed"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    faults=faults,
+    fork_at=st.integers(1, 4),
+    lengths=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    late=names,
+    seed=st.integers(0, 2**32),
+)
+def test_evidence_of_a_fork_reaches_everybody_also_who_comes_late(
+    faults: Faults, fork_at: int, lengths: tuple[int, int], late: str, seed: int
+) -> None:
+    """A member shows one history to one node and another to a second; both sides are cut off when it does."""
+    simulation = cluster((*NAMES, "liar"), faults, seed)
+    simulation.run_for(20 * SECOND)
+    common = chain(b"liar's lane", fork_at - 1)
+    one, other = (
+        extend(b"liar's lane", common, salt, 1 + more) for salt, more in zip((b"A", b"B"), lengths, strict=True)
+    )
+    told, told_otherwise, *_ = [name for name in NAMES if name != late]
+    simulation.crash(late)
+    simulation.partition([[told], [told_otherwise]])
+    for name, branch in ((told, one), (told_otherwise, other)):
+        push = wire.encode(wire.Push(tuple(common + branch)))
+        simulation.submit(name, Received("liar", push))
+    simulation.run_for(SECOND)
+    simulation.heal()
+    simulation.run_for(SECOND)
+    simulation.restart(late)
+
+    def everybody_knows() -> bool:
+        return all(simulation.core(name).replica.proofs for name in NAMES)
+
+    assert simulation.run_until(everybody_knows, 600 * SECOND)
+    for name in NAMES:
+        for proof in simulation.core(name).replica.proofs.values():
+            sides = [msgspec.msgpack.decode(side, type=Toy) for side in msgspec.msgpack.decode(proof)]
+            assert {side.lane for side in sides} == {b"liar's lane"}
+
+
+def test_a_node_far_behind_catches_up_while_others_record() -> None:
+    simulation = cluster(NAMES, Faults(loss_ppm=20_000), seed=3)
+    simulation.run_for(SECOND)
+    simulation.crash("west")
+    for at in range(1_500):
+        simulation.submit(NAMES[at % 3], Record(at, bytes(2_000)))
+        simulation.run_for(1_000)
+    simulation.restart("west")
+    for at in range(1_500, 1_700):
+        simulation.submit(NAMES[at % 4], Record(at, b"meanwhile"))
+        simulation.run_for(1_000)
+    assert simulation.run_until(lambda: in_step(simulation), 60 * SECOND)
+    assert sum(map(len, simulation.core("west").replica.lanes.values())) == len(simulation.replies)
+
+
+def test_an_idle_cluster_says_little() -> None:
+    simulation = cluster(NAMES, Faults(), seed=1)
+    for at in range(100):
+        simulation.submit(NAMES[at % 4], Record(at, b"fact"))
+    simulation.run_for(5 * SECOND)
+    frames, bytes_out = simulation.frames_sent, sum(s.bytes_out for s in simulation.core("west").engine.peers.values())
+    simulation.run_for(100 * SECOND)
+    assert simulation.frames_sent - frames <= 100 * 4 * 3
+    assert sum(s.bytes_out for s in simulation.core("west").engine.peers.values()) - bytes_out < 100 * 3 * 80

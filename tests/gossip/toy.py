@@ -43,10 +43,15 @@ def hash_of(raw: bytes) -> bytes:
 
 
 def chain(lane: bytes, count: int, salt: bytes = b"", size: int = 0) -> list[bytes]:
-    """``count`` batches of one lane."""
+    """``count`` batches of one lane, from its beginning."""
+    return extend(lane, [], salt, count, size)
+
+
+def extend(lane: bytes, before: list[bytes], salt: bytes, count: int, size: int = 0) -> list[bytes]:
+    """The next ``count`` batches of a lane that begins with ``before``; another ``salt`` makes another branch."""
     raws: list[bytes] = []
-    prev = bytes(32)
-    for seq in range(1, count + 1):
+    prev = hash_of(before[-1]) if before else bytes(32)
+    for seq in range(len(before) + 1, len(before) + count + 1):
         raws.append(msgspec.msgpack.encode(Toy(lane, seq, prev, [], salt + bytes(size))))
         prev = hash_of(raws[-1])
     return raws
