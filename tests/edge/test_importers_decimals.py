@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crdtledger.ledger.decimals import LIMIT, InexactError, MinorUnits, to_minor
 from crdtledger.edge.importers.timestamps import NoTimeError, text_to_us, to_us
+from crdtledger.ledger.decimals import LIMIT, InexactError, MinorUnits, to_minor
 
 PLAIN = st.from_regex(r"[+-]?[0-9]{0,25}(\.[0-9]{0,25})?([eE][+-]?[0-9]{1,2})?", fullmatch=True)
 

@@ -90,7 +90,7 @@ def test_a_stream_of_two_symbols_is_not_added_up_unless_one_is_named() -> None:
         (b'{"e":"trade","s":"X","t":18446744073709551616,"p":"1","q":"1","T":1700000000000,"m":true}', "id"),
         (b'{"e":"trade","s":"X","t":1,"p":"1","q":"-1","T":1700000000000,"m":true}', "q"),
         (b'{"e":"trade","s":"X","t":1,"p":"1","q":"1","T":1700000000,"m":true}', "T"),
-        (b'12:30 {"e":"trade","s":"X","t":1,"p":"1","q":"1","T":1700000000000,"m":true}', "1"),
+        (b'12:30 {"e":"trade","s":"S","t":1,"p":"1","q":"1","T":1700000000000,"m":true}', "1"),
         (b'{"e":"trade","s":"X","t":1,"p":"1","q":"1","T":1700000000000,"m":true} tail', "1"),
         (b'{"stream":"x@trade","da17 {"stream":"x@bookTicker","data":{"e":"bookTicker"}}', "1"),
     ],
@@ -99,6 +99,14 @@ def test_a_trade_that_does_not_fit_is_refused_by_field(event: bytes, column: str
     trades, machine = read("binance-stream", event + b"\n")
     assert len(trades) == 0
     assert [r[:2] for r in refusals(machine)] == [(1, column)]
+
+
+def test_what_stands_before_a_trade_is_a_clock_or_nothing() -> None:
+    event = b'{"e":"trade","s":"X","t":%d,"p":"1","q":"1","T":1700000000000,"m":true}\n'
+    lines = [event % 1, b"17 " + event % 2, b'17 {"s":1}17 ' + event % 3, b"x " + event % 4, b"17" + event % 5]
+    trades, machine = read("binance-stream", b"".join(lines))
+    assert trades.trade_id.tolist() == [1, 2]
+    assert [line for line, _, _ in refusals(machine)] == [3, 4, 5]
 
 
 def test_a_trade_hidden_behind_json_escapes_is_still_a_trade() -> None:
@@ -172,6 +180,20 @@ def test_a_broken_array_is_one_refusal(text: bytes, reason: str) -> None:
     trades, machine = read("ccxt", text)
     assert len(trades) == 0
     assert [r[2] for r in refusals(machine)] == ([reason] if text else [])
+
+
+def test_a_price_or_quantity_of_zero_is_no_trade() -> None:
+    fill = b'{"id":"1","timestamp":1700000000000,"side":"buy","price":%s,"amount":%s}\n'
+    trades, machine = read("ccxt", fill % (b"0.00", b"1") + fill % (b"1", b"0"))
+    assert len(trades) == 0
+    assert refusals(machine) == [(1, "price", "must be above zero"), (2, "amount", "must be above zero")]
+
+
+def test_an_id_too_long_for_64_bits_stays_text() -> None:
+    fill = b'{"id":"%d","timestamp":1700000000000,"side":"buy","price":1,"amount":1}\n'
+    assert read("ccxt", fill % (2**64 - 1))[0].trade_id.tolist() == [2**64 - 1]
+    assert read("ccxt", fill % 2**64)[0].text_ids == [str(2**64)]
+    assert read("ccxt", fill % (2**64 - 1))[0].text_ids is None
 
 
 def test_tardis_trades_need_an_id_and_a_side() -> None:

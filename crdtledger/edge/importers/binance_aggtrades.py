@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from crdtledger.ledger.decimals import InexactError, MinorUnits
 from crdtledger.edge.importers.delimited import DelimitedImporter
 from crdtledger.edge.importers.rows import amount, trade_id
 from crdtledger.edge.importers.timestamps import NoTimeError, to_us
 from crdtledger.edge.importers.trades import ImportSpec, UnfitError
 from crdtledger.errors import BadInput
+from crdtledger.ledger.decimals import InexactError, MinorUnits
 
 _COLUMNS: Final = (
     "agg_trade_id",

@@ -18,15 +18,18 @@ What futures streams add, and what becomes of it (seen in the wild, hardly docum
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from crdtledger.ledger.decimals import InexactError, MinorUnits
 from crdtledger.edge.importers.lines import LineImporter
 from crdtledger.edge.importers.rows import amount, numeric_id
 from crdtledger.edge.importers.timestamps import MILLISECONDS, NoTimeError, to_us
 from crdtledger.edge.importers.trades import MAX_TRADE_ID, ImportSpec, UnfitError
+from crdtledger.ledger.decimals import InexactError, MinorUnits
+
+_NEAR: Final = 96
+"""How far from its start a line is searched for the stream wrapper. A wrong guess only takes the slower way."""
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -58,7 +61,8 @@ class BinanceStream(LineImporter):
         self._bare = msgspec.json.Decoder(_Trade)
 
     def _parse(self, lines: Sequence[bytes], first: int) -> None:
-        decode, prices, quantities, rows = self._message.decode, self._prices, self._quantities, self._rows
+        decode, bare, rows = self._message.decode, self._bare.decode, self._rows
+        prices, quantities = self._prices, self._quantities
         quick = self._quick
         number = first - 1
         for line in lines:
@@ -72,7 +76,8 @@ class BinanceStream(LineImporter):
                 continue
             brace = line.find(b"{")
             try:
-                trade = decode(line[brace:] if brace > 0 else line).data
+                body = line[brace:] if brace > 0 else line
+                trade = decode(body).data if body.find(b'"data":', 0, _NEAR) > 0 else bare(body)
                 price, qty = prices[trade.p], quantities[trade.q]
             except (ValueError, RecursionError):
                 self._examine(line, number)

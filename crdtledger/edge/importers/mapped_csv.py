@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from crdtledger.ledger.decimals import InexactError, to_minor
 from crdtledger.edge.importers.delimited import DELIMITERS, DelimitedImporter, side_of
 from crdtledger.edge.importers.rows import amount, excerpt, fee_amount, trade_id
 from crdtledger.edge.importers.timestamps import UNITS
 from crdtledger.edge.importers.trades import ImportSpec, UnfitError
 from crdtledger.errors import BadInput
+from crdtledger.ledger.decimals import InexactError, to_minor
 
 NEEDED: Final = ("id", "time", "price", "qty")
 OPTIONAL: Final = ("side", "symbol", "account", "fee", "fee_asset")

@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from crdtledger.ledger.decimals import InexactError, to_minor
 from crdtledger.edge.importers.trades import MAX_ID_CHARACTERS, MAX_TRADE_ID, Trades, UnfitError, is_canonical
+from crdtledger.ledger.decimals import InexactError, to_minor
 
 _THROUGH_A_FLOAT: Final = re.compile(r"[0-9]+\.0|[0-9](\.[0-9]+)?[eE]\+[0-9]+")
 

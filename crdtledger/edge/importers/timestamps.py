@@ -49,8 +49,11 @@ def to_us(value: int) -> int:
 
 def text_to_us(text: str, unit: str) -> int:
     """Microseconds of ``text`` in ``unit`` (one of ``UNITS``). A decimal fraction is allowed. Raises ``NoTimeError``."""
-    numeric = _NUMERIC.fullmatch(text)
-    if numeric and unit != "iso":
+    whole_number = unit in _PER_SECOND and text.isascii() and text.isdigit() and len(text) <= 20
+    numeric = None if whole_number else _NUMERIC.fullmatch(text)
+    if whole_number:
+        us = int(text) * 10**6 // _PER_SECOND[unit]
+    elif numeric and unit != "iso":
         whole, fraction = numeric.groups("")
         per_second = _PER_SECOND[unit_of(int(whole)) if unit == "auto" else unit]
         us = int(whole + fraction) * 10**6 // (per_second * int("1" + "0" * len(fraction)))
