@@ -53,6 +53,15 @@ def test_a_picture_is_bounded_whatever_a_peer_says() -> None:
     assert len(picture.heads) == 2
 
 
+def test_a_complete_telling_ends_what_it_does_not_mention() -> None:
+    picture = heads.Picture(lanes=10)
+    for lane in (b"pruned", b"kept"):
+        held = {lane: Head(1, bytes(32))}
+        [message] = heads.messages(heads.digest(held, ()), held, complete=True)
+        assert picture.told(message)
+    assert set(picture.heads) == {b"kept"}
+
+
 def test_a_frontier_too_large_for_one_frame_goes_in_several() -> None:
     lanes = {at.to_bytes(4, "big"): Head(1, bytes(32)) for at in range(wire.MAX_LANES + 1)}
     digest = heads.digest(lanes, ())

@@ -323,6 +323,16 @@ def test_another_hash_at_the_same_height_is_fetched_and_becomes_evidence_for_eve
     assert not sent(bench.hear("one", told(theirs)), wire.Want), "one look is enough"
 
 
+def test_the_same_fork_shown_again_is_not_relayed_again() -> None:
+    bench = Bench()
+    bench.hold(chain(b"lane", 1))
+    bench.open("one", "two")
+    forked = wire.Push(tuple(chain(b"lane", 1, salt=b"forked")))
+    assert sent(bench.hear("one", forked), wire.Evidence)
+    assert not sent(bench.hear("one", forked), wire.Evidence)
+    assert not sent(bench.hear("two", forked), wire.Evidence)
+
+
 def test_the_other_branch_is_noticed_below_our_head_too() -> None:
     bench = Bench()
     bench.hold(chain(b"lane", 5))

@@ -118,6 +118,10 @@ def test_nothing_leaves_before_what_it_depends_on_is_durable_and_nothing_held_su
     assert simulation.core("b").frames() == [b"free"]
     simulation.crash("a")
     simulation.run_for(SECOND)
+    simulation.restart("a")
+    simulation.run_for(SECOND)
+    simulation.submit("a", [persist(1)])
+    simulation.run_for(SECOND)
     assert simulation.core("b").frames() == [b"free"]
     assert simulation.replies == {}
 
