@@ -105,7 +105,6 @@ class Peer:
         self.refusal = ""
         self.picture = Picture(self._limits.lanes)
         self.asked = self.owed = False
-        self.told_all_us = None
         self.told_digest = b""
         self.offers.clear()
 

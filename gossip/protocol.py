@@ -231,7 +231,7 @@ class GossipEngine:
         if peer.connected and (is_new or not peer.knows_us):
             out.append(self._hello(peer, now_us))
         if peer.connected and (is_new or newly_known):
-            out += self._tell_all(peer, now_us)
+            out += self._tell_all_or_owe(peer, now_us)
         return out
 
     def _hello(self, peer: Peer, now_us: int) -> Send:
@@ -287,6 +287,14 @@ class GossipEngine:
         told = frontiers.messages(digest, lanes, complete=True, evidence=evidence)
         return self._tell(peer, told) + self._offer_evidence(peer)
 
+    def _tell_all_or_owe(self, peer: Peer, now_us: int) -> list[Output]:
+        """Everything now, or with the next heads: nobody gets much out of us by asking little, often."""
+        told_us = peer.told_all_us
+        if told_us is None or now_us - told_us >= self._config.heads_interval_us // 4:
+            return self._tell_all(peer, now_us)
+        peer.owed = True
+        return []
+
     def _tell(self, peer: Peer, messages: Sequence[wire.Heads]) -> list[Output]:
         peer.told_digest = messages[-1].digest
         return [self._send(peer, message) for message in messages]
@@ -298,11 +306,7 @@ class GossipEngine:
         out: list[Output] = []
         self._compare(peer, {row.lane: row.head for row in message.lanes})
         if message.asks:
-            told_us = peer.told_all_us
-            if told_us is None or now_us - told_us >= self._config.heads_interval_us // 4:
-                out += self._tell_all(peer, now_us)
-            else:
-                peer.owed = True
+            out += self._tell_all_or_owe(peer, now_us)
         if message.complete:
             out += self._offer_evidence(peer)
         if not in_step and not peer.asked:

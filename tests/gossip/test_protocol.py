@@ -136,6 +136,7 @@ def test_a_new_incarnation_of_a_peer_is_told_everything_again() -> None:
     bench = Bench()
     bench.hold(chain(b"lane", 2))
     bench.open("one")
+    bench.now_us += SECOND
     outputs = bench.hear("one", bench.hello(nonce=6))
     [heads] = sent(outputs, wire.Heads)
     assert heads.complete
@@ -204,6 +205,16 @@ def test_asking_for_everything_all_the_time_is_answered_once_per_round() -> None
     bench.open("one")
     answers = [bench.hear("one", wire.Heads(bytes(32), asks=True)) for _ in range(50)]
     assert sum(heads.complete for outputs in answers for heads in sent(outputs, wire.Heads)) <= 1
+
+
+def test_a_flood_of_incarnations_is_told_everything_once_per_round() -> None:
+    bench = Bench()
+    bench.hold(chain(b"lane", 2))
+    bench.open("one")
+    flood = [output for nonce in range(6, 50) for output in bench.hear("one", bench.hello(nonce=nonce))]
+    assert not sent(flood, wire.Heads)
+    [heads] = sent(bench.fire(HEADS_TIMER), wire.Heads)
+    assert heads.complete
 
 
 def test_a_picture_out_of_step_asks_once_per_round() -> None:
