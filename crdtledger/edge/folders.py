@@ -84,7 +84,7 @@ class NodeFolder(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """How to reach a node as a client. ``target`` is what the user called it."""
+    """How to reach a node as a client. ``target`` is what the user called it, ``genesis`` its cluster's."""
 
     target: str
     name: str
@@ -92,6 +92,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     server_key: str
     keys: CurveKeys
     folder: Path | None = None
+    genesis: Genesis | None = None
 
 
 # -- founding -----------------------------------------------------------------------------------------------
@@ -192,13 +193,13 @@ def locate(target: str, cluster: Path | None = None) -> Endpoint:
             hint = " (it is a cluster's folder: name one of its nodes)" if (path / GENESIS).exists() else ""
             raise Unreachable(target=target, why=f"no node's folder{hint} and no address")
         node = open_node(path)
-        return Endpoint(target, node.name, node.member.address, node.member.curve, node.curve, path)
+        return Endpoint(target, node.name, node.member.address, node.member.curve, node.curve, path, node.genesis)
     home = cluster or Path(os.environ.get(CLUSTER_VARIABLE, "."))
     genesis = founding.load(_read(home / GENESIS), str(home / GENESIS))
     operator = decode_config(_read(home / OPERATOR), CurveKeys, str(home / OPERATOR))
     for member in genesis.nodes:
         if member.address == target:
-            return Endpoint(target, member.name, target, member.curve, operator)
+            return Endpoint(target, member.name, target, member.curve, operator, None, genesis)
     raise UnknownName(kind="address", name=target, known=[member.address for member in genesis.nodes])
 
 

@@ -1,0 +1,24 @@
+"""``crdtledger positions``: what every account holds of every instrument."""
+
+from __future__ import annotations
+
+from crdtledger.edge.cli.options import GOOD, Account, Format, Instrument, Keys, Target
+from crdtledger.edge.cli.output import emit
+from crdtledger.edge.cli.reach import connect
+
+COLUMNS = ("account", "instrument", "qty", "bought", "sold", "value_bought", "value_sold", "fees", "fills", "state")
+
+
+def positions(
+    target: Target,
+    /,
+    *,
+    account: Account = "",
+    instrument: Instrument = "",
+    format: Format = "table",
+    cluster: Keys = None,
+) -> int:
+    """Positions per account and instrument, as the node sees them now."""
+    with connect(target, cluster) as node:
+        emit(node.query("positions", account=account, instrument=instrument), COLUMNS, format)
+    return GOOD
