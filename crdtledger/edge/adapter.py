@@ -14,6 +14,9 @@ from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.replica import Replica
 from gossip.replica import Admission, BatchName, Head, Status
 
+MAX_BATCHES_PER_READ = 256
+"""Small batches cost by the batch, not by the byte: a range of them must not hold up whoever receives it."""
+
 
 class GossipReplica:
     """Satisfies ``gossip.replica.Replica`` over a ledger replica."""
@@ -83,7 +86,7 @@ class GossipReplica:
         size = 0
         for seq in range(first, min(last, durable.seq if durable else 0) + 1):
             batch = self.replica.batch(lane, seq)
-            if batch is None or (out and size + len(batch.raw) > max_bytes):
+            if batch is None or len(out) == MAX_BATCHES_PER_READ or (out and size + len(batch.raw) > max_bytes):
                 break
             out.append(batch.raw)
             size += len(batch.raw)

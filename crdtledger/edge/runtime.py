@@ -31,10 +31,11 @@ from crdtledger.ledger.journalrecord import KIND_META, JournalRecord, decode_rec
 from crdtledger.ledger.writer import JournalWriter
 from gossip.config import Config
 from gossip.effects import Durable, Effect, Notify, Persist, Received, Reply, Send, StartTimer, TimerFired
-from gossip.transport import Incoming, Readable, Transport
+from gossip.transport import Incoming, Readable, Transport, Tuning
 
 INCARNATION_BYTES = 16
 IDLE_MS = 1_000
+FRAMES_PER_TURN = 32
 FAILED = 70  # sysexits EX_SOFTWARE: the journal could not be written
 
 
@@ -96,7 +97,10 @@ class NodeRuntime:
         address = folder.member.address
         keys = folder.curve.public.encode(), folder.curve.secret.encode()
         try:
-            return Transport(address, *keys, others, clients, denied=lambda why: self._say("link.denied", {"why": why}))
+            tuning = Tuning(drain=FRAMES_PER_TURN)
+            return Transport(
+                address, *keys, others, clients, tuning, denied=lambda why: self._say("link.denied", {"why": why})
+            )
         except zmq.ZMQError as error:
             raise AddressInUse(address=address, why=str(error)) from None
 
@@ -122,7 +126,9 @@ class NodeRuntime:
         self._stopping = True
 
     def _turn(self) -> None:
-        for happening in self._transport.poll(self._until_next_timer_ms(), (self._writer.fileno(),)):
+        happenings = self._transport.poll(self._until_next_timer_ms(), (self._writer.fileno(),))
+        # Clients first: a node that is catching up must still answer the person who asks how far it is.
+        for happening in sorted(happenings, key=lambda one: isinstance(one, Incoming) and one.kind == "member"):
             if isinstance(happening, Readable):
                 self._synced()
             elif not isinstance(happening, Incoming):

@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 U64 = np.uint64
 EMPTY = np.int64(-1)
+WORD = (1 << 64) - 1
+FEW = 8
+"""Up to this many keys are looked up one by one."""
 
 Column = npt.NDArray[np.uint64]
 Ordinals = npt.NDArray[np.int64]
@@ -54,6 +57,8 @@ class KeyTable:
 
     def find(self, high: Column, low: Column) -> Ordinals:
         """The ordinal of each key, -1 where it was never inserted."""
+        if len(high) <= FEW:
+            return np.array([self._find_one(*key) for key in zip(high.tolist(), low.tolist(), strict=True)], np.int64)
         found = np.full(len(high), EMPTY, np.int64)
         slot = self._home(high, low)
         undecided = np.arange(len(high))
@@ -75,6 +80,9 @@ class KeyTable:
         """
         rows = len(high)
         self._reserve(rows)
+        if rows <= FEW:
+            pairs = [self._insert_one(*key) for key in zip(high.tolist(), low.tolist(), strict=True)]
+            return np.array([n for n, _ in pairs], np.int64), np.array([fresh for _, fresh in pairs], np.bool_)
         first_free = self.size
         ordinal = np.full(rows, EMPTY, np.int64)
         new = np.zeros(rows, np.bool_)
@@ -99,6 +107,40 @@ class KeyTable:
             step += U64(1)
             slot[undecided] = (slot[undecided] + step) & self._mask
         return self._settle(ordinal, new, high, low, first_free), new
+
+    # A column costs some forty numpy calls however short it is; a few keys are cheaper one by one.
+
+    def _probe(self, high: int, low: int) -> tuple[int, int]:
+        """(slot, ordinal) of one key; the ordinal is -1 and the slot free where the key is not held."""
+        mask = len(self._slots) - 1
+        slot = self._home_one(high, low)
+        step = 0
+        while True:
+            holder = int(self._slots[slot])
+            if holder < 0 or (self._high[holder] == high and self._low[holder] == low):
+                return slot, holder
+            step += 1
+            slot = (slot + step) & mask
+
+    def _home_one(self, high: int, low: int) -> int:
+        """``_home`` for one key."""
+        salt = int(self._salt)
+        x = ((high ^ salt) * 0x9E3779B97F4A7C15 + low) & WORD
+        x = ((x ^ (x >> 29)) * (salt | 0xBF58476D1CE4E5B9)) & WORD
+        return (x ^ (x >> 32)) & (len(self._slots) - 1)
+
+    def _find_one(self, high: int, low: int) -> int:
+        return self._probe(high, low)[1]
+
+    def _insert_one(self, high: int, low: int) -> tuple[int, bool]:
+        slot, holder = self._probe(high, low)
+        if holder >= 0:
+            return holder, False
+        ordinal = self.size
+        self._slots[slot] = ordinal
+        self._high[ordinal], self._low[ordinal] = high, low
+        self.size += 1
+        return ordinal, True
 
     def _high_low_put(self, rows: Ordinals, high: Column, low: Column, first_free: int) -> None:
         self._high[rows + first_free] = high[rows]

@@ -30,11 +30,8 @@ from crdtledger.ledger.catalog import UNKNOWN_ASSET, Binding, Catalog
 from crdtledger.ledger.facts import RIGHTS_KINDS, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.keytable import KeyTable
+from crdtledger.ledger.lanerights import Deposits, LaneRights, Reach, Rows, Step, Totals, extended, repeated_deposits
 from crdtledger.ledger.wide import add_into, sum_by
-
-Rows = npt.NDArray[np.int64]
-Totals = dict[int, int]
-"""Amounts by cell; a cell is ``account number * number of assets + asset number``."""
 
 SPENDS = (Kind.GRANT, Kind.RESERVE, Kind.TRANSFER, Kind.WITHDRAWAL)
 
@@ -68,7 +65,7 @@ class Verdict(NamedTuple):
 
     ``fault`` is empty for a batch that counts. ``effective``: rows per kind that do something. ``dropped``: rows that are
     void by themselves (kind, row, reason). ``net``: change of the lane's own rights; ``inherited``: rights that its deps
-    bring in; ``granted``: what goes to each member (by genesis index).
+    bring in; ``granted``: what goes to each member (by genesis index). ``covered`` and ``claimed``: the lane's past with it.
     """
 
     fault: str
@@ -80,32 +77,8 @@ class Verdict(NamedTuple):
     granted: dict[int, Totals]
     reserves: ReserveChange
     ids: list[Keys]
-    claims: dict[bytes, int]
-
-
-class _Step(NamedTuple):
-    """What one counted batch of a lane changed: its rights, the ids used by then, the grants it took over."""
-
-    seq: int
-    change: Totals
-    ids: int
-    claimed: dict[bytes, int]
-
-
-class _Row:
-    """The state of one lane."""
-
-    def __init__(self, salt: int) -> None:
-        self.available: Totals = {}
-        self.ids = KeyTable(salt)
-        self.deposits: list[tuple[Keys, npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
-        self.claimed: dict[bytes, int] = {}
-        self.covered: dict[bytes, int] = {}
-        self.granted: list[tuple[int, dict[int, Totals]]] = []
-        self.history: list[_Step] = []
-        self.reserves = KeyTable(salt)
-        self.reserve_cells: list[int] = []
-        self.remaining: list[int] = []
+    covered: Reach
+    claimed: Reach
 
 
 class Rights:
@@ -116,7 +89,7 @@ class Rights:
         self._genesis: Genesis = catalog.genesis
         self._salt = salt
         self._assets = len(catalog.assets)
-        self._rows: dict[bytes, _Row] = {}
+        self._rows: dict[bytes, LaneRights] = {}
         self._index = {member.id: index for index, member in enumerate(self._genesis.nodes)}
         self._immediate = self._genesis.policies.grant_finality == "immediate"
         self._custody: dict[tuple[int, int], str] = {}
@@ -132,10 +105,10 @@ class Rights:
         """(account, asset) of a cell."""
         return self._catalog.account_names[cell // self._assets], self._catalog.assets[cell % self._assets]
 
-    def _row(self, lane: bytes) -> _Row:
+    def _row(self, lane: bytes) -> LaneRights:
         row = self._rows.get(lane)
         if row is None:
-            row = self._rows[lane] = _Row(self._salt)
+            row = self._rows[lane] = LaneRights(self._salt)
         return row
 
     # -- reading --------------------------------------------------------------------------------------------
@@ -150,15 +123,14 @@ class Rights:
         if not self._immediate:
             return {}
         me = self._index[parse_lane(lane).node]
-        claimed = self._row(lane).claimed
+        claimed = self._row(lane).last.claimed
         found: dict[bytes, tuple[int, Totals]] = {}
         for giver, row in self._rows.items():
             totals: Totals = {}
             last = 0
-            for seq, granted in row.granted:
-                if seq > claimed.get(giver, 0) and me in granted:
-                    add_into(totals, granted[me])
-                    last = seq
+            for seq, granted in row.granted(me, claimed.get(giver, 0), row.last.seq):
+                add_into(totals, granted)
+                last = seq
             if last:
                 found[giver] = (last, totals)
         return found
@@ -169,26 +141,39 @@ class Rights:
         ordinal = int(row.reserves.find(*keys)[0])
         return None if ordinal < 0 else (row.reserve_cells[ordinal], row.remaining[ordinal])
 
-    def used_ids(self, lane: bytes, keys: Keys) -> npt.NDArray[np.bool_]:
-        """Which ids the lane, or a predecessor it has named, has used already."""
+    def used_ids(self, lane: bytes, keys: Keys, covered: Reach | None = None) -> npt.NDArray[np.bool_]:
+        """Which ids the lane, or a predecessor that it covers, has used already."""
         row = self._row(lane)
         used: npt.NDArray[np.bool_] = row.ids.find(*keys) >= 0
-        for predecessor, seq in row.covered.items():
-            ordinals = self._rows[predecessor].ids.find(*keys)
-            used |= (ordinals >= 0) & (ordinals < self._history_at(predecessor, seq).ids)
+        for predecessor, seq in (row.last.covered if covered is None else covered).items():
+            used |= self._row(predecessor).used(keys, seq)
         return used
+
+    def undivided(self, node: bytes) -> bool:
+        """Whether the node's lanes follow each other: none spends before it covers all that the earlier ones ever did.
+
+        An honest node's do. Of others, one (account, asset) may be spent by two lanes that do not know of each other; no
+        replica can void either, so the node's own total goes below zero until settlement.
+        """
+        lanes = sorted(key for key in self._rows if key.startswith(node) and self._rows[key].steps)
+        for index, lane in enumerate(lanes):
+            for step in self._rows[lane].steps:
+                spends = any(change < 0 for change in step.net.values())
+                if spends and any(step.covered.get(one, 0) < self._rows[one].last.seq for one in lanes[:index]):
+                    return False
+        return True
 
     # -- judging --------------------------------------------------------------------------------------------
 
     def judge(self, lane: bytes, deps: Sequence[Dep], body: Body, binding: Binding) -> Verdict:
         """What the next batch of ``lane`` would do with these deps and this body. Changes nothing."""
         row = self._row(lane)
-        claims, inherited = self._inherit(lane, deps, row)
+        covered, claimed, inherited = self._inherit(lane, deps, row)
         effective: dict[Kind, Rows] = {}
         dropped: list[tuple[Kind, int, str]] = []
         ids: list[Keys] = []
         for kind in sorted(RIGHTS_KINDS & body.tables.keys()):
-            rows, refused = self._effective(lane, body, binding, kind)
+            rows, refused = self._effective(lane, covered, body, binding, kind)
             dropped += refused
             keys = fact_keys(body, kind)
             ids.append((keys[0][rows], keys[1][rows]))
@@ -198,37 +183,28 @@ class Rights:
         shortage = None if fault else self._shortage(row, net, inherited)
         if shortage is not None:
             fault = "spends rights that its lane does not hold"
-        return Verdict(fault, shortage, effective, dropped, net, inherited, granted, reserves, ids, claims)
+        return Verdict(fault, shortage, effective, dropped, net, inherited, granted, reserves, ids, covered, claimed)
 
     def commit(self, batch: Batch, binding: Binding, verdict: Verdict) -> None:
         """Take a judged batch in. A void one changes nothing but the lane's history."""
         row = self._row(batch.key)
         if verdict.fault:
             return
-        change = dict(verdict.inherited)
-        add_into(change, verdict.net)
-        add_into(row.available, change)
+        add_into(row.available, verdict.inherited)
+        add_into(row.available, verdict.net)
         for keys in verdict.ids:
             row.ids.insert(*keys)
+        deposits = None
         if Kind.DEPOSIT in verdict.effective:
             rows = verdict.effective[Kind.DEPOSIT]
             keys = fact_keys(batch.body, Kind.DEPOSIT)
             table = batch.body.tables[Kind.DEPOSIT][rows]
-            row.deposits.append(((keys[0][rows], keys[1][rows]), self._cells(binding, table), table["amount"]))
-        claimed: dict[bytes, int] = {}
-        for lane, seq in verdict.claims.items():
-            if parse_lane(lane).node == batch.lane.node:
-                row.covered |= {lane: seq} | self._rows[lane].covered
-                claimed |= self._history_at(lane, seq).claimed
-            else:
-                claimed[lane] = seq
-        row.claimed |= claimed
-        if verdict.granted:
-            row.granted.append((batch.seq, verdict.granted))
-        row.history.append(_Step(batch.seq, change, len(row.ids), claimed))
+            deposits = Deposits((keys[0][rows], keys[1][rows]), self._cells(binding, table), table["amount"])
+        step = Step(batch.seq, verdict.net, len(row.ids), verdict.covered, verdict.claimed, deposits)
+        row.add(step, verdict.granted)
         self._commit_reserves(row, verdict.reserves)
 
-    def _commit_reserves(self, row: _Row, change: ReserveChange) -> None:
+    def _commit_reserves(self, row: LaneRights, change: ReserveChange) -> None:
         row.reserves.insert(*change.made)
         row.reserve_cells += change.made_cells.tolist()
         row.remaining += change.made_amounts.tolist()
@@ -244,7 +220,7 @@ class Rights:
         return cells
 
     def _effective(
-        self, lane: bytes, body: Body, binding: Binding, kind: Kind
+        self, lane: bytes, covered: Reach, body: Body, binding: Binding, kind: Kind
     ) -> tuple[Rows, list[tuple[Kind, int, str]]]:
         """Rows that do something, and rows that are void by themselves."""
         author = parse_lane(lane).node
@@ -252,9 +228,8 @@ class Rights:
         table = body.tables[kind]
         keys = fact_keys(body, kind)
         ok = ~self.used_ids(lane, keys)
-        first = np.zeros(len(table), np.bool_)
-        first[np.unique(np.stack(keys, axis=1), axis=0, return_index=True)[1]] = True
-        ok &= first
+        if len(table) > 1:
+            ok &= KeyTable(self._salt).insert(*keys)[1]  # an id twice in one batch: the first row
         dropped: list[tuple[Kind, int, str]] = []
 
         def drop(bad: npt.NDArray[np.bool_], reason: str) -> None:
@@ -271,16 +246,17 @@ class Rights:
         if kind is Kind.GRANT:
             mine = self._index[author]
             drop((table["node"] >= len(self._genesis.nodes)) | (table["node"] == mine), "no other member")
-        return np.flatnonzero(ok), dropped
+        rows = np.flatnonzero(ok)  # of equal ids the first row that may stand; void ones do not compete
+        pairs = np.stack((keys[0][rows], keys[1][rows]), axis=1)
+        return np.sort(rows[np.unique(pairs, axis=0, return_index=True)[1]]), dropped
 
     def _mask(
         self, accounts: npt.NDArray[np.int64], assets: npt.NDArray[np.int64], test: Callable[[int, int], bool]
     ) -> npt.NDArray[np.bool_]:
         """``test(account, asset)`` for every row, evaluated once per distinct pair."""
-        pairs, inverse = np.unique(np.stack((accounts, assets), axis=1), axis=0, return_inverse=True)
-        verdicts = np.fromiter((s >= 0 and test(a, s) for a, s in pairs.tolist()), np.bool_, len(pairs))
-        mask: npt.NDArray[np.bool_] = verdicts[inverse.ravel()]
-        return mask
+        pairs = list(zip(accounts.tolist(), assets.tolist(), strict=True))
+        verdicts = {(a, s): s >= 0 and test(a, s) for a, s in set(pairs)}
+        return np.array([verdicts[pair] for pair in pairs], np.bool_)
 
     def _may_record(self, node: str, account: int) -> bool:
         key = (node, account)
@@ -312,7 +288,7 @@ class Rights:
         return net, granted
 
     def _reserves(
-        self, body: Body, binding: Binding, effective: Mapping[Kind, Rows], row: _Row, net: Totals
+        self, body: Body, binding: Binding, effective: Mapping[Kind, Rows], row: LaneRights, net: Totals
     ) -> tuple[ReserveChange, str]:
         """What happens to the lane's reserves; releases enter ``net``. A reserve that is not there is a fault."""
         empty = np.empty(0, np.int64)
@@ -340,7 +316,7 @@ class Rights:
         rows = effective.get(Kind.POST, empty)
         return change, self._posts(body, binding, rows, row, change) if len(rows) else ""
 
-    def _posts(self, body: Body, binding: Binding, rows: Rows, row: _Row, change: ReserveChange) -> str:
+    def _posts(self, body: Body, binding: Binding, rows: Rows, row: LaneRights, change: ReserveChange) -> str:
         """Enter the batch's posts into ``change``; why they cannot be, or nothing."""
         keys = reserve_keys(body, Kind.POST)
         keys = (keys[0][rows], keys[1][rows])
@@ -357,68 +333,46 @@ class Rights:
         left |= dict.fromkeys(left.keys() & set(change.voided.tolist()), 0)
         if any(amount > left[ordinal] for ordinal, amount in change.posted.items()):
             return "posts more than is left of a reserve"
-        cells = np.array(row.reserve_cells + change.made_cells.tolist(), np.int64)[ordinals]
+        cell = {n: row.reserve_cells[n] if n < held else int(change.made_cells[n - held]) for n in change.posted}
+        cells = np.fromiter((cell[n] for n in ordinals.tolist()), np.int64, len(ordinals))
         add_into(change.taken, sum_by(cells, table["amount"]))
         credits = binding.accounts[table["credit"]] * self._assets + cells % self._assets
         add_into(change.incoming, sum_by(credits, table["amount"]))
         return ""
 
-    def _shortage(self, row: _Row, net: Totals, inherited: Totals) -> Shortage | None:
+    def _shortage(self, row: LaneRights, net: Totals, inherited: Totals) -> Shortage | None:
         short = [
             Shortage(cell, have, -change)
             for cell, change in net.items()
-            if (have := row.available.get(cell, 0) + inherited.get(cell, 0)) + change < 0
+            if change < 0 and (have := row.available.get(cell, 0) + inherited.get(cell, 0)) + change < 0
         ]
         return min(short, key=lambda s: self.cell_name(s.cell)) if short else None
 
     # -- what deps bring in ---------------------------------------------------------------------------------
 
-    def _inherit(self, lane: bytes, deps: Sequence[Dep], row: _Row) -> tuple[dict[bytes, int], Totals]:
+    def _inherit(self, lane: bytes, deps: Sequence[Dep], row: LaneRights) -> tuple[Reach, Reach, Totals]:
+        """(covered, claimed, rights brought in) with these deps. Deps on lanes that moved no rights are covered all the same."""
+        covered, claimed = row.last.covered, row.last.claimed
+        inherited: Totals = {}
+        if not deps:
+            return covered, claimed, inherited
         author = parse_lane(lane)
         me = self._index[author.node]
-        claims: dict[bytes, int] = {}
-        inherited: Totals = {}
-        own = [dep for dep in deps if parse_lane(dep.lane).node == author.node]
-        covered = dict(row.covered)
-        claimed = dict(row.claimed)
-        for dep in sorted(own, key=lambda dep: parse_lane(dep.lane).epoch, reverse=True):
-            other = self._rows.get(dep.lane)
-            if dep.lane in covered or other is None or parse_lane(dep.lane).epoch >= author.epoch:
-                continue
-            if covered.keys() & other.covered.keys():
-                continue  # two lanes both stand on a third: taking both would count it twice
-            left = self._history_at(dep.lane, dep.seq)
-            add_into(inherited, left.change)
-            self._take_back_repeats(row, other, left.ids, inherited)
-            claims[dep.lane] = dep.seq
-            covered |= {dep.lane: dep.seq} | other.covered
-            claimed |= left.claimed
-        if not self._immediate:
-            return claims, inherited
         for dep in deps:
-            other = self._rows.get(dep.lane)
-            if other is None or parse_lane(dep.lane).node == author.node:
-                continue
-            since = claimed.get(dep.lane, 0)
-            if dep.seq > since:
-                for seq, granted in other.granted:
-                    if since < seq <= dep.seq and me in granted:
-                        add_into(inherited, granted[me])
-                claims[dep.lane] = dep.seq
-        return claims, inherited
-
-    def _history_at(self, lane: bytes, seq: int) -> _Step:
-        """What a lane had come to after ``seq``: rights left, ids used, grants taken over."""
-        total = _Step(seq, {}, 0, {})
-        for step in self._rows[lane].history:
-            if step.seq <= seq:
-                add_into(total.change, step.change)
-                total = _Step(seq, total.change, step.ids, total.claimed | step.claimed)
-        return total
-
-    def _take_back_repeats(self, row: _Row, other: _Row, ids: int, inherited: Totals) -> None:
-        """A deposit recorded again after a restore, before the old lane was known, must not mint twice."""
-        for keys, cells, amounts in row.deposits:
-            ordinals = other.ids.find(*keys)
-            again = (ordinals >= 0) & (ordinals < ids)
-            add_into(inherited, sum_by(cells[again], amounts[again]), -1)
+            giver = parse_lane(dep.lane)
+            if giver.node == author.node:
+                if giver.epoch < author.epoch:
+                    past = self._row(dep.lane).at(dep.seq)
+                    covered = extended(extended(covered, past.covered), {dep.lane: dep.seq})
+                    claimed = extended(claimed, past.claimed)
+            elif self._immediate:
+                claimed = extended(claimed, {dep.lane: dep.seq})
+        for predecessor, seq in covered.items():
+            for step in self._row(predecessor).between(row.last.covered.get(predecessor, 0), seq):
+                add_into(inherited, step.net)
+        for granting, seq in claimed.items():
+            for _, amounts in self._row(granting).granted(me, row.last.claimed.get(granting, 0), seq):
+                add_into(inherited, amounts)
+        if covered != row.last.covered:
+            repeated_deposits(self._rows, lane, row.last.covered, covered, inherited)
+        return covered, claimed, inherited

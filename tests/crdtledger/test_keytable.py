@@ -43,6 +43,9 @@ class OneHome(KeyTable):
     def _home(self, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         return np.zeros(len(high), np.uint64)
 
+    def _home_one(self, high: int, low: int) -> int:
+        return 0
+
 
 @given(st.lists(keys, max_size=8))
 def test_colliding_keys_stay_apart(steps: list[list[Key]]) -> None:
