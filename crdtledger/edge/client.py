@@ -29,7 +29,7 @@ MAX_RECORD_FACTS = 2_000
 
 
 class _Session:
-    """What both clients share: numbering requests, dialling the node."""
+    """What both clients share: numbering requests, the words for silence."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -43,15 +43,17 @@ class _Session:
         why = f"no answer from {self.endpoint.address} within {seconds:g} s; is the node running?"
         return Unreachable(target=self.endpoint.target, why=why)
 
-    def tune(self, socket: zmq.Socket[bytes] | zmq.asyncio.Socket) -> None:
-        socket.linger = 0
-        socket.curve_publickey = self.endpoint.keys.public.encode()
-        socket.curve_secretkey = self.endpoint.keys.secret.encode()
-        socket.curve_serverkey = self.endpoint.server_key.encode()
-        socket.setsockopt(zmq.IPV6, 1)
-        socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        socket.connect(self.endpoint.address)
+
+def dial(socket: zmq.Socket[bytes] | zmq.asyncio.Socket, endpoint: Endpoint) -> None:
+    """Give a DEALER its keys and connect it to the node."""
+    socket.linger = 0
+    socket.curve_publickey = endpoint.keys.public.encode()
+    socket.curve_secretkey = endpoint.keys.secret.encode()
+    socket.curve_serverkey = endpoint.server_key.encode()
+    socket.setsockopt(zmq.IPV6, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    socket.connect(endpoint.address)
 
 
 class Client:
@@ -70,7 +72,7 @@ class Client:
         self._session = _Session(self.endpoint)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        self._session.tune(self._socket)
+        dial(self._socket, self.endpoint)
         self._answers: dict[int, bytes] = {}
 
     def __enter__(self) -> Client:
@@ -135,7 +137,7 @@ class AsyncClient:
         self._session = _Session(self.endpoint)
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        self._session.tune(self._socket)
+        dial(self._socket, self.endpoint)
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._reader: asyncio.Task[None] | None = None
 

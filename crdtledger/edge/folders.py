@@ -195,6 +195,9 @@ def locate(target: str, cluster: Path | None = None) -> Endpoint:
         node = open_node(path)
         return Endpoint(target, node.name, node.member.address, node.member.curve, node.curve, path, node.genesis)
     home = cluster or Path(os.environ.get(CLUSTER_VARIABLE, "."))
+    if not (home / GENESIS).exists():
+        why = f"no cluster's folder with the keys for it at {home}: say where, --cluster DIR or ${CLUSTER_VARIABLE}"
+        raise BadInput(what="address", where=target, why=why)
     genesis = founding.load(_read(home / GENESIS), str(home / GENESIS))
     operator = decode_config(_read(home / OPERATOR), CurveKeys, str(home / OPERATOR))
     for member in genesis.nodes:

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,8 +100,12 @@ class Cluster:
 
     def start(self, *numbers: int) -> None:
         """Start these nodes (all of them by default) and wait until they listen."""
-        for path in [self.node(number) for number in numbers] or self.paths:
-            self.processes[path.name] = process.spawn(path)
+        paths = [self.node(number) for number in numbers] or self.paths
+        with ThreadPoolExecutor(len(paths)) as pool:
+            starting = {path.name: pool.submit(process.spawn, path) for path in paths}
+        self.processes.update((name, future.result()) for name, future in starting.items() if not future.exception())
+        for future in starting.values():
+            future.result()
 
     def stop(self, number: int) -> int:
         """Stop a node in good order; its exit code."""

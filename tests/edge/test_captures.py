@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.edge.processes import Cluster, Ran, cluster, spawn_cli
+from tests.edge.processes import Cluster, Ran, cluster, run, spawn_cli
 from tests.edge.reference_positions import positions
 
 CAPTURES = Path(os.environ.get("CRDTLEDGER_CAPTURES") or Path(__file__).parents[3] / "shared" / "data")
@@ -90,7 +90,7 @@ def import_apart_and_heal(folder: Path, given: Sequence[Stream]) -> list[dict[st
     """The story; what all three nodes show at its end, compared with the reference row by row."""
     with cluster(folder, nodes=3) as it:
         presets = ["--preset", "binance-spot", "--preset", "binance-usdm", "--preset", "binance-coinm"]
-        assert spawn_cli("define", it.node(1), *presets).code == 0
+        assert run("define", it.node(1), *presets).code == 0
         it.wait()
         it.partition("node-1", "node-2", "node-3")
         with ThreadPoolExecutor(3) as pool:
@@ -104,7 +104,7 @@ def import_apart_and_heal(folder: Path, given: Sequence[Stream]) -> list[dict[st
         texts, rows = zip(*(shown(it, number) for number in (1, 2, 3)), strict=True)
         assert texts[0] == texts[1] == texts[2], "equal frontiers show equal bytes"
         check(rows[0], given)
-        assert spawn_cli("diff", it.node(1), it.node(3)).code == 0
+        assert run("diff", it.node(1), it.node(3)).code == 0
         return list(rows[0])
 
 
@@ -114,7 +114,7 @@ def import_at(it: Cluster, number: int, stream: Stream) -> Ran:
 
 
 def shown(it: Cluster, number: int) -> tuple[str, list[dict[str, Any]]]:
-    ran = spawn_cli("positions", it.node(number), "--format", "json")
+    ran = run("positions", it.node(number), "--format", "json")
     assert (ran.code, ran.err) == (0, "")
     return ran.out, ran.json()
 

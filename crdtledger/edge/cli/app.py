@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from crdtledger.edge.cli import (
     backup,
@@ -54,6 +54,7 @@ app = App(
     "2 wrong use, 3 unreachable.",
     version=_version,
     version_flags=["--version"],
+    default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
@@ -104,6 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read us has gone; a second complaint at interpreter exit would help nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{error.strerror or error}", WRONG_USE)
     return code if isinstance(code, int) else 0
 
 

@@ -11,6 +11,7 @@ from crdtledger.edge.cli.blame import located
 from crdtledger.edge.cli.options import GOOD, Format, Keys, Target
 from crdtledger.edge.cli.output import emit, emit_one
 from crdtledger.edge.cli.reach import connect
+from crdtledger.edge.cli.record import BATCH_FACTS
 from crdtledger.errors import BadInput, CallerError
 
 COLUMNS = ("preset", "instrument", "venue", "type", "inverse", "settlement", "contract_size")
@@ -22,7 +23,7 @@ def define(
     /,
     *,
     preset: Annotated[list[str] | None, Parameter(help="A ready-made set of instruments; see --list-presets.")] = None,
-    list_presets: Annotated[bool, Parameter(negative="", help="Print the presets and record nothing.")] = False,
+    list_presets: Annotated[bool, Parameter(help="Print the presets and record nothing.")] = False,
     format: Format = "table",
     cluster: Keys = None,
 ) -> int:
@@ -40,11 +41,13 @@ def define(
     totals = {"facts": 0, "duplicates": 0}
     with connect(target, cluster) as node:
         for name, lines in blocks:
-            try:
-                answer = node.record([fact for _, fact in lines])
-            except CallerError as error:
-                raise located(error, name, lines, 0) from None
-            for key in totals:
-                totals[key] += answer[key]
+            for start in range(0, len(lines), BATCH_FACTS):
+                part = lines[start : start + BATCH_FACTS]
+                try:
+                    answer = node.record([fact for _, fact in part])
+                except CallerError as error:
+                    raise located(error, name, part, part[0][0] - 1 if start else 0) from None
+                for key in totals:
+                    totals[key] += answer[key]
     emit_one(totals, format)
     return GOOD

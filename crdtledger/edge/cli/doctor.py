@@ -32,7 +32,7 @@ def doctor(
     /,
     *,
     repair: Annotated[
-        bool, Parameter(negative="", help="Keep the part of the journal that holds, move the bad file aside.")
+        bool, Parameter(help="Keep the part of the journal that holds, move the bad file aside.")
     ] = False,
     format: Format = "table",
 ) -> int:

@@ -6,9 +6,8 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -19,7 +18,9 @@ from crdtledger.edge.cli.reach import connect
 from crdtledger.errors import BadInput, CallerError
 
 BATCH_FACTS = 2_000
+BATCH_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 64 * 1024
+_SAFE_DIGITS = 18
 
 
 def record(
@@ -39,7 +40,7 @@ def record(
     with ExitStack() as held:
         lines = read_lines(held.enter_context(_open(file)), name)
         node = held.enter_context(connect(target, cluster))
-        while chunk := list(islice(lines, BATCH_FACTS)):
+        for chunk in blocks(lines):
             try:
                 answer = node.record([fact for _, fact in chunk])
             except CallerError as error:
@@ -60,8 +61,23 @@ def _open(file: str) -> IO[bytes]:
         raise BadInput(what="facts", where=file, why=f"cannot be read: {error.strerror}") from None
 
 
-def read_lines(file: IO[bytes], name: str) -> Iterator[Line]:
-    """Each line's JSON object; ``BadInput`` names the line that holds none. Blank lines are skipped."""
+def blocks(lines: Iterator[tuple[Line, int]]) -> Iterator[list[Line]]:
+    """Lines in the blocks that are sent at once: at most ``BATCH_FACTS`` and about ``BATCH_BYTES``."""
+    block: list[Line] = []
+    size = 0
+    for line, length in lines:
+        block.append(line)
+        size += length
+        if len(block) == BATCH_FACTS or size >= BATCH_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def read_lines(file: IO[bytes], name: str) -> Iterator[tuple[Line, int]]:
+    """Each line's JSON object and its length in bytes; ``BadInput`` names the line that holds none. Blank lines are
+    skipped."""
     number = 0
     while raw := file.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -71,9 +87,16 @@ def read_lines(file: IO[bytes], name: str) -> Iterator[Line]:
         if not raw.strip():
             continue
         try:
-            fact = json.loads(raw)
+            fact = json.loads(raw, parse_int=_integer)
+            if b"\\u" in raw:
+                json.dumps(fact, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         except (ValueError, RecursionError) as error:
             raise BadInput(what="line", where=where, why=f"not JSON: {error}") from None
         if not isinstance(fact, dict):
             raise BadInput(what="line", where=where, why="one JSON object per line")
-        yield number, fact
+        yield (number, fact), len(raw)
+
+
+def _integer(digits: str) -> Any:
+    """Integers beyond 64 bits travel as text, which is as exact."""
+    return int(digits) if len(digits) <= _SAFE_DIGITS else digits

@@ -22,7 +22,7 @@ RETRY_S = 0.2
 
 def wait(
     *targets: Annotated[str, Parameter(help="Two or more nodes: folders or addresses.")],
-    settled: Annotated[bool, Parameter(negative="", help="Until they stand on the same checkpoint.")] = False,
+    settled: Annotated[bool, Parameter(help="Until they stand on the same checkpoint.")] = False,
     timeout: Annotated[float, Parameter(help="Give up after so many seconds.")] = 60.0,
     format: Format = "table",
     cluster: Keys = None,
