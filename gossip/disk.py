@@ -7,14 +7,16 @@ journal does it). A write (the records of one ``Persist``) is atomic: it survive
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gossip.effects import Persist
 
 
 class Disk:
-    """The durable storage of one node, through all its crashes."""
+    """The durable storage of one node, through all its crashes. ``records``: what is on it from the start."""
 
-    def __init__(self) -> None:
-        self._records: list[bytes] = []
+    def __init__(self, records: Sequence[bytes] = ()) -> None:
+        self._records: list[bytes] = list(records)
         self._unsynced: list[Persist] = []
         self._syncing = 0  # how many of the unsynced writes the sync under way covers
 
@@ -22,6 +24,10 @@ class Disk:
     def records(self) -> tuple[bytes, ...]:
         """What would survive a crash now."""
         return tuple(self._records)
+
+    def read(self, since: int) -> tuple[bytes, ...]:
+        """The durable records from number ``since`` (from 0) on."""
+        return tuple(self._records[since:])
 
     @property
     def unsynced(self) -> int:

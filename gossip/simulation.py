@@ -13,9 +13,10 @@ Rules.
 * Positions belong to one incarnation: a core numbers its ``Persist`` effects from 1 after every restart,
   and what it read back at its start needs no waiting (``after=0``).
 * A core hears ``Connected`` and ``Disconnected`` ``Faults.detect_us`` after the fact, and not at all of
-  what was over sooner; a peer that crashed and came back is always a new link.
+  what was over sooner; a peer that crashed and came back is always a new link. What was sent by its life
+  before may still arrive, until its new link is up; never after.
 * A node's clock is the virtual time plus ``EPOCH_US`` plus its skew, and never goes back within an
-  incarnation.
+  incarnation: set back, it runs at half speed until time has caught up, so that no deadline is put off for ever.
 
 After Will Wilson, "Testing distributed systems with deterministic simulation" (Strange Loop 2014), and the
 way TigerBeetle's simulator puts all faults into one options struct.
@@ -96,6 +97,7 @@ class _Node(Generic[C]):
         self.links: dict[str, int] = {}  # peer -> the incarnation that it believes to be linked to
         self.skew_us = 0
         self.clock_us = 0
+        self.read_us = 0  # when the clock was last read, in virtual time
 
 
 class Simulation(Generic[C]):
@@ -177,9 +179,9 @@ class Simulation(Generic[C]):
         """The nodes that are up."""
         return [name for name, node in self._nodes.items() if node.core is not None]
 
-    def durable_records(self, name: str) -> tuple[bytes, ...]:
-        """What ``name`` would find after a crash now."""
-        return self._nodes[name].disk.records
+    def durable_records(self, name: str, since: int = 0) -> tuple[bytes, ...]:
+        """What ``name`` would find after a crash now, from record number ``since`` (from 0) on."""
+        return self._nodes[name].disk.read(since)
 
     # What can go wrong ----------------------------------------------------------------------------------
 
@@ -210,6 +212,14 @@ class Simulation(Generic[C]):
         incarnation = node.incarnation
         self._at(self.now_us, lambda: self._start(node, incarnation))
         self._check_links()
+
+    def replace_disk(self, name: str, records: Sequence[bytes]) -> None:
+        """Give a node that is down another disk: an old backup, or nothing at all."""
+        node = self._nodes[name]
+        if node.core is not None:
+            raise ValueError(f"{name} is up: a disk is only replaced under a node that is down")
+        self.trace.note(self.now_us, name, "disk", f"{len(records)} records", b"".join(records))
+        node.disk = Disk(records)
 
     def partition(self, groups: Iterable[Collection[str]]) -> None:
         """Only members of one group reach each other; who is in none is alone."""
@@ -248,7 +258,9 @@ class Simulation(Generic[C]):
         heapq.heappush(self._queue, (due_us, self._number, action))
 
     def _clock(self, node: _Node[C]) -> int:
-        node.clock_us = max(node.clock_us, EPOCH_US + self.now_us + node.skew_us)
+        slow_us = node.clock_us + (self.now_us - node.read_us + 1) // 2
+        node.clock_us = max(slow_us, EPOCH_US + self.now_us + node.skew_us)
+        node.read_us = self.now_us
         return node.clock_us
 
     def _start(self, node: _Node[C], incarnation: int) -> None:
@@ -293,11 +305,14 @@ class Simulation(Generic[C]):
         incarnation = node.links.get(effect.peer)
         if target is None or incarnation is None:
             return
+        ends = (node.incarnation, incarnation)
         for due_us in self.network.fate(node.name, effect.peer, self.now_us):
-            self._at(due_us, lambda: self._arrive(node.name, target, incarnation, effect.frame))
+            self._at(due_us, lambda: self._arrive(node.name, target, ends, effect.frame))
 
-    def _arrive(self, source: str, target: _Node[C], incarnation: int, frame: bytes) -> None:
-        if target.incarnation == incarnation and self.network.carries(source, target.name):
+    def _arrive(self, source: str, target: _Node[C], ends: tuple[int, int], frame: bytes) -> None:
+        if target.links.get(source, ends[0]) > ends[0]:
+            return  # the target has a newer connection by now, and has given up the one this frame was on
+        if target.incarnation == ends[1] and self.network.carries(source, target.name):
             self.frames_delivered += 1
             self._deliver(target, Received(source, frame), "receive", source, frame)
 

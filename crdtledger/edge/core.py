@@ -228,9 +228,8 @@ class NodeCore:
         out: list[Output] = []
         for batch in fresh:
             self._clock.observe(batch.header.clock, now_us)
-        mine = self.recorder.lane.key
-        foreign = any(batch.key == mine and batch.hash not in self._written for batch in fresh)
-        if foreign or self.replica.head(mine).fork_seq:
+        foreign = any(self._is_foreign(batch) for batch in fresh)
+        if foreign or self.replica.head(self.recorder.lane.key).fork_seq:
             self._open_epoch("a peer holds more of this node's lane than the node itself")
             out += [*self._own_lane(), StartTimer(EPOCH_TIMER, EPOCH_INTERVAL_US), *self._ask_lanes()]
         inheritance = self.epochs.inheritance()
@@ -240,6 +239,12 @@ class NodeCore:
             if self.recorder.spendable(*cell) >= self.manager.demand(cell, now_us):
                 self.manager.received(cell)
         return out
+
+    def _is_foreign(self, batch: Batch) -> bool:
+        """Whether this node wrote the batch and does not know it: in its present epoch or a later one. (An earlier
+        epoch's batches that come back are what a restored node waits for.)"""
+        ours = batch.lane.node == self._member.id and batch.lane.epoch >= self.epochs.state.epoch
+        return ours and batch.hash not in self._written
 
     # -- epochs ---------------------------------------------------------------------------------------------
 
@@ -289,7 +294,8 @@ class NodeCore:
     def _on_epoch(self, peer: str, message: LaneAsk | LaneTell) -> list[Output]:
         if isinstance(message, LaneAsk):
             tell = self.epochs.tell(self.genesis.member(peer).id, message)
-            return self.engine.send_app(peer, "epoch", _encode(tell))
+            # What is told must survive a crash here: the asker will wait for it.
+            return self.engine.send_app(peer, "epoch", _encode(tell), self.position)
         self.epochs.told(peer, message)
         return []
 

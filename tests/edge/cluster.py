@@ -1,0 +1,227 @@
+"""Builds clusters of real node cores on the simulated network: the one fixture for tests that need more than one node.
+
+    cluster = Cluster(seed=7)
+    cluster.record("n0", {"kind": "account", "name": "A"}, deposit("d1", "A", "USDT", 100_000))
+    cluster.sim.partition([["n0", "n1"], ["n2", "n3"]])
+    cluster.record("n2", withdrawal("w1", "A", "USDT", 500))      # raises InsufficientRights
+
+Same arguments and same calls give the same run, byte for byte. Amounts are integers in minor units everywhere; the text
+that the client protocol wants is made here. A disk that is replaced by an old backup makes its node's journal *restored*
+until an epoch record is synced on it, as the real journal's incarnation stamp does.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from crdtledger.edge import api
+from crdtledger.edge.core import EPOCH_RECORD, ClientRequest, Completeness, NodeCore, Setup
+from crdtledger.errors import LedgerError, decimal_text
+from crdtledger.ledger.genesis import Asset, Custodian, Genesis, Member, Policies
+from crdtledger.ledger.identity import Identity
+from crdtledger.ledger.journalrecord import JournalRecord, decode_record
+from crdtledger.ledger.rightsmanager import RightsPolicy
+from gossip.config import Config
+from gossip.network import Faults
+from gossip.simulation import Simulation
+
+NAMES = ("n0", "n1", "n2", "n3")
+SECOND = 1_000_000
+DECIMALS = {"USDT": 2, "BTC": 8}
+Json = dict[str, Any]
+
+
+@functools.cache
+def identity(name: str) -> Identity:
+    """The key of the node called ``name``, the same in every run."""
+    return Identity(random.Random(f"key of {name}").randbytes(32))
+
+
+@functools.cache
+def found(names: tuple[str, ...] = NAMES, policies: Policies | None = None) -> Genesis:
+    """A genesis with these nodes, USDT (in the first node's custody) and BTC (in the second's, if there is one)."""
+    nodes = tuple(
+        Member(name, identity(name).public_key.hex(), f"{at:040d}", f"tcp://127.0.0.1:{9000 + at}")
+        for at, name in enumerate(names)
+    )
+    custodian = Custodian(node=names[1 % len(names)], asset="BTC")
+    return Genesis(
+        cluster="simulated",
+        nonce="0" * 32,
+        nodes=nodes,
+        assets=tuple(Asset(name, decimals) for name, decimals in DECIMALS.items()),
+        policies=policies or Policies(custodians=(custodian,)),
+    )
+
+
+class Cluster:
+    """Nodes called ``names`` of one genesis, all up from virtual time 0."""
+
+    def __init__(
+        self,
+        faults: Faults | None = None,
+        seed: int = 0,
+        names: tuple[str, ...] = NAMES,
+        documents: bool = False,
+        policies: Policies | None = None,
+        gossip: Config | None = None,
+        rights: RightsPolicy | None = None,
+    ) -> None:
+        self.names = names
+        self.genesis = found(names, policies)
+        self._seed = seed
+        self._options: dict[str, Any] = {"documents": documents, "gossip": gossip, "rights": rights}
+        self._unproven: dict[str, int] = {}
+        self._requests = 0
+        self.sim: Simulation[NodeCore] = Simulation(names, self._start, faults or Faults(), seed)
+
+    def _start(self, name: str, records: Sequence[bytes], incarnation: int) -> NodeCore:
+        draw = random.Random(f"{self._seed} {name} {incarnation}").randbytes
+        return self.build(name, records, draw, self._completeness(name, records))
+
+    def build(self, name: str, records: Sequence[bytes], draw: Any, completeness: Completeness) -> NodeCore:
+        """A core of ``name`` beside the simulation, for instance to replay a journal."""
+        setup = Setup(self.genesis, identity(name), name, draw, completeness, **self._options)
+        return NodeCore(setup, records)
+
+    def _completeness(self, name: str, records: Sequence[bytes]) -> Completeness:
+        if name in self._unproven:
+            if epochs_on(records) == self._unproven[name]:
+                return "restored"
+            del self._unproven[name]
+        return "complete" if records else "fresh"
+
+    # -- clients --------------------------------------------------------------------------------------------
+
+    def core(self, name: str) -> NodeCore:
+        """The core of a node that is up; ``LookupError`` otherwise."""
+        return self.sim.core(name)
+
+    def submit(self, name: str, request: api.Request) -> int:
+        """Hand a request to a node, now, and do not wait. Returns the handle of its answer."""
+        self._requests += 1
+        self.sim.submit(name, ClientRequest(self._requests, api.encode_request(request)))
+        return self._requests
+
+    def ask(self, name: str, request: api.Request, limit_us: int = 10 * SECOND) -> Any:
+        """A request's answer, waited for. Raises what the node refused it with; ``TimeoutError`` without an answer."""
+        handle = self.submit(name, request)
+        if not self.sim.run_until(lambda: handle in self.sim.replies, limit_us):
+            raise TimeoutError(f"{name} did not answer within {limit_us} us of virtual time")
+        return api.decode_answer(self.sim.replies[handle])
+
+    def record(self, name: str, *facts: Json) -> Any:
+        """Record facts and wait until they are acknowledged."""
+        return self.ask(name, api.Record(list(facts)))
+
+    def try_record(self, name: str, *facts: Json) -> LedgerError | None:
+        """Record facts; the refusal if there was one."""
+        try:
+            self.record(name, *facts)
+        except LedgerError as error:
+            return error
+        return None
+
+    def spendable(self, name: str, account: str = "A", asset: str = "USDT") -> int:
+        """What a node would let a client spend now, in minor units."""
+        return self.core(name).recorder.spendable(account, asset)
+
+    # -- disks ----------------------------------------------------------------------------------------------
+
+    def replace_disk(self, name: str, records: Sequence[bytes], noticed: bool = True) -> None:
+        """Put an old backup under a node that is down. ``noticed``: its journal knows that it was restored."""
+        self.sim.replace_disk(name, records)
+        self._unproven.pop(name, None)
+        if noticed:
+            self._unproven[name] = epochs_on(records)
+
+    def restore(self, name: str, records: Sequence[bytes], noticed: bool = True) -> None:
+        """Power a node off, put an old backup under it, power it on."""
+        self.sim.crash(name)
+        self.replace_disk(name, records, noticed)
+        self.sim.restart(name)
+
+    # -- agreement ------------------------------------------------------------------------------------------
+
+    def in_step(self) -> bool:
+        """Whether all nodes are up, may spend, hold the same for good, and nothing is under way to a disk."""
+        if len(self.sim.up()) < len(self.names):
+            return False
+        cores = [self.core(name) for name in self.names]
+        if any(core.epochs.state.locked or core.replica.waiting() or core.durable < core.position for core in cores):
+            return False
+        frontiers = [core.replica.frontier() for core in cores]
+        if any(frontier != frontiers[0] for frontier in frontiers):
+            return False
+        return all(core.durable_frontier() == frontiers[0] for core in cores)
+
+    def settle(self, limit_us: int = 600 * SECOND) -> bool:
+        """Heal everything, start everybody, and run until all agree; whether they did within ``limit_us``."""
+        self.sim.heal()
+        for name in self.names:
+            self.sim.restart(name)
+        self.sim.run_for(1)  # a core that was not started yet knows nothing of its epoch
+        return self.sim.run_until(self.in_step, limit_us)
+
+
+def epochs_on(records: Sequence[bytes]) -> int:
+    """How many epoch records a journal holds."""
+    decoded = [decode_record(raw) for raw in records]
+    return sum(isinstance(record, JournalRecord) and record.hash == EPOCH_RECORD for record in decoded)
+
+
+# -- facts as clients write them ----------------------------------------------------------------------------
+
+
+def account(name: str) -> Json:
+    return {"kind": "account", "name": name}
+
+
+def _amount(kind: str, id: str, account: str, asset: str, amount: int, **more: Any) -> Json:
+    text = decimal_text(amount, DECIMALS[asset])
+    return {"kind": kind, "id": id, "account": account, "asset": asset, "amount": text, **more}
+
+
+def deposit(id: str, account: str, asset: str, amount: int) -> Json:
+    return _amount("deposit", id, account, asset, amount)
+
+
+def withdrawal(id: str, account: str, asset: str, amount: int) -> Json:
+    return _amount("withdrawal", id, account, asset, amount)
+
+
+def transfer(id: str, account: str, asset: str, amount: int, credit: str) -> Json:
+    return _amount("transfer", id, account, asset, amount, credit=credit)
+
+
+def grant(id: str, account: str, asset: str, amount: int, node: str) -> Json:
+    return _amount("grant", id, account, asset, amount, node=node)
+
+
+def reserve(id: str, account: str, asset: str, amount: int) -> Json:
+    return _amount("reserve", id, account, asset, amount)
+
+
+def post(id: str, reserve: str, asset: str, amount: int, credit: str) -> Json:
+    text = decimal_text(amount, DECIMALS[asset])
+    return {"kind": "post", "id": id, "reserve": reserve, "asset": asset, "amount": text, "credit": credit}
+
+
+def void(id: str, reserve: str) -> Json:
+    return {"kind": "void", "id": id, "reserve": reserve}
+
+
+def linear(name: str, **more: Any) -> Json:
+    """A perpetual whose prices have 2 decimals, quantities 3."""
+    fields = {"type": "perp", "base": "BTC", "quote": "USDT", "settlement": "USDT"}
+    return {"kind": "instrument", "name": name, **fields, "price_decimals": 2, "qty_decimals": 3, **more}
+
+
+def inverse(name: str, contract_size: str = "100") -> Json:
+    """An inverse perpetual that settles in BTC; quantities count contracts."""
+    fields = {"type": "perp", "base": "BTC", "quote": "USD", "settlement": "BTC", "inverse": True}
+    units = {"price_decimals": 1, "qty_decimals": 0, "contract_size": contract_size}
+    return {"kind": "instrument", "name": name, **fields, **units}

@@ -1,0 +1,270 @@
+"""The oracle: a ledger in plain Python, one fact at a time, against which every node's views are held.
+
+It shares with the real one only the reading of a batch's bytes; what the facts add up to is worked out here with dicts,
+``int`` and ``Fraction``. It knows nothing of lanes' judged rights, deps or claims: it asks the simpler question whether
+all that honest nodes recorded can stand together.
+
+``Statement`` is one fact as it stands in a journal; its ``said`` is what a client said, and what an acknowledgement is
+about. ``Tally`` follows rights as statements come in, and names whoever is overdrawn; ``positions`` and ``collateral`` are
+the views. Canonical order: (the batch's clock made to rise along its lane, lane, seq), then row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.body import definition_digests
+from crdtledger.ledger.facts import ID_IS_TEXT, NO_STRING, REF_IS_TEXT, Instrument, Kind
+from crdtledger.ledger.genesis import Genesis
+
+Said = tuple[Any, ...]
+"""(kind, id, terms) with text for names and ids and ``int`` for amounts."""
+Cell = tuple[str, str]
+"""(account, asset)."""
+
+SPENDS = ("withdrawal", "transfer", "reserve", "grant")
+SHARED = ("deposit", "withdrawal", "transfer")
+"""Kinds whose ids are the whole cluster's."""
+
+
+class Statement(NamedTuple):
+    """One fact in a journal. ``digest``: of the definition it stands under, or that it is."""
+
+    said: Said
+    row: int
+    digest: bytes = b""
+    definition: Instrument | None = None
+
+
+class Entry(NamedTuple):
+    """One batch in a journal."""
+
+    hash: bytes
+    lane: bytes
+    seq: int
+    clock: int
+    node: str
+    statements: tuple[Statement, ...]
+
+
+def read(batch: Batch, genesis: Genesis) -> Entry:
+    """The batch as statements, in precedence of kinds, then by row."""
+    body = batch.body
+    statements = [
+        Statement(("instrument", definition.name, ()), row, digest, definition)
+        for row, (definition, digest) in enumerate(zip(body.definitions, definition_digests(body), strict=True))
+    ]
+    statements += [Statement(("account", entry.name, ()), row) for row, entry in enumerate(body.accounts)]
+    for kind in sorted(body.tables):
+        statements += _rows(batch, kind, genesis)
+    node = genesis.by_id[batch.lane.node].name
+    return Entry(batch.hash, batch.key, batch.seq, batch.header.clock, node, tuple(statements))
+
+
+def _rows(batch: Batch, kind: Kind, genesis: Genesis) -> Iterator[Statement]:
+    body, name = batch.body, kind.name.lower()
+    table = body.tables[kind]
+    columns = table.dtype.names or ()
+    for number, row in enumerate(table.tolist()):
+        field = dict(zip(columns, row, strict=True))
+        for text in ("account", "asset", "credit"):
+            if text in field:
+                field[text] = body.strings[field[text]]
+        flags = field.get("flags", 0)
+        if "id" in field:
+            field["id"] = body.strings[field["id"]] if flags & ID_IS_TEXT else str(field["id"])
+        if "reserve" in field:
+            field["reserve"] = body.strings[field["reserve"]] if flags & REF_IS_TEXT else str(field["reserve"])
+        if kind in (Kind.FILL, Kind.BUST):
+            scope = body.scopes[field["scope"]]
+            instrument, digest = body.instruments[scope.instrument]
+            fee_asset = "" if field["fee_asset"] == NO_STRING else body.strings[field["fee_asset"]]
+            identity = (scope.venue, scope.id_space, instrument, field["id"], scope.leg)
+            stated = (field["account"], field["side"], field["qty"], field["price"], field["fee"], fee_asset)
+            yield Statement((name, identity, stated), number, digest)
+        elif kind is Kind.DEPOSIT:
+            cell = (field["account"], field["asset"])
+            yield Statement((name, (*cell, field["id"]), (*cell, field["amount"])), number)
+        elif kind is Kind.POST:
+            yield Statement((name, field["id"], (field["reserve"], field["amount"], field["credit"])), number)
+        elif kind is Kind.VOID:
+            yield Statement((name, field["id"], (field["reserve"],)), number)
+        elif kind is not Kind.MARK:
+            terms: Said = (field["account"], field["asset"], field["amount"])
+            if kind is Kind.TRANSFER:
+                terms = (*terms, field["credit"])
+            elif kind is Kind.GRANT:
+                terms = (*terms, genesis.nodes[field["node"]].name)
+            yield Statement((name, field["id"], terms), number)
+
+
+# -- rights -------------------------------------------------------------------------------------------------
+
+
+class _Counted(NamedTuple):
+    """The statement of an id that counts for one node: the first of the node's lanes has it."""
+
+    at: tuple[bytes, int, int]
+    terms: Said
+
+
+class Tally:
+    """Who may spend what after all entries added so far, in any order that respects lanes."""
+
+    def __init__(self) -> None:
+        self.rights: dict[tuple[str, Cell], int] = {}
+        self.left: dict[tuple[str, str], tuple[Cell, int]] = {}
+        """(node, reserve) -> its cell and what is left of it."""
+        self.posted: list[tuple[Cell, str, int]] = []
+        """(cell, credited account, amount) of every post."""
+        self.counted: dict[tuple[str, str, Any], _Counted] = {}
+
+    def add(self, entry: Entry) -> list[tuple[str, Cell, int]]:
+        """Add one entry; whose rights it leaves below zero. Only the entry's net effect is looked at."""
+        touched: set[tuple[str, Cell]] = set()
+        for statement in entry.statements:
+            kind, identity, terms = statement.said
+            if kind not in (*SHARED, "grant", "reserve", "post", "void"):
+                continue
+            at = (entry.lane, entry.seq, statement.row)
+            known = self.counted.get((entry.node, kind, identity))
+            if known is not None:
+                if known.at <= at or kind not in SHARED:
+                    continue
+                self._move(entry.node, kind, known.terms, -1, touched)
+            self.counted[entry.node, kind, identity] = _Counted(at, terms)
+            if kind in ("post", "void"):
+                self._release(entry.node, kind, terms, touched)
+            else:
+                self._move(entry.node, kind, terms, 1, touched)
+            if kind == "reserve":
+                self.left[entry.node, identity] = ((terms[0], terms[1]), terms[2])
+        return [(*key, self.rights[key]) for key in sorted(touched) if self.rights[key] < 0]
+
+    def _move(self, node: str, kind: str, terms: Said, sign: int, touched: set[tuple[str, Cell]]) -> None:
+        cell = (terms[0], terms[1])
+        self._change(node, cell, (sign if kind == "deposit" else -sign) * terms[2], touched)
+        if kind == "grant":
+            self._change(terms[3], cell, sign * terms[2], touched)
+
+    def _change(self, node: str, cell: Cell, amount: int, touched: set[tuple[str, Cell]]) -> None:
+        self.rights[node, cell] = self.rights.get((node, cell), 0) + amount
+        touched.add((node, cell))
+
+    def _release(self, node: str, kind: str, terms: Said, touched: set[tuple[str, Cell]]) -> None:
+        cell, left = self.left[node, terms[0]]
+        if kind == "void":
+            self._change(node, cell, left, touched)
+            self.left[node, terms[0]] = (cell, 0)
+            return
+        assert terms[1] <= left, f"{node} posted {terms[1]} of a reserve with {left}"
+        self.left[node, terms[0]] = (cell, left - terms[1])
+        self.posted.append((cell, terms[2], terms[1]))
+
+
+# -- views --------------------------------------------------------------------------------------------------
+
+
+def in_canonical_order(entries: Iterable[Entry]) -> list[Entry]:
+    """Sorted by place."""
+    clocks: dict[bytes, int] = {}
+    placed = []
+    for entry in sorted(entries, key=lambda entry: (entry.lane, entry.seq)):
+        clock = clocks[entry.lane] = max(entry.clock, clocks.get(entry.lane, 0) + 1)
+        placed.append((clock, entry.lane, entry.seq, entry))
+    return [entry for *_, entry in sorted(placed, key=lambda item: item[:3])]
+
+
+def collateral(entries: Iterable[Entry]) -> dict[Cell, dict[str, Any]]:
+    """What ``View.collateral_rows`` must say, by cell."""
+    tally = Tally()
+    ordered = in_canonical_order(entries)
+    for entry in sorted(ordered, key=lambda entry: (entry.lane, entry.seq)):
+        tally.add(entry)
+    rows: dict[Cell, dict[str, Any]] = {}
+
+    def add(cell: Cell, field: str, amount: int) -> None:
+        row = rows.setdefault(
+            cell, dict.fromkeys(("deposited", "withdrawn", "reserved", "in_transit", "incoming", "refundable"), 0)
+        )
+        row[field] += amount
+
+    taken: set[tuple[str, Any]] = set()
+    for entry in ordered:
+        for statement in entry.statements:
+            kind, identity, terms = statement.said
+            known = tally.counted.get((entry.node, kind, identity))
+            if kind not in SHARED or known is None or known.at != (entry.lane, entry.seq, statement.row):
+                continue
+            cell = (terms[0], terms[1])
+            if kind == "deposit":
+                add(cell, "deposited", terms[2])
+            elif (kind, identity) in taken:
+                add(cell, "refundable", terms[2])
+            else:
+                taken.add((kind, identity))
+                add(cell, "withdrawn" if kind == "withdrawal" else "in_transit", terms[2])
+                if kind == "transfer":
+                    add((terms[3], terms[1]), "incoming", terms[2])
+    for cell, left in tally.left.values():
+        add(cell, "reserved", left)
+    for cell, credit, amount in tally.posted:
+        add(cell, "in_transit", amount)
+        add((credit, cell[1]), "incoming", amount)
+    for cell, row in rows.items():
+        row["rights"] = {node: n for (node, of), n in tally.rights.items() if of == cell and n}
+    return rows
+
+
+def positions(entries: Iterable[Entry], genesis: Genesis) -> dict[tuple[str, str], dict[str, Any]]:
+    """What ``View.position_rows`` must say, by (account, instrument)."""
+    first: dict[str, tuple[bytes, Instrument]] = {}
+    winners: dict[tuple[str, Any], Statement] = {}
+    for entry in in_canonical_order(entries):
+        placed: dict[str, tuple[bytes, Instrument]] = {}
+        for statement in entry.statements:
+            kind, identity, _ = statement.said
+            if statement.definition is not None:
+                other = placed.get(identity, (statement.digest, statement.definition))
+                placed[identity] = min(other, (statement.digest, statement.definition), key=lambda item: item[0])
+            elif kind in ("fill", "bust"):
+                winners.setdefault((kind, identity), statement)
+        first = placed | first
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for (kind, identity), statement in winners.items():
+        name = identity[2]
+        if name not in first or first[name][0] != statement.digest:
+            continue
+        account, side, qty, price, fee, fee_asset = statement.said[2]
+        instrument, sign = first[name][1], 1 if kind == "fill" else -1
+        value = _value(instrument, qty, price, genesis)
+        if value is None:
+            continue
+        row = rows.setdefault(
+            (account, name),
+            dict.fromkeys(("bought", "sold", "value_bought", "value_sold", "fees", "fills"), 0) | {"other_fees": {}},
+        )
+        row["bought" if side > 0 else "sold"] += sign * qty
+        row["value_bought" if side > 0 else "value_sold"] += sign * value
+        row["fills"] += sign
+        if fee_asset in ("", instrument.settlement):
+            row["fees"] += sign * fee
+        else:
+            row["other_fees"][fee_asset] = row["other_fees"].get(fee_asset, 0) + sign * fee
+    return rows
+
+
+def _value(instrument: Instrument, qty: int, price: int, genesis: Genesis) -> int | None:
+    """The fill's value in minor units, None for an inverse one without a positive price."""
+    if not instrument.inverse:
+        return qty * price * instrument.contract_size
+    if price <= 0:
+        return None
+    contracts = Fraction(qty, 10**instrument.qty_decimals)
+    size = Fraction(instrument.contract_size, 10**instrument.contract_decimals)
+    at = Fraction(price, 10**instrument.price_decimals)
+    minor_units: int = 10 ** genesis.asset_decimals[instrument.settlement]
+    return round(contracts * size / at * minor_units)
