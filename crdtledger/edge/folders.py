@@ -3,6 +3,7 @@
     DIR/genesis.json        what founds the cluster; the same file everywhere
     DIR/operator.json       a CURVE key pair that every node lets in as a client (mode 0600)
     DIR/node-1/             one node: genesis.json, node.json (its name), secrets.json (mode 0600), journal.db
+    DIR/node-1/unborn       until its first start: a node without a journal and without this has lost its journal
     DIR/node-1/run.json     while it runs: its process and when it started
     DIR/node-1/node.log     what it had to say, one JSON object a line
 
@@ -29,6 +30,7 @@ OPERATOR = "operator.json"
 NODE = "node.json"
 SECRETS = "secrets.json"
 JOURNAL = "journal.db"
+UNBORN = "unborn"
 RUN = "run.json"
 LOG = "node.log"
 CLUSTER_VARIABLE = "CRDTLEDGER_CLUSTER"
@@ -128,6 +130,7 @@ def found(
         (folder / GENESIS).write_bytes(genesis.encode())
         (folder / NODE).write_bytes(_json(NodeFile(member.name)))
         _write_secret(folder / SECRETS, secret)
+        (folder / UNBORN).touch()
     (directory / GENESIS).write_bytes(genesis.encode())  # last: a folder with a genesis is a whole cluster
     return genesis
 
@@ -222,6 +225,16 @@ def read_run(path: Path) -> RunFile | None:
     except (OSError, msgspec.DecodeError):
         return None
     return run
+
+
+def is_unborn(path: Path) -> bool:
+    """Whether this node never had a journal."""
+    return (path / UNBORN).exists()
+
+
+def born(path: Path) -> None:
+    """The node has a journal from now on."""
+    (path / UNBORN).unlink(missing_ok=True)
 
 
 def clear_run(path: Path) -> None:

@@ -26,6 +26,7 @@ from crdtledger.edge.core import EPOCH_RECORD, ClientRequest, NodeCore, Setup
 from crdtledger.edge.folders import NodeFolder, RunFile
 from crdtledger.errors import BadInput, LedgerError, OperatorError
 from crdtledger.ledger.backup import backup
+from crdtledger.ledger.incarnation import Completeness, Verdict
 from crdtledger.ledger.journal import Journal
 from crdtledger.ledger.journalrecord import KIND_META, JournalRecord, decode_record, encode_record
 from crdtledger.ledger.writer import JournalWriter
@@ -64,11 +65,12 @@ class NodeRuntime:
         self._count = 0
         self._held: deque[Send | Reply] = deque()
         self._last_us = 0
+        self._unborn = folders.is_unborn(folder.path)
         self._journal = Journal.open(folder.journal, os.urandom(INCARNATION_BYTES))
         try:
             started = time.monotonic()
             records = [encode_record(entry.record) for entry in self._journal.replay()]
-            verdict = self._journal.completeness
+            verdict = self._verdict()
             setup = Setup(
                 genesis=folder.genesis,
                 identity=folder.identity,
@@ -88,6 +90,13 @@ class NodeRuntime:
         self._writer = JournalWriter(self._journal, on_failure=self._journal_failed)
         seconds = round(time.monotonic() - started, 3)
         self._say("node.started", {"records": len(records), "seconds": seconds, "journal": verdict.verdict.value})
+
+    def _verdict(self) -> Completeness:
+        """The journal's verdict on itself; a node that once had a journal and has none now has lost it."""
+        verdict = self._journal.completeness
+        if verdict.verdict is Verdict.FRESH and not self._unborn:
+            return Completeness(Verdict.RESTORED, "its journal is gone")
+        return verdict
 
     def _open_transport(self) -> Transport:
         folder, genesis = self._folder, self._folder.genesis
@@ -192,6 +201,9 @@ class NodeRuntime:
 
     def _synced(self) -> None:
         self._durable = self._writer.take_durable() - self._base
+        if self._unborn:  # only now: a crash before the first sync leaves a node that still has nothing to lose
+            folders.born(self._folder.path)
+            self._unborn = False
         waiting, self._held = self._held, deque()
         for effect in waiting:
             if effect.after <= self._durable:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import random
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,20 +19,13 @@ import pytest
 from crdtledger.edge import folders, process
 from crdtledger.edge.client import Client
 from crdtledger.errors import InsufficientRights, Unreachable
+from tests.edge.processes import free_addresses
 
 pytestmark = pytest.mark.processes
 
 ROUNDS = 20
 ACCOUNT = "A001"
 PAUSE_S = 0.02  # between two calls of one load: three nodes and their writers share two cores
-
-
-def free_addresses(count: int) -> list[str]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [f"tcp://127.0.0.1:{one.getsockname()[1]}" for one in sockets]
 
 
 def fill(number: int) -> dict[str, Any]:
