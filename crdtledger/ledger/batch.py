@@ -5,8 +5,9 @@
     hash    = SHA-256(domain, header)                    names the batch; the next header's ``prev``
     signature = Ed25519(domain, hash)                    by the lane's node
 
-The header's bytes are canonical: ``open_batch`` refuses any other encoding of the same values, so one statement has one
-hash. Evidence of a fork is two signed headers for one (lane, seq); bodies are not needed to prove it.
+The bytes of header and envelope are canonical: ``open_batch`` refuses any other encoding of the same values, so one
+statement has one hash, and nobody who passes it on can dress it in other bytes. Evidence of a fork is two signed headers
+for one (lane, seq); bodies are not needed to prove it.
 
 ``base`` is the checkpoint that the writer stands on (height 0 is the genesis). ``deps`` name the lanes whose unsettled
 grants this batch uses, and how much of each; a replica applies a batch only after what it depends on.
@@ -193,6 +194,8 @@ def open_batch(raw: bytes, genesis: Genesis, check_signature: bool = True) -> Ba
         sealed = _sealed.decode(raw)
     except _UNDECODABLE as error:
         raise InvalidBatch("batch", f"not a batch: {error}") from None
+    if _encode([sealed.header, sealed.signature, sealed.body]) != raw:
+        raise InvalidBatch("batch", "not the canonical encoding")  # else a relay could give lanes other bytes
     header = open_header(sealed.header, genesis)
     if check_signature:
         check_header_signature(sealed.header, sealed.signature, header, genesis)

@@ -24,7 +24,8 @@ from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import Binding, Catalog, Place
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.keytable import KeyTable
-from crdtledger.ledger.rights import Rows, Totals, Verdict
+from crdtledger.ledger.lanerights import Rows, Totals
+from crdtledger.ledger.rights import Verdict
 from crdtledger.ledger.wide import add_into, sum_by
 
 SHARED_IDS = (Kind.DEPOSIT, Kind.WITHDRAWAL, Kind.TRANSFER)
@@ -231,8 +232,10 @@ class Collateral:
         return free + sum(part.get(cell, 0) for part in (self.reserved, self.in_transit, self.refundable))
 
     def rows(self) -> list[Balance]:
-        """Every (account, asset) ever touched, sorted by account, then asset."""
-        cells = self.deposited.keys() | self.withdrawn.keys() | self.incoming.keys() | self.reserved.keys()
+        """Every (account, asset) that anything is said about, sorted by account, then asset."""
+        sums = (self.deposited, self.withdrawn, self.reserved, self.in_transit, self.incoming, self.refundable)
+        # Not the keys: which cells hold a zero depends on the order of arrival.
+        cells = {cell for totals in (*sums, *self.rights) for cell, amount in totals.items() if amount}
         return sorted((self._balance(cell) for cell in cells), key=lambda balance: (balance.account, balance.asset))
 
     def _balance(self, cell: int) -> Balance:

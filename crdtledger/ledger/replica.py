@@ -11,7 +11,7 @@ same evidence and the same batches agree again. What stood beyond is kept aside,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -109,6 +109,7 @@ class Replica:
         self._order: list[Batch] = []
         self._waiting: dict[bytes, dict[int, Batch]] = {}
         self._waiting_bytes = 0
+        self._blocked: dict[bytes, set[bytes]] = {}  # lane -> lanes whose next batch waits for it
         self._aside: dict[bytes, Batch] = {}
 
     # -- admitting ------------------------------------------------------------------------------------------
@@ -135,24 +136,51 @@ class Replica:
             return Rejected(f"header.base: height {batch.header.base[0]} is unknown here, the base is {self.base[0]}")
         lane = self._lanes.get(batch.key)
         held = lane.batches if lane else []
+        clash = self._clash(batch, held)
         if lane and lane.evidence and batch.seq >= lane.evidence.seq:
+            if clash is not None and clash.seq < lane.evidence.seq:
+                return self._fork(clash, batch)
             self._keep_aside(batch)
             return Forked(lane.evidence, new=False)
+        if clash is not None:
+            return self._fork(clash, batch)
         if batch.seq <= len(held):
-            twin = held[batch.seq - 1]
-            return Duplicate() if twin.hash == batch.hash else self._fork(twin, batch)
+            return Duplicate()
         if batch.seq > len(held) + 1:
             return self._wait(batch, (Name(batch.key, len(held) + 1),))
-        if batch.header.prev != (held[-1].hash if held else FIRST_PREV):
-            return self._fork(held[-1], batch)
         missing = tuple(self._missing(batch))
-        return self._wait(batch, missing) if missing else None
+        if not missing:
+            return None
+        outcome = self._wait(batch, missing)
+        if outcome.kept:
+            self._block(batch, missing)
+        return outcome
+
+    def _clash(self, batch: Batch, held: Sequence[Batch]) -> ForkEvidence | None:
+        """The lowest fork that this batch proves beside its neighbours, held or waiting: so no two that clash ever wait together."""
+        waiting = self._waiting.get(batch.key, {})
+
+        def at(seq: int) -> Batch | None:
+            return held[seq - 1] if 1 <= seq <= len(held) else waiting.get(seq)
+
+        before, twin, after = at(batch.seq - 1), at(batch.seq), at(batch.seq + 1)
+        proofs = []
+        if before is not None and batch.header.prev != before.hash:
+            proofs.append(fork_evidence(before, batch))
+        if twin is not None and twin.hash != batch.hash:
+            proofs.append(fork_evidence(twin, batch))
+        if after is not None and after.header.prev != batch.hash:
+            proofs.append(fork_evidence(batch, after))
+        return min(proofs, key=lambda proof: (proof.seq, proof.raw), default=None)
 
     def _missing(self, batch: Batch) -> Iterator[Name]:
         for dep in batch.header.deps:
             lane = self._lanes.get(dep.lane)
             if lane and lane.evidence and dep.seq >= lane.evidence.seq:
-                continue  # it stands beyond a fork: it will never count, and nobody needs to wait for it
+                # It stands beyond a fork and will never count. What comes before the fork does, and must be here.
+                if len(lane.batches) < lane.evidence.seq - 1:
+                    yield Name(dep.lane, lane.evidence.seq - 1)
+                continue
             if lane is None or len(lane.batches) < dep.seq or lane.batches[dep.seq - 1].hash != dep.hash:
                 yield Name(dep.lane, dep.seq, dep.hash)
 
@@ -176,17 +204,22 @@ class Replica:
             kept = True
         return Pending(missing, kept)
 
+    def _block(self, batch: Batch, missing: Iterable[Name]) -> None:
+        """Remember what the next batch of a lane waits for, so that an arrival looks only at those that wait for it."""
+        for name in missing:
+            self._blocked.setdefault(name.lane, set()).add(batch.key)
+
     def _release(self, changed: bytes) -> Iterator[Batch]:
         """Apply whatever was waiting for ``changed`` to move, and what waited for that."""
         moved = [changed]
         while moved:
             grown = moved.pop()
-            for lane in [grown, *(key for key in sorted(self._waiting) if key != grown)]:
+            for lane in sorted({grown, *self._blocked.get(grown, ())}):
                 while (batch := self._next_waiting(lane)) is not None:
-                    if self._place(batch) is None:
-                        self._apply(batch)
+                    self._apply(batch)
+                    if lane not in moved:
                         moved.append(lane)
-                        yield batch
+                    yield batch
 
     def _next_waiting(self, lane: bytes) -> Batch | None:
         """Take the next batch of a lane out of the waiting room if everything it stands on is here."""
@@ -195,7 +228,11 @@ class Replica:
             return None
         state = self._lanes.get(lane)
         batch = waiting.get(len(state.batches) + 1 if state else 1)
-        if batch is None or any(True for _ in self._missing(batch)):
+        if batch is None:
+            return None
+        missing = tuple(self._missing(batch))
+        if missing:
+            self._block(batch, missing)
             return None
         self._drop_waiting(batch)
         return batch
@@ -206,6 +243,12 @@ class Replica:
         self._waiting_bytes -= len(batch.raw)
         if not waiting:
             del self._waiting[batch.key]
+        for dep in batch.header.deps:
+            blocked = self._blocked.get(dep.lane)
+            if blocked is not None:
+                blocked.discard(batch.key)
+                if not blocked:
+                    del self._blocked[dep.lane]
 
     # -- forks ----------------------------------------------------------------------------------------------
 
@@ -220,9 +263,8 @@ class Replica:
             return Duplicate()
         return Forked(evidence, new=True, batches=self._condemn(evidence))
 
-    def _fork(self, held: Batch, other: Batch) -> Forked:
-        evidence = fork_evidence(held, other)
-        self._keep_aside(other)
+    def _fork(self, evidence: ForkEvidence, batch: Batch) -> Forked:
+        self._keep_aside(batch)
         return Forked(evidence, new=True, batches=self._condemn(evidence))
 
     def _condemn(self, evidence: ForkEvidence) -> tuple[Batch, ...]:
@@ -318,9 +360,9 @@ class Replica:
         """Assert what must hold at every moment (DESIGN.md, section 3). For tests, simulations and ``doctor``."""
         imbalance = self.view.collateral.imbalance()
         assert not imbalance, f"conservation: in - held - out is {imbalance}"
-        forked = any(lane.evidence for lane in self._lanes.values())
-        overdrawn = self.view.collateral.overdrawn()
-        assert forked or not overdrawn, f"overdraft: {overdrawn}"
+        undivided = {m.name for m in self.genesis.nodes if self.view.rights.undivided(m.id)}
+        overdrawn = [entry for entry in self.view.collateral.overdrawn() if entry[2] in undivided]
+        assert not overdrawn, f"overdraft: {overdrawn}"
         for key, lane in self._lanes.items():
             prev = FIRST_PREV
             for seq, batch in enumerate(lane.batches, 1):

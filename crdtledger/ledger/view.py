@@ -25,7 +25,7 @@ from crdtledger.ledger.rights import Rights
 
 class Break(msgspec.Struct, frozen=True):
     """A recorded fact that does not simply count. ``type``: conflict, void_batch, void_fact, suspended, definitions, bust,
-    fork. ``subject`` names it, ``detail`` tells the whole story, the same at every replica."""
+    overdraft, fork. ``subject`` names it, ``detail`` tells the whole story, the same at every replica."""
 
     type: str
     subject: str
@@ -74,7 +74,7 @@ class View:
         for kind in (Kind.FILL, Kind.BUST):
             if kind in batch.body.tables:
                 self._apply_fills(number, batch, binding, kind)
-        if RIGHTS_KINDS & batch.body.tables.keys():
+        if batch.header.deps or RIGHTS_KINDS & batch.body.tables.keys():
             self._apply_rights(number, batch, binding)
         for cursor in batch.body.cursors:
             self.cursors[batch.key, cursor.source] = (cursor.position, cursor.line)
@@ -134,6 +134,9 @@ class View:
         for kind in (Kind.FILL, Kind.BUST):
             out += self._fill_conflicts(kind, self.positions.indexes[kind])
         out += self._collateral_conflicts()
+        for account, asset, node, amount in self.collateral.overdrawn():
+            short = decimal_text(-amount, self.genesis.asset_decimals[asset])
+            out.append(Break("overdraft", f"{node} {account} {asset}", f"its lanes together spent {short} too much"))
         for bust, fill in self.positions.mismatched_busts():
             where = self._batches[bust.batch], self._batches[fill.batch]
             subject = self._fill_name(Kind.BUST, bust.batch, bust.row)
@@ -203,7 +206,7 @@ class View:
             "breaks": self.breaks(),
             "instruments": {name: self.catalog.standing(name) for name in self.catalog.names()},
             "accounts": {name: label for name, (_, label) in self.catalog.labels.items()},
-            "marks": {f"{name} {source}": mark for (name, source), mark in self.catalog.marks.items()},
+            "marks": sorted(self.catalog.marks.items()),  # pairs: a joined name could be split in two ways
             "cursors": {f"{lane.hex()} {source}": at for (lane, source), at in self.cursors.items()},
         }
         return msgspec.json.encode(_wide(state), order="deterministic")

@@ -6,6 +6,7 @@ whatever it is told to, past every check of the recorder, as a dishonest member 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -289,3 +290,9 @@ def rows(batch: Batch, kind: Kind) -> list[dict[str, Any]]:
             row["instrument"], row["digest"] = body.instruments[row["instrument"]]
         out.append(row)
     return out
+
+
+def shuffled_admits(replica: Replica, batches: Sequence[Batch], seed: int) -> None:
+    """Admit every batch in some order."""
+    for batch in random.Random(seed).sample(list(batches), len(batches)):
+        replica.admit(batch.raw)
