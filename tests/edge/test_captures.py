@@ -141,5 +141,5 @@ def check(rows: Sequence[dict[str, Any]], given: Sequence[Stream]) -> None:
             for key in ("bought", "sold", "value_bought", "value_sold"):
                 assert Decimal(row[key]) == getattr(want, key), (account, stream.instrument, key)
             assert Decimal(row["qty"]) == want.bought - want.sold
-            assert (Decimal(row["fees"]), row["fills"], row["state"]) == (0, want.fills, "provisional")
+            assert (row["fees"], row["fills"], row["state"]) == ("0.00000000", want.fills, "provisional")
     assert len(rows) == expected, "and nothing beside"

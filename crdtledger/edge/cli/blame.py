@@ -21,6 +21,9 @@ from crdtledger.errors import (
 )
 
 _PLACE = re.compile(r"(?:line (?P<line>\d+)|facts\[(?P<index>\d+)\])(?P<field>.*)")
+_SUMS = (InsufficientRights, UnknownReserve)
+"""Errors that several lines may bring about together: then all that can be said is in which block."""
+
 _SPENDING = ("withdrawal", "transfer", "reserve", "grant")
 
 
@@ -54,7 +57,8 @@ def located(error: CallerError, file: str, block: Sequence[Line], recorded: int)
         line, fact = block[place[0]]
         why = why.replace(place[1], f"{fact.get('kind', 'line')}{place[2]}", 1)
     else:
-        line = next((number for number, fact in block if _mentions(fact, error)), 0)
+        places = [number for number, fact in block if _mentions(fact, error)]
+        line = places[0] if places and (len(places) == 1 or not isinstance(error, _SUMS)) else 0
     return Located(file=file, line=line, first=block[0][0], last=block[-1][0], why=why, recorded=recorded)
 
 
@@ -81,7 +85,7 @@ def _mentions(fact: Mapping[str, Any], error: CallerError) -> bool:
     if isinstance(error, Conflict):
         return error.id in (str(fact.get("id")), str(fact.get("trade_id")), fact.get("name"))
     if isinstance(error, UnknownReserve):
-        return str(fact.get("reserve")) == error.reserve
+        return fact.get("kind") in ("post", "void") and error.reserve in ("", str(fact.get("reserve")))
     if isinstance(error, NotAllowed):
         account, _, asset = error.subject.partition(" ")
         return fact.get("account") == account and asset in ("", fact.get("asset"))

@@ -25,7 +25,7 @@ _SAFE_DIGITS = 18
 
 def record(
     target: Target,
-    file: Annotated[str, Parameter(help="One JSON object per line; - for standard input.")],
+    file: Annotated[str, Parameter(allow_leading_hyphen=True, help="One JSON object per line; - for standard input.")],
     /,
     *,
     format: Format = "table",
