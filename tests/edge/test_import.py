@@ -170,7 +170,7 @@ def test_whatever_ends_an_importing_client_the_next_run_makes_it_whole(
     assert "Traceback" not in err
     again = run("import", it.node(1), file, *what, "--output", "json")
     assert again.code == 0
-    print("resumed at", again.json()["resumed_at"], importing_client.returncode)
+    assert again.json()["resumed_at"] in (16_384, 32_768, trades), "whole blocks, and at least the first"
     assert again.json()["recorded"] + again.json()["duplicates"] == trades
     assert fills(it, 1, instrument) == trades
 

@@ -9,7 +9,7 @@
     name = "A001"
 
 A table is one fact and has the fact's fields (``crdtledger.ledger.facts``); sizes and strikes are text or whole numbers. A
-preset is such a file in the folder ``presets`` beside this module, with a ``venue`` above the tables: trades of these
+preset is such a file beside this module, with a ``venue`` above the tables: trades of these
 instruments are imported under that venue's name. Impure: reads files.
 """
 
@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 
 from crdtledger.errors import BadInput, UnknownName
 
-_FOLDER: Final = Path(__file__).with_suffix("")
+_FOLDER: Final = Path(__file__).parent
 _KINDS: Final = ("instrument", "account")
 
 Line: TypeAlias = tuple[int, dict[str, Any]]
