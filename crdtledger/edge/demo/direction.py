@@ -46,20 +46,29 @@ def direct(
     """See ``crdtledger.edge.demo.run``."""
     _check(nodes, facts, format, keep)
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    feeds = read(replay, ACCOUNTS, facts) if replay else generate(seed, facts or FACTS, ACCOUNTS)
     console = Console(highlight=False)
+    if replay:
+        _log(f"reading {', '.join(path.name for path in replay)}")
     try:
+        feeds = read(replay, ACCOUNTS, facts) if replay else generate(seed, facts or FACTS, ACCOUNTS)
         with _folder(keep) as folder:
-            verdict = asyncio.run(_perform(folder, nodes, feeds, seed, console, format))
+            verdict = asyncio.run(_perform(folder, nodes, feeds, seed, console, format, keep is not None))
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.stderr.write("interrupted; every node was stopped\n")
         return INTERRUPTED
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
     if format == "json":
         sys.stdout.write(curtain.as_json(verdict) + "\n")
         sys.stdout.flush()
     else:
         curtain.show(console, verdict, str(keep) if keep else None)
     return 0 if verdict.good else 1
+
+
+def _first(error: BaseException) -> BaseException:
+    """The one failure that stopped everything else, out of the groups that tasks put around it."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _check(nodes: int, facts: int | None, format: str, keep: Path | None) -> None:
@@ -83,10 +92,10 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 async def _perform(
-    folder: Path, nodes: int, feeds: Sequence[Feed], seed: int, console: Console, format: str
+    folder: Path, nodes: int, feeds: Sequence[Feed], seed: int, console: Console, format: str, keep: bool
 ) -> Verdict:
     live = format == "table" and console.is_terminal and not console.is_dumb_terminal
-    stage = Stage(folder, nodes)
+    stage = Stage(folder, nodes, {feed.instrument.settlement for feed in feeds})
     scene = Scene(stage.names, seed, None if live else _log)
     with _orderly_end():
         try:
@@ -102,6 +111,8 @@ async def _perform(
                 finally:
                     for task in watching:
                         task.cancel()
+            if keep:
+                await asyncio.to_thread(stage.close, signal.SIGTERM)
             return judge(performance.books, performance.record, views, stage.kills, seed, scene.elapsed_s)
         finally:
             stage.close()

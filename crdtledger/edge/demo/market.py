@@ -113,7 +113,7 @@ def _fees(instrument: Instrument, price: Integers, qty: Integers) -> Integers:
     """The taker's fee in minor units of the settlement asset, rounded down."""
     if instrument.inverse:
         unit = instrument.contract_size * 10 ** (ASSET_DECIMALS + instrument.price_decimals)
-        return np.floor_divide(qty * unit, price) * FEE_PER_MILLION // 1_000_000
-    scale = 10 ** (ASSET_DECIMALS - instrument.price_decimals - instrument.qty_decimals)
-    fee: Integers = qty * price * FEE_PER_MILLION // 1_000_000 * scale
-    return fee
+        fee: Integers = np.floor_divide(qty * unit, price) * FEE_PER_MILLION // 1_000_000
+        return fee
+    scale: int = 10 ** (ASSET_DECIMALS - instrument.price_decimals - instrument.qty_decimals)
+    return qty * price * FEE_PER_MILLION // 1_000_000 * scale

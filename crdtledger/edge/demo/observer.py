@@ -22,12 +22,8 @@ async def observe(stage: Stage, scene: Scene) -> None:
     """Until cancelled."""
     while True:
         await asyncio.gather(*(_look(seat, scene) for seat in stage.seats.values()))
-        if scene.act == "found" and scene.facts == 0:
-            await asyncio.sleep(INTERVAL_S)
-            continue
-        most = max((node.facts for node in scene.nodes.values()), default=0)
         for node in scene.nodes.values():
-            node.behind = max(0, most - node.facts) if node.state == "up" else 0
+            node.lacks = max(0, scene.facts - node.facts) if node.facts else 0
         await asyncio.sleep(INTERVAL_S)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,8 +19,8 @@ from crdtledger.edge.demo.books import Books
 from crdtledger.edge.demo.feeds import Consignment, Feed, accounts_of, deal
 from crdtledger.edge.demo.scene import Scene
 from crdtledger.edge.demo.script import HEIST, UNIT, VAULT, Move, Script, write
-from crdtledger.edge.demo.stage import Stage
-from crdtledger.errors import InsufficientRights, OperatorError, decimal_text
+from crdtledger.edge.demo.stage import Seat, Stage
+from crdtledger.errors import CallerError, InsufficientRights, OperatorError, decimal_text
 from crdtledger.ledger.facts import Instrument
 
 AGREEMENT_S: Final = 30.0
@@ -68,6 +68,8 @@ class Record(msgspec.Struct):
     epochs: tuple[int, int] = (0, 0)
     heists: int = 0
     twice: int = 0
+    surprises: list[str] = []
+    """Refusals for any other reason than rights."""
 
 
 class Performance:
@@ -89,7 +91,7 @@ class Performance:
         self._act_began = 0.0
         scene.expected = sum(len(one.fills) for one in self.consignments if not one.echo)
 
-    async def run(self) -> dict[str, Mapping[str, Any]]:
+    async def run(self) -> dict[str, dict[str, Any]]:
         """All acts, and what every node shows at the end (node -> view -> rows). The books and the record are complete."""
         await self._found()
         await self._play("trade")
@@ -99,16 +101,19 @@ class Performance:
         self.scene.enter("check")
         return await self._views()
 
-    async def _views(self) -> dict[str, Mapping[str, Any]]:
+    async def _views(self) -> dict[str, dict[str, Any]]:
         """Every node's answers, at a moment at which nothing is under way: rights may still be changing hands at first."""
         for _ in range(QUIET_TRIES):
             if await self.stage.agreement(AGREEMENT_S) < 0:
                 raise self._no_agreement("at the end")
             before = await self._digests()
-            views = {name: {view: await seat.query(view) for view in VIEWS} for name, seat in self.stage.seats.items()}
+            views = {name: await self._answers(seat) for name, seat in self.stage.seats.items()}
             if before == await self._digests() and len(set(before)) == 1:
                 break
         return views
+
+    async def _answers(self, seat: Seat) -> dict[str, Any]:
+        return {str(view): await seat.query(view) for view in VIEWS}
 
     async def _digests(self) -> list[str]:
         return [(await seat.query("digest"))["frontier"] for seat in self.stage.seats.values()]
@@ -137,7 +142,7 @@ class Performance:
             scene.count(len(moves))
         if await stage.agreement(AGREEMENT_S) < 0:
             raise self._no_agreement("after the start")
-        scene.say(f"{len(stage.names)} nodes are up; {stage.names[0]} took the deposits and granted the others a share")
+        scene.say(f"{len(stage.names)} nodes are up; {stage.names[0]} took deposits, the others a share")
 
     async def _play(self, act: str) -> None:
         """Flow and spending on every node at once, until the act's share is through."""
@@ -166,9 +171,7 @@ class Performance:
         await asyncio.sleep(MIN_CUT_S - (time.monotonic() - began))
         digests = [await stage.seats[side[0]].query("digest") for side in (self.left, self.right)]
         self.record.apart = digests[0] != digests[1]
-        scene.say(
-            f"{self._both('traded')} trades and {self._both('paid')} spends, left and right, unseen by the other side"
-        )
+        scene.say(f"{self._both('traded')} trades, {self._both('paid')} spends: left + right")
         self.record.cut_s = time.monotonic() - began
 
     def _both(self, what: str) -> str:
@@ -250,6 +253,9 @@ class Performance:
                     self._say_refused(name, move, refusal)
                 await asyncio.sleep(AGAIN_S)
                 continue
+            except CallerError as refusal:
+                self.record.surprises.append(f"{name}, {move.kind} {move.id}: {refusal}")
+                return
             if move.id not in self.books.moves:
                 self.scene.count(1)
             self.books.acknowledge(name, move)

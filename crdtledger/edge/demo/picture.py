@@ -49,13 +49,13 @@ class Picture:
         scene = self._scene
         number = list(ACTS).index(scene.act) + 1
         table = Table(box=None, expand=True, padding=(0, 1), header_style="dim")
-        table.add_column("node")
-        table.add_column("network")
-        table.add_column("facts", justify="right")
-        table.add_column("behind", justify="right")
-        table.add_column("may spend", justify="right")
-        table.add_column("spent", justify="right")
-        table.add_column("refused", justify="right")
+        table.add_column("node", no_wrap=True)
+        table.add_column("network", no_wrap=True)
+        table.add_column("facts", justify="right", no_wrap=True)
+        table.add_column("lacks", justify="right", no_wrap=True)
+        table.add_column("may spend", justify="right", no_wrap=True)
+        table.add_column("spent", justify="right", no_wrap=True)
+        table.add_column("refused", justify="right", no_wrap=True)
         for node in scene.nodes.values():
             table.add_row(*self._node(node))
         title = f"[bold]Act {number} of {len(ACTS)}: {ACTS[scene.act]}"
@@ -70,7 +70,7 @@ class Picture:
             Text(f"{sign} {node.name}", style),
             Text(link, colour),
             Text(f"{node.facts:,}"),
-            Text(f"{node.behind:,}" if node.behind else "·", "yellow" if node.behind else "dim"),
+            Text(f"{node.lacks:,}" if node.lacks else "·", "yellow" if node.lacks else "dim"),
             Text(f"{node.spendable} USDT" if node.spendable else ""),
             Text(f"{node.moves}"),
             Text(f"{node.refused}" if node.refused else "·", "yellow" if node.refused else "dim"),
@@ -83,11 +83,11 @@ class Picture:
         nodes = list(scene.nodes.values())
         ends = (nodes[0], nodes[-1])
         table = Table(box=None, expand=True, padding=(0, 1), header_style="dim")
-        table.add_column("account")
-        table.add_column("instrument")
+        table.add_column("account", no_wrap=True)
+        table.add_column("instrument", no_wrap=True)
         for node in ends:
-            table.add_column(f"at {node.name}", justify="right")
-        table.add_column("")
+            table.add_column(f"at {node.name}", justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
         for cell in scene.watched:
             here, there = (node.positions.get(cell, "") for node in ends)
             same = here == there

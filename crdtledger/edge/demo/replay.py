@@ -32,6 +32,7 @@ from crdtledger.ledger.facts import Instrument
 QUOTES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "USD", "BTC", "ETH")
 CONTRACT_SIZES: Final = {"BTC": 100}
 """Of coin-margined contracts, in USD; 10 for every other coin."""
+VENUES: Final = {"spot": "binance", "perp": "binance-usdm", "coin": "binance-coinm"}
 MAX_DECIMALS: Final = 8
 
 _number = re.compile(rb'"([pq])"\s*:\s*"\d+(?:\.(\d*?)0*)?"')
@@ -65,7 +66,7 @@ def detect(path: Path) -> Instrument:
     base = pair.removesuffix(quote)
     if market == "coin":
         return Instrument(
-            name=symbol,
+            name=symbol.replace("_", "-"),
             type="perp",
             base=base,
             quote=quote,
@@ -131,7 +132,7 @@ def _read(path: Path, accounts: int) -> Feed:
     if not len(trades):
         raise BadInput(what="a capture", where=str(path), why="no trade in it fits")
     fills = FillColumns(
-        venue="binance",
+        venue=VENUES["coin" if instrument.inverse else instrument.type],
         instrument=instrument.name,
         trade_id=trades.trade_id,
         text_ids=trades.text_ids,

@@ -22,14 +22,15 @@ WORDS_KEPT: Final = 50
 
 
 class NodeScene:
-    """One node as it is shown. ``spendable``: its rights in whole USDT, by its own view."""
+    """One node as it is shown. ``lacks``: acknowledged facts, anybody's, that it has not seen yet, about. ``spendable``: its
+    rights in whole USDT. Both by its own word."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.state = "starting"
         self.side = ""
         self.facts = 0
-        self.behind = 0
+        self.lacks = 0
         self.spendable = ""
         self.moves = 0
         self.refused = 0

@@ -22,7 +22,9 @@ import zmq
 
 from crdtledger.edge import api, folders, process
 from crdtledger.edge.client import AsyncClient
+from crdtledger.edge.demo.script import ASSET_DECIMALS
 from crdtledger.errors import OperatorError, Unreachable
+from crdtledger.ledger.genesis import Asset
 
 PATIENCE_S = 15.0
 
@@ -88,10 +90,14 @@ class Seat:
 
 
 class Stage:
-    """A cluster in ``directory``. Use as an async context manager: it starts with nothing running, and ends so."""
+    """A cluster in ``directory``, with nothing running yet; ``coins``: assets besides the usual ones. As an async context
+    manager it hangs up its clients at the end; ``close`` ends the processes, and belongs in a ``finally``."""
 
-    def __init__(self, directory: Path, nodes: int) -> None:
-        folders.found(directory, [f"tcp://127.0.0.1:{port}" for port in free_ports(nodes)], cluster="demo")
+    def __init__(self, directory: Path, nodes: int, coins: Collection[str] = ()) -> None:
+        known = {asset.name for asset in folders.DEFAULT_ASSETS}
+        assets = [*folders.DEFAULT_ASSETS, *(Asset(coin, ASSET_DECIMALS) for coin in sorted(set(coins) - known))]
+        addresses = [f"tcp://127.0.0.1:{port}" for port in free_ports(nodes)]
+        folders.found(directory, addresses, cluster="demo", assets=assets)
         self.seats = {path.name: Seat(path) for path in folders.node_folders(directory)}
         self.names = list(self.seats)
         self.kills = 0
@@ -183,17 +189,17 @@ class Stage:
             await asyncio.gather(*followers, return_exceptions=True)
         return time.monotonic() - began
 
-    def close(self) -> None:
-        """End every process of the demo: in good order if there is time, at once if there is not."""
+    def close(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End every process of the demo: at once, or with SIGTERM in good order. No node is started any more."""
         with self._lock:
             self._closed = True
             mine = list(self._processes)
         for one in mine:
             if one.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
-                    one.send_signal(signal.SIGKILL)
+                    one.send_signal(how)
         for one in mine:
-            process.stop(one, signal.SIGKILL)
+            process.stop(one, how)
 
 
 async def _any(changed: asyncio.Event, followers: Sequence[asyncio.Task[None]]) -> None:

@@ -91,6 +91,11 @@ def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, 
         Check("both sides went on", both and record.apart, _sides(record)),
         Check("one vault, two raids, one success", record.heists == 1, f"{record.heists} of 2 were paid"),
         Check("one order given to both sides", record.twice == 2, "counts once, taken twice, one to be refunded"),
+        Check(
+            "every other answer was yes",
+            not record.surprises,
+            "; ".join(record.surprises[:2]) or "nothing else refused",
+        ),
         Check("refused when rights ran out", record.refusals > 0, f"{record.refusals} refusals"),
         Check(
             "kill -9 loses nothing",
@@ -129,8 +134,8 @@ def _row(shown: Mapping[str, Any]) -> Row:
 
 def _missing(books: Books, positions: Mapping[tuple[str, str], Sequence[Row]], answers: Views) -> int:
     """Facts that a node lacks: trades by the position they belong to, moves by the sums that they should have raised."""
-    shown = {(row["account"], row["instrument"]): row["fills"] for row in answers["positions"]}
-    lost = sum(max(0, rows[0].fills - shown.get(cell, 0)) for cell, rows in positions.items())
+    shown = {(row["account"], row["instrument"]): int(row["fills"]) for row in answers["positions"]}
+    lost: int = sum(max(0, rows[0].fills - shown.get(cell, 0)) for cell, rows in positions.items())
     cells = {(row["account"], row["asset"]): row for row in answers["collateral"]}
     for name, cell in books.cells.items():
         row = cells.get(name, {})
@@ -154,8 +159,11 @@ def _wrong_positions(
 
 
 def _minor(text: str) -> int:
-    exact = Fraction(text) * 10**ASSET_DECIMALS
-    return int(exact)
+    return int(Fraction(text) * int(10**ASSET_DECIMALS))
+
+
+def _rights(row: Mapping[str, Any]) -> int:
+    return sum(_minor(amount) for amount in row.get("rights", {}).values())
 
 
 def _wrong_cells(books: Books, shown: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -168,8 +176,7 @@ def _wrong_cells(books: Books, shown: Sequence[Mapping[str, Any]]) -> list[str]:
         held = expected["deposited"] - expected["withdrawn"]
         free = held - expected["reserved"] - expected["in_transit"] - expected["refundable"]
         figures = {**expected, "held": held, "free": free}
-        rights = sum(_minor(amount) for amount in row.get("rights", {}).values())
-        if any(_minor(row.get(name, "0")) != amount for name, amount in figures.items()) or rights != free:
+        if any(_minor(row.get(name, "0")) != amount for name, amount in figures.items()) or _rights(row) != free:
             wrong.append("/".join(cell))
     return wrong
 
