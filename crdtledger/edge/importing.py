@@ -176,12 +176,15 @@ class _Import:
             self._define([account_name(index) for index in range(self._plan.accounts)] or [self._plan.account])
             for block in self._blocks(resumed_at):
                 self._send(block)
-                self._progress(self._machine.summary.bytes_read, self._survey.size)
+                self._show()
             while self._window:
                 self._collect()
         except KeyboardInterrupt:
             interrupted = True
         return self._report(resumed_at, interrupted)
+
+    def _show(self) -> None:
+        self._progress(self._machine.summary.bytes_read, self._survey.size)
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -190,6 +193,7 @@ class _Import:
         held: list[Trades] = []
         rows = 0
         for trades in import_file(self._machine, self._plan.file):
+            self._show()
             if skip >= len(trades):
                 skip -= len(trades)
                 continue

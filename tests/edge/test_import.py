@@ -139,7 +139,7 @@ def test_an_import_that_is_interrupted_says_how_far_it_came_and_resumes(
     with Client(it.node(1)) as node:
         stopped = import_trades(node, plan, stop_late)
     assert stopped.interrupted
-    assert 300 <= stopped.acknowledged <= 700, "the window bounds what is under way"
+    assert stopped.acknowledged == 200, "the file was read, six blocks were sent, four of them are still under way"
     with Client(it.node(1)) as node:
         rest = import_trades(node, plan)
     assert not rest.interrupted
