@@ -119,10 +119,10 @@ def test_the_books_add_up_a_generated_market_as_plain_decimals_do() -> None:
                 cell[name] = cell.get(name, Decimal(0)) + amount
     rows = books.positions()
     assert rows.keys() == expected.keys()
-    for name, cell in expected.items():
-        [row] = rows[name]
+    for cell_name, cell in expected.items():
+        [position] = rows[cell_name]
         for field, amount in cell.items():
-            assert getattr(row, field) == amount, (name, field)
+            assert getattr(position, field) == amount, (cell_name, field)
 
 
 def _books(feeds: list[Feed]) -> Books:
@@ -223,7 +223,7 @@ def good() -> tuple[Books, Record, Views]:
     first, second = ledgers.values()
     feeds = generate(3, 600, 4)
     script = write(3, NODES[:2], NODES[:1])
-    books, record = Books(), Record(epochs=(1, 1), flow_s=1.0, apart=True)
+    books, record = Books(), Record(lanes=("a", "a"), flow_s=1.0, apart=True)
     instruments, accounts = [feed.instrument for feed in feeds], sorted({*accounts_of(feeds), *script.accounts})
     first.record(*map(instrument_fact, instruments), *({"kind": "account", "name": name} for name in accounts))
     books.defined(instruments, accounts)
@@ -345,7 +345,7 @@ SPOILED: list[tuple[dict[str, Any], str]] = [
     ({"heists": 0}, "one vault, two raids, one success"),
     ({"twice": 1}, "one order given to both sides"),
     ({"refusals": 0}, "refused when rights ran out"),
-    ({"epochs": (1, 2)}, "kill -9 loses nothing"),
+    ({"lanes": ("a", "b")}, "kill -9 loses nothing"),
     ({"apart": False}, "both sides went on"),
     ({"paid": {"left": 3}}, "both sides went on"),
     ({"surprises": ["x"]}, "every other answer was yes"),
@@ -446,6 +446,7 @@ def test_the_demo_ends_badly_when_a_killed_node_comes_back_without_its_journal(
     monkeypatch.setattr(Stage, "kill", and_lose_the_disk)
     code, verdict = _run(capsys, nodes=2, facts=600, seed=1)
     assert (code, verdict["verdict"]) == (1, "bad")
+    assert verdict["facts_lost"] > 0
     assert not next(check["ok"] for check in verdict["checks"] if check["name"] == "kill -9 loses nothing")
 
 

@@ -65,7 +65,8 @@ class Record(msgspec.Struct):
     traded: dict[str, int] = {}
     """Trades that were acknowledged during the cut, by side."""
     apart: bool = False
-    epochs: tuple[int, int] = (0, 0)
+    lanes: tuple[str, str] = ("", "")
+    """What the killed node wrote in before and after: the same lane means the same epoch."""
     heists: int = 0
     twice: int = 0
     surprises: list[str] = []
@@ -186,14 +187,14 @@ class Performance:
         done = len(self.books.consignments)
         while node.moves < threshold and len(self.books.consignments) < done + len(mine):
             await asyncio.sleep(0.005)
-        before = (await stage.seats[self.victim].query("status"))["epoch"]
+        before = (await stage.seats[self.victim].query("status"))["lane"]
         await stage.kill(self.victim)
         node.state = "killed"
         scene.say(f"kill -9 {self.victim}, in the middle of its work")
         await asyncio.sleep(DEAD_S)
         await stage.start([self.victim])
         node.state = "up"
-        self.record.epochs = before, (await stage.seats[self.victim].query("status"))["epoch"]
+        self.record.lanes = before, (await stage.seats[self.victim].query("status"))["lane"]
         scene.say(f"{self.victim} is back, with everything it had acknowledged")
 
     async def _heal(self) -> None:
@@ -222,7 +223,11 @@ class Performance:
         for consignment in self.consignments:
             if consignment.node != name or consignment.act != act:
                 continue
-            answer = await seat.ask(api.pack_fills(consignment.fills, None))
+            try:
+                answer = await seat.ask(api.pack_fills(consignment.fills, None))
+            except CallerError as refusal:
+                self.record.surprises.append(f"{name}, {len(consignment.fills)} fills: {refusal}")
+                continue
             self.books.report(consignment)
             self.record.repeated += answer["duplicates"]
             self._flowed = time.monotonic()

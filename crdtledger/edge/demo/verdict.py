@@ -99,7 +99,7 @@ def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, 
         Check("refused when rights ran out", record.refusals > 0, f"{record.refusals} refusals"),
         Check(
             "kill -9 loses nothing",
-            kills > 0 and record.epochs[0] == record.epochs[1],
+            kills > 0 and record.lanes[0] == record.lanes[1],
             _epochs(kills, record),
         ),
     )
@@ -239,6 +239,6 @@ def _sides(record: Record) -> str:
 
 
 def _epochs(kills: int, record: Record) -> str:
-    before, after = record.epochs
-    same = "in the same epoch" if before == after else f"in epoch {after}, not {before}"
+    before, after = record.lanes
+    same = "in the same epoch" if before == after else f"writing {after}, not {before}"
     return f"{kills} kill, back {same}"
