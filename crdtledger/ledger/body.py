@@ -114,9 +114,9 @@ def count_facts(
     """(kind, facts) in ascending kind."""
     counts = {int(kind): len(table) for kind, table in tables.items()}
     if definitions:
-        counts[Kind.INSTRUMENT] = definitions
+        counts[int(Kind.INSTRUMENT)] = definitions
     if accounts:
-        counts[Kind.ACCOUNT] = accounts
+        counts[int(Kind.ACCOUNT)] = accounts
     return tuple(sorted(counts.items()))
 
 

@@ -44,13 +44,15 @@ ACCOUNTS = ("A", "B", "Cc")
 RIVAL = msgspec.structs.replace(SPOT, qty_decimals=6)
 
 small = st.integers(0, 3)
+WORDS = [
+    *["fill"] * 3,
+    *["deposit", "grant", "withdraw", "send"] * 2,
+    *["bust", "column", "define", "rival", "account", "mark", "reserve", "post", "void", "transfer", "restore"],
+]
 Action = tuple[str, int, int, int, int, int]
 actions = st.lists(
     st.tuples(
-        st.sampled_from(
-            "fill fill fill bust column define rival account mark deposit deposit grant grant reserve post void "
-            "transfer withdraw withdraw send send restore".split()
-        ),
+        st.sampled_from(WORDS),
         small,
         small,
         small,

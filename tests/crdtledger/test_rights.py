@@ -229,6 +229,27 @@ def test_a_second_claim_takes_what_came_to_light_later_and_only_that() -> None:
     assert void(replica) == {(more.key, more.seq)}
 
 
+def test_a_transfer_that_lost_to_another_leaves_no_trace_where_it_would_have_gone() -> None:
+    one, two = Pen(FOUNDED, 0), Pen(FOUNDED, 1)
+    start = one.write(deposit(1, 100))
+    gift = one.write(grant(1, 50, "n1"))
+    loses = two.write(
+        Transfer(id=1, account="A", asset="USDT", amount=5, credit="C"), deps=[dep_on(gift)], clock=9 << 20
+    )
+    wins = one.write(Transfer(id=1, account="A", asset="USDT", amount=5, credit="B"))
+    replica = everywhere([start, gift, loses, wins])
+    assert [row.account for row in replica.view.collateral_rows()] == ["A", "B"]
+    assert [row.refundable for row in replica.view.collateral_rows()] == [5, 0]
+
+
+def test_naming_less_than_was_claimed_before_changes_nothing() -> None:
+    old, new = Pen(FOUNDED, 0, 1), Pen(FOUNDED, 0, 2)
+    first, second = old.write(deposit(1, 100)), old.write(deposit(2, 10))
+    names = [new.write(deps=[dep_on(batch)]) for batch in (second, first, second)]
+    spend = new.write(withdrawal(1, 111))
+    assert void(everywhere([first, second, *names, spend])) == {(spend.key, spend.seq)}
+
+
 # -- liars -----------------------------------------------------------------------------------------------------
 
 
@@ -299,10 +320,11 @@ def test_what_a_dep_covers_is_read_at_its_seq_not_at_what_came_since() -> None:
     before = two.write(deposit(2, 10))
     takes = two.write(deps=[dep_on(start)])
     names = three.write(deps=[dep_on(before)])  # two had not covered one yet
+    early = three.write(withdrawal(0, 110))
     then = three.write(deps=[dep_on(start)])
     spend = three.write(withdrawal(1, 110))
-    replica = everywhere([start, before, takes, names, then, spend])
-    assert (spend.key, 3) not in void(replica)
+    replica = everywhere([start, before, takes, names, early, then, spend])
+    assert void(replica) == {(early.key, early.seq)}
 
 
 def test_a_dep_on_a_lane_without_rights_counts_alike_whenever_its_rights_come() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from crdtledger.errors import CallerError
+from crdtledger.errors import CallerError, InvalidBatch
 from crdtledger.ledger import batch as batches
 from crdtledger.ledger import body as columns
 from crdtledger.ledger.batch import FIRST_PREV, Batch, Dep, Header, Lane
@@ -191,7 +191,8 @@ class Pen:
 
     def write(self, *facts: Fact, deps: Sequence[Dep] = (), clock: int | None = None) -> Batch:
         """The next batch of the lane, with these facts (or none: a bare claim)."""
-        wire = self.draft(facts) if facts else WireBody([], [], [], [], [], [], [Cursor("claim", 0, 0)])
+        cursors = [] if deps else [Cursor("nothing", 0, 0)]
+        wire = self.draft(facts) if facts else WireBody([], [], [], [], [], [], cursors)
         return self.seal(wire, deps, clock)
 
     def seal(self, wire: WireBody, deps: Sequence[Dep] = (), clock: int | None = None) -> Batch:
@@ -212,7 +213,7 @@ class Pen:
         return sealed
 
 
-def header_for(pen: Pen, body: bytes, counts: tuple[tuple[int, int], ...], **fields: Any) -> Header:
+def header_for(pen: Pen, body: bytes, **fields: Any) -> Header:
     """The header that ``pen`` would write next around these bytes, with ``fields`` put in their place."""
     usual = Header(
         batches.VERSION,
@@ -223,7 +224,7 @@ def header_for(pen: Pen, body: bytes, counts: tuple[tuple[int, int], ...], **fie
         pen.clock + 1,
         (0, pen.genesis.hash),
         (),
-        counts,
+        (),
         len(body),
         digest("body", body),
     )
@@ -236,14 +237,13 @@ def sign_raw(pen: Pen, header: bytes, body: bytes) -> bytes:
     return msgspec.msgpack.encode([header, signature, body])
 
 
-def seal_raw(pen: Pen, body: bytes, counts: tuple[tuple[int, int], ...] | None = None, **fields: Any) -> bytes:
+def seal_raw(pen: Pen, body: bytes, **fields: Any) -> bytes:
     """A sealed batch around any body bytes. ``counts`` default to what the body really holds, where it decodes."""
-    if counts is None:
-        try:
-            counts = columns.decode(body).counts()
-        except Exception:  # whatever the body is: the header then claims nothing
-            counts = ()
-    header = header_for(pen, body, counts, **fields)
+    try:
+        counts = columns.decode(body).counts()
+    except InvalidBatch:
+        counts = ()
+    header = header_for(pen, body, **{"counts": counts, **fields})
     return sign_raw(pen, msgspec.msgpack.encode(header), body)
 
 
