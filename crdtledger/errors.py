@@ -286,6 +286,20 @@ class InvalidBatch(PeerError):
         return f"{self.where}: {self.why}"
 
 
+class InvalidProof(PeerError):
+    """A note, certificate, policy or proof from elsewhere does not hold: ``where`` it fails, ``why``. Nothing in it is proven."""
+
+    code = "invalid_proof"
+    where: str
+    why: str
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(where=where, why=why)
+
+    def describe(self) -> str:
+        return f"{self.where}: {self.why}"
+
+
 # -- nobody answered ----------------------------------------------------------------------------------------
 
 
