@@ -117,7 +117,7 @@ def test_the_books_add_up_a_generated_market_as_plain_decimals_do() -> None:
             cell = expected.setdefault((fills.accounts[int(fills.account[row])], terms.name), {})
             for name, amount in ((side, qty), (f"value_{side}", value), ("fees", Decimal(int(fills.fee[row])) / 10**8)):
                 cell[name] = cell.get(name, Decimal(0)) + amount
-    rows = books.positions()
+    rows = books.positions(*books.trades())
     assert rows.keys() == expected.keys()
     for cell_name, cell in expected.items():
         [position] = rows[cell_name]

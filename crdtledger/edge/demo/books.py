@@ -6,6 +6,7 @@ over, cells are sums over the moves that were answered with success. The verdict
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -134,9 +135,10 @@ class Books:
                     contested[key].append(trade)
         return trades, contested
 
-    def positions(self) -> dict[tuple[str, str], list[Row]]:
+    def positions(
+        self, trades: Mapping[TradeKey, Trade], contested: Mapping[TradeKey, Sequence[Trade]]
+    ) -> dict[tuple[str, str], list[Row]]:
         """What every (account, instrument) may look like: one row, or one per story where a trade is contested."""
-        trades, contested = self.trades()
         rows: dict[tuple[str, str], list[int]] = {}
         for (_, instrument, _), trade in trades.items():
             _add(rows.setdefault((trade.account, instrument), [0] * 6), trade, self.instruments[instrument], 1)
@@ -165,9 +167,10 @@ class Books:
 def _add(sums: list[int], trade: Trade, terms: Instrument, sign: int) -> None:
     """Add one trade to [bought, sold, value bought, value sold, fees, fills]."""
     if terms.inverse:
-        exact = Fraction(trade.qty, 10**terms.qty_decimals) * Fraction(terms.contract_size, 10**terms.contract_decimals)
-        exact = exact * 10**terms.price_decimals / trade.price * 10**ASSET_DECIMALS
-        value = round(exact)  # a fraction rounds half to even
+        over = 10 ** (terms.price_decimals + ASSET_DECIMALS)
+        under = 10 ** (terms.qty_decimals + terms.contract_decimals)
+        value, rest = divmod(trade.qty * terms.contract_size * over, trade.price * under)
+        value += 2 * rest + (value & 1) > trade.price * under  # half to even
     else:
         value = trade.qty * trade.price * terms.contract_size
     sold = trade.side < 0

@@ -62,7 +62,7 @@ Views = Mapping[str, Any]
 def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, seed: int, seconds: float) -> Verdict:
     """Hold what every node answered (``views``: node -> view -> rows) against the books."""
     trades, contested = books.trades()
-    positions = books.positions()
+    positions = books.positions(trades, contested)
     shortfalls = {node: _missing(books, positions, answers) for node, answers in views.items()}
     wrong = {node: _wrong_positions(positions, answers["positions"]) for node, answers in views.items()}
     off = {node: _wrong_cells(books, answers["collateral"]) for node, answers in views.items()}
