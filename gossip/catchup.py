@@ -205,7 +205,8 @@ class Catchup:
             end = max(head.seq for head in holders.values())
             have += min(admitted(lane), end)
             target += end
-        return Progress(have, target, len(self._claims), len(self._requests))
+        most = wire.MAX_COUNT  # a peer may claim anything
+        return Progress(min(have, most), min(target, most), len(self._claims), len(self._requests))
 
     # How ------------------------------------------------------------------------------------------------
 

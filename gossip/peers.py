@@ -14,6 +14,7 @@ import msgspec
 from gossip.heads import Picture
 from gossip.meters import TokenBucket
 from gossip.replica import Head
+from gossip.wire import MAX_COUNT
 
 
 class PeerLimits(msgspec.Struct, frozen=True):
@@ -152,6 +153,7 @@ class Peer:
         theirs = dict(self.picture.heads)
         lag = sum(max(0, head.seq - _seq(theirs, lane)) for lane, head in ours.items())
         ahead = sum(max(0, head.seq - _seq(ours, lane)) for lane, head in theirs.items())
+        lag, ahead = min(lag, MAX_COUNT), min(ahead, MAX_COUNT)
         return PeerStatus(
             name=self.name,
             connected=self.connected,

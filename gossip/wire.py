@@ -40,6 +40,8 @@ MAX_LANES: Final = 16384
 MAX_LANE_BYTES: Final = 128
 MAX_EVIDENCE: Final = 4096
 MAX_REASON_CHARS: Final = 1024
+MAX_COUNT: Final = 2**63 - 1
+"""The largest number that a frame may say. Sums of what peers say stop there: a figure has to fit somewhere."""
 MAX_EXTRA: Final = 6
 """Additive fields kept per message. With the message's own they fit a one-byte array header (15 elements)."""
 
@@ -51,8 +53,8 @@ MIN_VERSION: Final = 1
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 HashOrNone = Annotated[bytes, msgspec.Meta(max_length=32)]
 Lane = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_LANE_BYTES)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Seq = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+Seq = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON_CHARS)]
 Batches = Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_BATCHES)]
 Extra: TypeAlias = tuple[msgspec.Raw, ...]

@@ -147,7 +147,9 @@ class NodeCore:
                 if not isinstance(outcome, Applied | Forked):
                     raise BadInput(what=f"batch {record.seq}", where="journal", why=f"does not apply again: {outcome}")
                 if isinstance(outcome, Applied):
-                    self._clock.last = max(self._clock.last, *(batch.header.clock for batch in outcome.batches))
+                    # Others' clocks do not count: unclamped, one wrong machine's would be this node's from now on.
+                    own = [b.header.clock for b in outcome.batches if b.lane.node == self._member.id]
+                    self._clock.last = max([self._clock.last, *own])
             elif record.kind == KIND_EVIDENCE:
                 self.replica.admit_evidence(record.body)
             elif record.kind == KIND_META and record.hash == EPOCH_RECORD:

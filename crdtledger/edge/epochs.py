@@ -17,8 +17,11 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from crdtledger.ledger.batch import NONCE_BYTES, Dep, Lane, parse_lane
+from crdtledger.ledger.batch import LANE_BYTES, NONCE_BYTES, Dep, Lane, parse_lane
 from crdtledger.ledger.replica import Replica
+
+MAX_LANES_TOLD = 4_096
+"""Whoever claims to hold more of a node's lanes was not heard: leaving some out could miss a spend."""
 
 
 class EpochState(msgspec.Struct, frozen=True, array_like=True):
@@ -81,8 +84,10 @@ class Epochs:
 
     def told(self, peer: str, tell: LaneTell) -> None:
         """``peer`` told what it holds. Answers to an earlier epoch's question do not count."""
-        if peer in self._others and tell.epoch == self.state.epoch:
-            self._told[peer] = {lane: seq for lane, seq in tell.lanes if lane.startswith(self._node)}
+        if peer in self._others and self.state.locked and tell.epoch == self.state.epoch:
+            mine = [(lane, seq) for lane, seq in tell.lanes if len(lane) == LANE_BYTES and lane.startswith(self._node)]
+            if len(mine) <= MAX_LANES_TOLD:
+                self._told[peer] = dict(mine)
 
     def tell(self, node: bytes, ask: LaneAsk) -> LaneTell:
         """What this replica holds of another node's lanes."""
