@@ -77,15 +77,15 @@ class Node:
         return answer
 
 
-trades = st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 10**6), st.booleans()), min_size=0, max_size=60)
+trades = st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 10**6), st.booleans()), min_size=6, max_size=40)
 
 
 @given(
     content=trades,
-    block=st.integers(1, 70),
-    chunk=st.integers(20, 3_000),
+    block=st.integers(1, 12),
+    chunk=st.integers(100, 6_000),
     accounts=st.integers(1, 9),
-    failures=st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=4),
+    failures=st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=3),
 )
 def test_every_trade_arrives_once_and_in_order_whatever_is_cut_and_lost(
     content: list[tuple[int, int, bool]], block: int, chunk: int, accounts: int, failures: list[tuple[int, bool]]
