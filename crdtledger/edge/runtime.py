@@ -65,6 +65,7 @@ class NodeRuntime:
         self._count = 0
         self._held: deque[Send | Reply] = deque()
         self._last_us = 0
+        self._read_ns = time.monotonic_ns()
         self._unborn = folders.is_unborn(folder.path)
         self._journal = Journal.open(folder.journal, os.urandom(INCARNATION_BYTES))
         try:
@@ -158,7 +159,12 @@ class NodeRuntime:
         return max(0, min(IDLE_MS, -(-(self._timers[0][0] - time.monotonic_ns()) // 1_000_000)))
 
     def _now_us(self) -> int:
-        self._last_us = max(self._last_us, time.time_ns() // 1000)
+        """The time for the core. A clock that was set back runs at half speed until time has caught up: it must not go
+        back, and if it stood still every deadline would be put off for as long."""
+        monotonic_ns = time.monotonic_ns()
+        slow_us = self._last_us + (monotonic_ns - self._read_ns) // 2000
+        self._last_us = max(slow_us, time.time_ns() // 1000)
+        self._read_ns = monotonic_ns
         return self._last_us
 
     def _close(self) -> None:
