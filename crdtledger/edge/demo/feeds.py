@@ -53,10 +53,8 @@ def select(fills: FillColumns, rows: slice) -> FillColumns:
     return msgspec.structs.replace(fills, **changes)
 
 
-def deal(feeds: Sequence[Feed], nodes: Sequence[str]) -> list[Consignment]:
-    """Who records what and when. Up to ``SOURCES`` of the nodes take flow, the last ones, so that a cut in the middle
-    leaves flow on both sides; fewer feeds than that are shared out among them."""
-    sources = list(nodes)[-SOURCES:]
+def deal(feeds: Sequence[Feed], sources: Sequence[str]) -> list[Consignment]:
+    """Who records what and when, in one round over the feeds; fewer feeds than ``sources`` are shared out among them."""
     parts = [feed for feed in feeds if len(feed.fills)]
     while parts and len(parts) < len(sources) and len(max(parts, key=_size).fills) > 1:
         largest = max(parts, key=_size)

@@ -16,7 +16,7 @@ import msgspec
 
 from crdtledger.edge import api
 from crdtledger.edge.demo.books import Books
-from crdtledger.edge.demo.feeds import Consignment, Feed, accounts_of, deal
+from crdtledger.edge.demo.feeds import SOURCES, Consignment, Feed, accounts_of, deal
 from crdtledger.edge.demo.scene import Scene
 from crdtledger.edge.demo.script import HEIST, UNIT, VAULT, Move, Script, write
 from crdtledger.edge.demo.stage import Seat, Stage
@@ -26,7 +26,8 @@ from crdtledger.ledger.facts import Instrument
 AGREEMENT_S: Final = 30.0
 PAUSE_S: Final = 0.03
 """Between two moves of one spender."""
-QUIET_TRIES: Final = 5
+QUIET_MS: Final = 700
+"""Nothing new for so long: longer than a node waits for an answer to its asking for rights."""
 VIEWS: Final[tuple[api.QueryName, ...]] = (
     "positions",
     "collateral",
@@ -85,8 +86,9 @@ class Performance:
         names = stage.names
         self.left, self.right = names[: (len(names) + 1) // 2], names[(len(names) + 1) // 2 :]
         self.victim = names[-1]
+        sources = dict.fromkeys((self.left[-1], self.right[0], self.right[-1], *names))
         self.script: Script = write(seed, names, self.left)
-        self.consignments: list[Consignment] = deal(feeds, names)
+        self.consignments: list[Consignment] = deal(feeds, list(sources)[:SOURCES])
         self._open: list[tuple[str, Move]] = []
         self._flowed = 0.0
         self._act_began = 0.0
@@ -103,20 +105,23 @@ class Performance:
         return await self._views()
 
     async def _views(self) -> dict[str, dict[str, Any]]:
-        """Every node's answers, at a moment at which nothing is under way: rights may still be changing hands at first."""
-        for _ in range(QUIET_TRIES):
+        """Every node's answers, at a moment at which nothing is under way: nodes that were refused still ask each other
+        for rights for a while, and grants are batches like all others."""
+        began = time.monotonic()
+        while time.monotonic() - began < AGREEMENT_S:
             if await self.stage.agreement(AGREEMENT_S) < 0:
                 raise self._no_agreement("at the end")
-            before = await self._digests()
-            views = {name: await self._answers(seat) for name, seat in self.stage.seats.items()}
-            if before == await self._digests() and len(set(before)) == 1:
+            before = await self._frontiers()
+            first = self.stage.seats[self.stage.names[0]]
+            changed = await first.ask(api.Watch(bytes.fromhex(before[0]), QUIET_MS)) != bytes.fromhex(before[0])
+            if not changed and len(set(before)) == 1 and before == await self._frontiers():
                 break
-        return views
+        return {name: await self._answers(seat) for name, seat in self.stage.seats.items()}
 
     async def _answers(self, seat: Seat) -> dict[str, Any]:
         return {str(view): await seat.query(view) for view in VIEWS}
 
-    async def _digests(self) -> list[str]:
+    async def _frontiers(self) -> list[str]:
         return [(await seat.query("digest"))["frontier"] for seat in self.stage.seats.values()]
 
     # -- acts -----------------------------------------------------------------------------------------------
