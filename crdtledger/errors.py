@@ -12,8 +12,12 @@ Ids and amounts are attributes, so that programs need not parse messages. Amount
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
+
+MAX_COMPARED = 512
+MAX_COMPARED_CHARACTERS = 128
 
 
 class LedgerError(Exception):
@@ -67,8 +71,7 @@ class UnknownName(CallerError):
 
     def __init__(self, *, kind: str, name: str, known: Iterable[str] = (), nearest: str | None = None) -> None:
         if nearest is None:
-            close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-            nearest = close[0] if close else ""
+            nearest = _nearest(name, known)
         super().__init__(kind=kind, name=name, nearest=nearest)
 
     def describe(self) -> str:
@@ -185,6 +188,19 @@ class Conflict(CallerError):
 
     def describe(self) -> str:
         return f"{self.kind} {self.id!r} is recorded already with other content: {self.why}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """The closest known name. Looking closely costs about 0.1 ms a name, so of many only those of about the same length and
+    the same beginning or end are looked at, and of those not all: a wrong name must not cost a busy node a second."""
+    if len(name) > MAX_COMPARED_CHARACTERS:
+        return ""
+    names = list(known)
+    if len(names) > MAX_COMPARED:
+        likely = (n for n in names if abs(len(n) - len(name)) <= 2 and (n[:2] == name[:2] or n[-2:] == name[-2:]))
+        names = list(itertools.islice(likely, MAX_COMPARED))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return close[0] if close else ""
 
 
 # -- the operator must act ----------------------------------------------------------------------------------

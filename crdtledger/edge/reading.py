@@ -130,7 +130,7 @@ def status(core: NodeCore) -> dict[str, Any]:
         "facts": core.replica.view.facts,
         "batches": sum(1 for _ in core.replica.batches()),
         "waiting_batches": core.replica.waiting(),
-        "breaks": len(core.replica.breaks()),
+        "breaks": core.replica.break_count(),
         "frontier": frontier_digest(core.durable_frontier()).hex(),
         "journal": {"position": core.position, "durable": core.durable},
         "catch_up": {"have": progress.have, "target": progress.target},

@@ -52,8 +52,9 @@ class FillIndex:
         self._row = np.empty(64, np.uint16)
         self._places = places
         self._terms = terms
-        self.variants: dict[int, dict[tuple[int, ...], tuple[Place, int]]] = {}
-        """Ids in conflict: for each of their terms, the first place (and row) that states them."""
+        self.variants: dict[int, dict[bytes, tuple[Place, int]]] = {}
+        """Ids in conflict: for each of their terms, the first place (and row) that states them. Terms are kept as bytes (see
+        ``terms_of``): Python hashes numbers without a secret, so whoever chooses terms could choose collisions."""
         self.conflict_keys: dict[int, tuple[int, int]] = {}
 
     def __len__(self) -> int:
@@ -74,7 +75,7 @@ class FillIndex:
             winners = self._terms(batch, self._row[found[rows]].astype(np.int64))
             known[rows] = (winners == terms[rows]).all(axis=1)
         for row in seen[~known[seen]].tolist():
-            known[row] = tuple(terms[row].tolist()) in self.variants.get(int(found[row]), {})
+            known[row] = terms[row].tobytes() in self.variants.get(int(found[row]), {})
         return known
 
     def spot(self, ordinal: int) -> Spot:
@@ -121,10 +122,10 @@ class FillIndex:
         winner = self.spot(ordinal)
         variants = self.variants.get(ordinal)
         if variants is None:
-            first = tuple(self._terms(winner.batch, np.array([winner.row]))[0].tolist())
+            first = self._terms(winner.batch, np.array([winner.row]))[0].tobytes()
             variants = self.variants[ordinal] = {first: (self._places[winner.batch], winner.row)}
             self.conflict_keys[ordinal] = key
-        stated = tuple(terms.tolist())
+        stated = terms.tobytes()
         at = (self._places[spot.batch], spot.row)
         variants[stated] = min(variants.get(stated, at), at)
         if at >= (self._places[winner.batch], winner.row):
@@ -139,6 +140,11 @@ class FillIndex:
                 grown = np.empty(max(len(self._table), 2 * len(old)), old.dtype)
                 grown[: len(old)] = old
                 setattr(self, name, grown)
+
+
+def terms_of(stated: bytes) -> tuple[int, ...]:
+    """The terms that a key of ``FillIndex.variants`` states."""
+    return tuple(np.frombuffer(stated, np.int64).tolist())
 
 
 def _cancel(batch: int, counted: Rows, withdrawn: list[Spot]) -> Taken:

@@ -79,9 +79,10 @@ class Positions:
         self._cells = KeyTable(salt)
         self._cell_keys: list[tuple[int, int, int]] = []
         self._sums = np.zeros((64, WIDTH), np.int64)
-        self._other_fees: dict[tuple[int, int, int], int] = {}
+        self._other_fees: dict[tuple[int, int], dict[int, int]] = {}
         self._waiting: dict[int, list[tuple[Kind, int, Rows, int]]] = {}
-        self.out_of_range: list[tuple[Kind, int, int]] = []
+        self._waiting_under: dict[bytes, list[int]] = {}
+        self.out_of_range: dict[tuple[Kind, int, int], None] = {}
         self.indexes = {
             kind: FillIndex(salt, places, lambda batch, rows, kind=kind: self.terms(kind, batch, rows))  # type: ignore[misc]
             for kind in (Kind.FILL, Kind.BUST)
@@ -97,16 +98,20 @@ class Positions:
         taken = self.indexes[kind].take(number, (keys[0][rows], keys[1][rows]), rows, self.terms(kind, number, rows))
         sign = 1 if kind is Kind.FILL else -1
         self._add(kind, number, taken.counted, sign)
-        for batch in {spot.batch for spot in taken.withdrawn}:
-            back = np.array([spot.row for spot in taken.withdrawn if spot.batch == batch], np.int64)
-            self._add(kind, batch, back, -sign)
+        losers: dict[int, list[int]] = {}
+        for spot in taken.withdrawn:
+            losers.setdefault(spot.batch, []).append(spot.row)
+        for batch, back in losers.items():
+            self._add(kind, batch, np.array(back, np.int64), -sign)
 
     def define(self, digest: bytes) -> None:
         """A definition became known: fold what waited for it."""
-        for number in [n for n in self._waiting if self._catalog.instrument_keys[n].digest == digest]:
-            if self._catalog.meaning(number) is not None:
-                for kind, batch, rows, sign in self._waiting.pop(number):
-                    self._add(kind, batch, rows, sign)
+        for number in self._waiting_under.pop(digest, ()):
+            if self._catalog.meaning(number) is None:
+                self._waiting_under.setdefault(digest, []).append(number)  # the same definition, under another name
+                continue
+            for kind, batch, rows, sign in self._waiting.pop(number):
+                self._add(kind, batch, rows, sign)
 
     def _add(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         if not len(rows):
@@ -121,7 +126,10 @@ class Positions:
     ) -> None:
         definition = self._catalog.meaning(number)
         if definition is None:
-            self._waiting.setdefault(number, []).append((kind, batch, rows, sign))
+            if number not in self._waiting:
+                self._waiting[number] = []
+                self._waiting_under.setdefault(self._catalog.instrument_keys[number].digest, []).append(number)
+            self._waiting[number].append((kind, batch, rows, sign))
             return
         values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
         settlement = self._catalog.asset(definition.settlement)
@@ -139,8 +147,8 @@ class Positions:
         contribution[:, COUNT] = 1
         self._sum_cells(number, terms, contribution * sign)
         for account, _, _, _, _, fee, asset in terms[~own_fee].tolist():
-            cell = (account, number, asset)
-            self._other_fees[cell] = self._other_fees.get(cell, 0) + sign * fee
+            fees = self._other_fees.setdefault((account, number), {})
+            fees[asset] = fees.get(asset, 0) + sign * fee
 
     def _sum_cells(self, number: int, terms: npt.NDArray[np.int64], contribution: npt.NDArray[np.int64]) -> None:
         local = terms[:, ACCOUNT] * 2 + (terms[:, SIDE] < 0)
@@ -163,9 +171,9 @@ class Positions:
         for row in rows.tolist():
             entry = (kind, batch, row)
             if sign == counted:
-                self.out_of_range.append(entry)
+                self.out_of_range[entry] = None
             else:
-                self.out_of_range.remove(entry)
+                del self.out_of_range[entry]
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -197,15 +205,11 @@ class Positions:
         if not any(bought) and not any(sold):
             return None  # withdrawn altogether: as if it had never been
         factor = value_factor(definition)
-        fees = (
-            [
-                (catalog.assets[asset], amount, catalog.genesis.assets[asset].decimals)
-                for (owner, traded, asset), amount in self._other_fees.items()
-                if owner == account and traded == number and amount
-            ]
-            if self._other_fees
-            else []
-        )
+        fees = [
+            (catalog.assets[asset], amount, catalog.genesis.assets[asset].decimals)
+            for asset, amount in self._other_fees.get((account, number), {}).items()
+            if amount
+        ]
         return Position(
             account=catalog.account_names[account],
             instrument=key.name,

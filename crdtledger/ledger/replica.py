@@ -102,15 +102,25 @@ class Replica:
     def __init__(self, genesis: Genesis, salt: int = 0, documents: bool = True) -> None:
         self.genesis = genesis
         self.base = (0, genesis.hash)
-        self.view = View(genesis, salt)
+        self._view: View | None = View(genesis, salt)
         self._salt = salt
         self._documents = documents
         self._lanes: dict[bytes, _LaneState] = {}
-        self._order: list[Batch] = []
+        self._order: dict[bytes, Batch] = {}  # by hash, in the order in which they were applied
         self._waiting: dict[bytes, dict[int, Batch]] = {}
         self._waiting_bytes = 0
         self._blocked: dict[bytes, set[bytes]] = {}  # lane -> lanes whose next batch waits for it
         self._aside: dict[bytes, Batch] = {}
+
+    @property
+    def view(self) -> View:
+        """The view of everything held. A fork takes batches out of it, and it is then folded anew, but only when somebody
+        looks: a member that forks a thousand lanes of its own costs one folding, not a thousand."""
+        if self._view is None:
+            self._view = View(self.genesis, self._salt)
+            for batch in self._order.values():
+                self._view.apply(batch)
+        return self._view
 
     # -- admitting ------------------------------------------------------------------------------------------
 
@@ -187,12 +197,13 @@ class Replica:
     def _apply(self, batch: Batch) -> None:
         lane = self._lanes.setdefault(batch.key, _LaneState())
         lane.batches.append(batch)
-        self._order.append(batch)
+        self._order[batch.hash] = batch
         if self._documents:
             if lane.document is None:
                 lane.document = LaneDocument(batch.key)
             lane.document.append([batch.raw])
-        self.view.apply(batch)
+        if self._view is not None:
+            self._view.apply(batch)
 
     def _wait(self, batch: Batch, missing: tuple[Name, ...]) -> Pending:
         waiting = self._waiting.setdefault(batch.key, {})
@@ -268,7 +279,7 @@ class Replica:
         return Forked(evidence, new=True, batches=self._condemn(evidence))
 
     def _condemn(self, evidence: ForkEvidence) -> tuple[Batch, ...]:
-        """End the lane before the fork, rebuild its document and the view, and let go of who waited for what lay beyond.
+        """End the lane before the fork, rebuild its document, and let go of the view and of who waited for what lay beyond.
 
         Of several proofs for one seq everybody ends up with the least, so that frontiers and evidence become equal.
         """
@@ -281,14 +292,11 @@ class Replica:
         if beyond:
             del lane.batches[evidence.seq - 1 :]
             for batch in beyond:
+                del self._order[batch.hash]
                 self._keep_aside(batch)
             if self._documents:
                 lane.document = rebuild(evidence.lane, (batch.raw for batch in lane.batches))
-            gone = {batch.hash for batch in beyond}
-            self._order = [batch for batch in self._order if batch.hash not in gone]
-            self.view = View(self.genesis, self._salt)
-            for batch in self._order:
-                self.view.apply(batch)
+            self._view = None
         return tuple(self._release(evidence.lane))
 
     def _keep_aside(self, batch: Batch) -> None:
@@ -326,7 +334,7 @@ class Replica:
 
     def batches(self) -> Iterator[Batch]:
         """Every batch held, in an order that respects lanes and deps."""
-        return iter(self._order)
+        return iter(self._order.values())
 
     def lanes_of(self, node: bytes) -> list[bytes]:
         """The lanes of one member, oldest epoch first."""
@@ -347,6 +355,10 @@ class Replica:
             if lane.evidence
         ]
         return sorted([*self.view.breaks(), *forks], key=lambda item: (item.type, item.subject, item.detail))
+
+    def break_count(self) -> int:
+        """How many ``breaks`` there are."""
+        return self.view.break_count() + sum(lane.evidence is not None for lane in self._lanes.values())
 
     def waiting(self) -> int:
         """How many batches wait for something that is missing."""

@@ -15,7 +15,7 @@ from crdtledger.errors import decimal_text
 from crdtledger.ledger.batch import Batch, lane_text
 from crdtledger.ledger.catalog import Binding, Catalog, Place
 from crdtledger.ledger.collateral import Balance, Collateral
-from crdtledger.ledger.dedupe import FillIndex
+from crdtledger.ledger.dedupe import FillIndex, terms_of
 from crdtledger.ledger.facts import RIGHTS_KINDS, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest
@@ -116,14 +116,7 @@ class View:
     def breaks(self) -> list[Break]:
         """Everything recorded that does not simply count, sorted; the same at every replica with these batches."""
         out = [Break("void_batch", f"{self._lane(v.lane)}#{v.seq}", v.reason) for v in self.void_batches]
-        grouped: dict[tuple[bytes, int, Kind, str], int] = {}
-        for lane, seq, kind, reason, count in self._void_facts:
-            grouped[lane, seq, kind, reason] = grouped.get((lane, seq, kind, reason), 0) + count
-        for kind, number, _ in self.positions.out_of_range:
-            batch = self._batches[number]
-            key = (batch.key, batch.seq, kind, "its value or its fee's asset cannot be carried")
-            grouped[key] = grouped.get(key, 0) + 1
-        for (lane, seq, kind, reason), count in grouped.items():
+        for (lane, seq, kind, reason), count in self._grouped_void_facts().items():
             out.append(Break("void_fact", f"{self._lane(lane)}#{seq}", f"{count} x {kind.name.lower()}: {reason}"))
         for waiting in self.positions.suspended():
             detail = f"{waiting.facts} facts under definition {waiting.digest.hex()}: {waiting.reason}"
@@ -146,6 +139,25 @@ class View:
             out.append(Break("bust", subject, detail))
         return sorted(out, key=lambda item: (item.type, item.subject, item.detail))
 
+    def break_count(self) -> int:
+        """How many ``breaks`` there are, without their words: somebody may have made very many."""
+        conflicts = sum(len(index.variants) for index in self.positions.indexes.values())
+        contradicted = sum(len({s.content for s in said}) > 1 for said in self.collateral.repeated.values())
+        busts = sum(1 for _ in self.positions.mismatched_busts())
+        named = len(self.positions.suspended()) + len(self.catalog.rivals()) + len(self.collateral.overdrawn())
+        return len(self.void_batches) + len(self._grouped_void_facts()) + conflicts + contradicted + busts + named
+
+    def _grouped_void_facts(self) -> dict[tuple[bytes, int, Kind, str], int]:
+        """How many facts of one batch and kind are void for one reason."""
+        grouped: dict[tuple[bytes, int, Kind, str], int] = {}
+        for lane, seq, kind, reason, count in self._void_facts:
+            grouped[lane, seq, kind, reason] = grouped.get((lane, seq, kind, reason), 0) + count
+        for kind, number, _ in self.positions.out_of_range:
+            batch = self._batches[number]
+            key = (batch.key, batch.seq, kind, "its value or its fee's asset cannot be carried")
+            grouped[key] = grouped.get(key, 0) + 1
+        return grouped
+
     def _lane(self, lane: bytes) -> str:
         return lane_text(lane, self.genesis)
 
@@ -155,10 +167,10 @@ class View:
     def _fill_conflicts(self, kind: Kind, index: FillIndex) -> list[Break]:
         out = []
         for ordinal, variants in index.variants.items():
-            stories = sorted((at, stated) for stated, at in variants.items())
+            stories = sorted((at, stated) for stated, at in variants.items())  # no two stand at one place
             texts = []
             for (place, row), stated in stories:
-                texts.append(f"{self._terms_text(stated)} at {self._lane(place.lane)}#{place.seq}[{row}]")
+                texts.append(f"{self._terms_text(terms_of(stated))} at {self._lane(place.lane)}#{place.seq}[{row}]")
             winner = index.spot(ordinal)
             subject = self._fill_name(kind, winner.batch, winner.row)
             out.append(Break("conflict", subject, f"counts: {texts[0]}; does not: {'; '.join(texts[1:])}"))

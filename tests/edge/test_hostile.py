@@ -7,10 +7,12 @@ and a real process, with a genesis member's own keys.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from crdtledger.edge import api
@@ -19,8 +21,10 @@ from crdtledger.edge.epochs import LaneTell
 from crdtledger.ledger import batch as batches
 from crdtledger.ledger.batch import FIRST_PREV, Batch, Lane
 from crdtledger.ledger.clock import MAX_TIMESTAMP
+from crdtledger.errors import UnknownName
+from crdtledger.ledger.body import WireBody
 from crdtledger.ledger.drafting import draft_facts
-from crdtledger.ledger.facts import Account, Fact, Instrument
+from crdtledger.ledger.facts import NO_STRING, TABLES, Account, Fact, Fill, Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.reference import instrument_digest
 from gossip import wire
@@ -62,11 +66,28 @@ class Hand:
         digests |= {fact.name: instrument_digest(fact) for fact in facts if isinstance(fact, Instrument)}
         members = {member.name: at for at, member in enumerate(self.genesis.nodes)}
         (body,) = draft_facts(facts, digests.__getitem__, members.__getitem__)
+        return self.seal(body, clock)
+
+    def seal(self, body: WireBody, clock: int = 1 << 16) -> Batch:
+        """The next batch of the lane, with this body."""
         sealed = batches.seal(
             self.identity, self.genesis, self.lane, self.seq + 1, self.head, clock, (0, self.genesis.hash), (), body
         )
         self.seq, self.head = sealed.seq, sealed.hash
         return sealed
+
+
+STRINGS = ["v", "trade", "", SPOT.name, "A", "no such", "BTC"]
+
+
+def fills(rows: int, strings: Sequence[str] = (), **columns: Any) -> WireBody:
+    """A body of fills of SPOT, ids 0, 1, 2 ...; ``strings`` come after the usual ones."""
+    table = np.zeros(rows, TABLES[Kind.FILL])
+    usual = {"id": np.arange(rows), "price": 7, "qty": 1, "account": 4, "fee_asset": NO_STRING, "side": 1}
+    for column, values in {**usual, **columns}.items():
+        table[column] = values
+    packed = [(int(Kind.FILL), memoryview(table.tobytes()))]
+    return WireBody([*STRINGS, *strings], [(0, 1, 2, 0)], [(3, instrument_digest(SPOT))], packed, [], [], [])
 
 
 class Victim:
@@ -163,3 +184,120 @@ def test_a_tale_about_a_lane_that_is_none_does_not_stop_a_node(completeness: Com
         victim.hear("n1", wire.App("epoch", _encode(tell)))
         victim.hear("n1", wire.App("epoch", _encode(LaneTell(victim.core.epochs.state.epoch, ((lane, 2**63),)))))
     victim.stands()
+
+
+# -- work that grows with its square ---------------------------------------------------------------------------
+
+
+class Stopwatch:
+    """Fails when what it watched took longer than ``seconds``, which is far more than it takes when its cost is linear."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._started = time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        took = time.process_time() - self._started
+        assert took < self._seconds, f"{took:.1f} s of work"
+
+
+def founded(victim: Victim) -> Victim:
+    """With an account and an instrument, from ``n2``."""
+    victim.hear("n2", wire.Push((Hand("n2", victim.genesis).write(Account(name="A"), SPOT).raw,)))
+    return victim
+
+
+def test_void_fills_that_lose_to_earlier_ones_are_forgotten_quickly() -> None:
+    victim = founded(Victim())
+    late, early = Hand("n1", victim.genesis, nonce=b"1" * 8), Hand("n1", victim.genesis, nonce=b"2" * 8)
+    pushed = [late.seal(fills(4_000, id=np.arange(4_000) + 4_000 * k, fee=1, fee_asset=5), 1 << 30) for k in range(8)]
+    again = early.seal(fills(4_000, id=np.arange(4_000) + 28_000, fee=1, fee_asset=5))
+    with Stopwatch(3):
+        victim.hear("n1", wire.Push(tuple(batch.raw for batch in [*pushed, again])))
+    assert victim.query("status")["facts"] == 36_002
+    victim.stands()
+
+
+def test_contradictions_made_to_collide_in_a_hash_table_cost_no_more_than_others() -> None:
+    """12,000 statements about one trade, whose terms all have one hash as Python tuples of numbers."""
+    one, two, mask = 11400714785074694791, 14029467366897019727, (1 << 64) - 1
+
+    def after(state: int, lane: int) -> int:
+        state = (state + lane * two) & mask
+        return (((state << 31) | (state >> 33)) * one) & mask
+
+    begun = after(after(after(2870177450012600261, 0), 0), 1)  # account 0, instrument 0, bought
+    meet = (after(begun, 1) + 5 * two) & mask
+    draw, terms = random.Random(1), []
+    while len(terms) < 12_000:
+        qty = draw.randrange(1, 1 << 60)
+        price = ((meet - after(begun, qty)) * pow(two, -1, 1 << 64)) & mask
+        if price < (1 << 61) - 1:
+            terms.append((qty, price))
+    assert len({hash((0, 0, 1, qty, price, 0, -1)) for qty, price in terms[:100]}) == 1
+    victim = founded(Victim())
+    bad = Hand("n1", victim.genesis)
+    for start in range(0, len(terms), 4_000):
+        qty, price = zip(*terms[start : start + 4_000], strict=True)
+        with Stopwatch(2):
+            victim.hear("n1", wire.Push((bad.seal(fills(4_000, id=1, qty=qty, price=price)).raw,)))
+    assert victim.query("status")["breaks"] == 1
+    victim.stands()
+
+
+def test_fees_in_another_asset_for_very_many_accounts_do_not_stop_positions() -> None:
+    victim = founded(Victim())
+    bad = Hand("n1", victim.genesis)
+    for part in range(4):
+        names = [f"a{part}_{n}" for n in range(2_400)]
+        columns = {"id": np.arange(2_400) + 2_400 * part, "account": np.arange(2_400) + 7, "fee": 1, "fee_asset": 6}
+        victim.hear("n1", wire.Push((bad.seal(fills(2_400, names, **columns)).raw,)))
+    with Stopwatch(4):
+        assert len(victim.query("positions")) == 9_600
+
+
+def test_definitions_do_not_search_all_fills_that_wait_for_others() -> None:
+    victim = founded(Victim())
+    bad, draw = Hand("n1", victim.genesis), random.Random(2)
+    for _ in range(10):
+        body = fills(2_600, scope=np.arange(2_600))
+        body.instruments = [(3, draw.randbytes(16)) for _ in range(2_600)]
+        body.scopes = [(0, 1, 2, n) for n in range(2_600)]
+        victim.hear("n1", wire.Push((bad.seal(body).raw,)))
+    with Stopwatch(1):
+        made = [msgspec.structs.replace(SPOT, name=f"I{n}") for n in range(1_800)]
+        victim.hear("n1", wire.Push((bad.write(*made).raw,)))
+    assert len(victim.query("instruments")) == 1_801
+
+
+def test_many_forks_cost_one_folding_and_only_when_somebody_looks() -> None:
+    victim = founded(Victim())
+    honest = Hand("n2", victim.genesis, 2)
+    for part in range(8):
+        victim.hear("n2", wire.Push((honest.seal(fills(4_000, id=np.arange(4_000) + 4_000 * part)).raw,)))
+    before = victim.query("positions")
+    pairs = []
+    for epoch in range(1, 51):
+        one, other = Hand("n1", victim.genesis, epoch), Hand("n1", victim.genesis, epoch)
+        pairs.append((one.write(Account(name="x")).raw, other.write(Account(name="y")).raw))
+    victim.hear("n1", wire.Push(tuple(one for one, _ in pairs)))
+    with Stopwatch(3):
+        victim.hear("n1", wire.Push(tuple(other for _, other in pairs)))
+        assert victim.query("positions") == before
+    assert victim.query("status")["breaks"] == len(victim.query("breaks")) == 50
+    victim.stands()
+
+
+def test_a_wrong_name_among_very_many_costs_little() -> None:
+    victim = founded(Victim())
+    bad = Hand("n1", victim.genesis)
+    for part in range(5):
+        named = [Account(name=f"account-with-a-long-name-{part}-{n}") for n in range(4_000)]
+        victim.hear("n1", wire.Push((bad.write(*named).raw,)))
+    with Stopwatch(1), pytest.raises(UnknownName) as refused:
+        victim.ask(api.Query("positions", "account-with-a-long-name-3-12O"))
+    assert refused.value.nearest.startswith("account-with-a-long-name-")
+    with Stopwatch(1), pytest.raises(UnknownName):
+        victim.ask(api.Query("positions", "x" * 3_000_000))
