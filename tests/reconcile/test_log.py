@@ -127,8 +127,8 @@ def test_a_changed_inclusion_proof_is_refused(count: int, data: st.DataObject) -
     index = data.draw(st.integers(0, count - 1))
     path = list(log.prove_inclusion(index))
     hashed, root = leaf_hash(leaves[index]), log.root()
-    refused_inclusion(hashed, index, count, [*path, bytes(32)], root)
-    refused_inclusion(hashed, index, count, [*path, root], root)
+    refused_inclusion(hashed, index, count, [*path, bytes(32)], root, "nodes where")
+    refused_inclusion(hashed, index, count, [*path, root], root, "nodes where")
     refused_inclusion(bytes(32), index, count, path, root)
     refused_inclusion(hashed, index, count, path, bytes(32))
     refused_inclusion(hashed, count, count, path, root)
@@ -138,7 +138,7 @@ def test_a_changed_inclusion_proof_is_refused(count: int, data: st.DataObject) -
         refused_inclusion(hashed, other, count, path, root)
     if path:
         place = data.draw(st.integers(0, len(path) - 1))
-        refused_inclusion(hashed, index, count, path[:place] + path[place + 1 :], root)
+        refused_inclusion(hashed, index, count, path[:place] + path[place + 1 :], root, "nodes where")
         flipped = bytes([path[place][0] ^ 1]) + path[place][1:]
         refused_inclusion(hashed, index, count, [*path[:place], flipped, *path[place + 1 :]], root)
         refused_inclusion(hashed, index, count, [*path[:place], path[place][:-1], *path[place + 1 :]], root)
@@ -150,7 +150,7 @@ def test_a_changed_consistency_proof_is_refused(count: int, data: st.DataObject)
     old = data.draw(st.integers(0, count))
     path = list(log.prove_consistency(old))
     roots = (log.root(old), log.root())
-    refused_consistency(old, roots[0], count, roots[1], [*path, bytes(32)])
+    refused_consistency(old, roots[0], count, roots[1], [*path, bytes(32)], "nodes where")
     refused_consistency(old, bytes(32), count, roots[1], path)
     refused_consistency(count + 1, roots[0], count, roots[1], path)
     refused_consistency(-1, roots[0], count, roots[1], path)
@@ -158,7 +158,7 @@ def test_a_changed_consistency_proof_is_refused(count: int, data: st.DataObject)
         refused_consistency(old, roots[0], count, bytes(32), path)
     if path:
         place = data.draw(st.integers(0, len(path) - 1))
-        refused_consistency(old, roots[0], count, roots[1], path[:place] + path[place + 1 :])
+        refused_consistency(old, roots[0], count, roots[1], path[:place] + path[place + 1 :], "nodes where")
         flipped = bytes([path[place][0] ^ 128]) + path[place][1:]
         refused_consistency(old, roots[0], count, roots[1], [*path[:place], flipped, *path[place + 1 :]])
 
@@ -183,11 +183,11 @@ def test_questions_about_leaves_that_are_not_there_are_refused() -> None:
     assert log.leaf_hash_at(2) == leaf_hash(b"height 2")
 
 
-def refused_inclusion(hashed: bytes, index: int, size: int, path: list[bytes], root: bytes) -> None:
-    with pytest.raises(InvalidProof):
+def refused_inclusion(hashed: bytes, index: int, size: int, path: list[bytes], root: bytes, why: str = ".") -> None:
+    with pytest.raises(InvalidProof, match=why):
         verify_inclusion(hashed, index, size, path, root)
 
 
-def refused_consistency(old: int, old_root: bytes, size: int, root: bytes, path: list[bytes]) -> None:
-    with pytest.raises(InvalidProof):
+def refused_consistency(old: int, old_root: bytes, size: int, root: bytes, path: list[bytes], why: str = ".") -> None:
+    with pytest.raises(InvalidProof, match=why):
         verify_consistency(old, old_root, size, root, path)
