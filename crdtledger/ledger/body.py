@@ -274,8 +274,13 @@ def _check_entries(wire: WireBody) -> None:
         if not account.name or not is_text(account.name) or not is_text(account.label):
             raise InvalidBatch(f"account[{i}]", f"a name, and at most {MAX_TEXT} printable characters each")
     for i, cursor in enumerate(wire.cursors):
-        if not is_text(cursor.source) or not 0 <= cursor.position <= MAX_AMOUNT or not 0 <= cursor.line <= MAX_AMOUNT:
+        if not is_cursor(cursor):
             raise InvalidBatch(f"cursors[{i}]", "a short source and non-negative numbers")
+
+
+def is_cursor(cursor: Cursor) -> bool:
+    """Whether an import cursor may stand in a batch."""
+    return is_text(cursor.source) and 0 <= cursor.position <= MAX_AMOUNT and 0 <= cursor.line <= MAX_AMOUNT
 
 
 # -- identities ---------------------------------------------------------------------------------------------
@@ -356,6 +361,27 @@ def _keys(
         high[row] = int.from_bytes(key[:8], "little")
         low[row] = int.from_bytes(key[8:], "little")
     return high, low
+
+
+def fact_id(body: Body, kind: Kind, row: int, column: str = "id", flag: int = ID_IS_TEXT) -> int | str:
+    """The id of one row as its author gave it: a number, or the text behind the index."""
+    fact = body.tables[kind][row]
+    number = int(fact[column])
+    return body.strings[number] if fact["flags"] & flag else number
+
+
+def stated(body: Body, kind: Kind, row: int) -> tuple[int | str, ...]:
+    """What one row that moves rights says, its names resolved: must be equal for two rows of one id to be the same fact."""
+    fact = body.tables[kind][row]
+    said: list[int | str] = []
+    for column in fact.dtype.names or ():
+        if column in ("account", "asset", "credit"):
+            said.append(body.strings[int(fact[column])])
+        elif column == "reserve":
+            said.append(fact_id(body, kind, row, "reserve", REF_IS_TEXT))
+        elif column not in ("id", "flags", "expires_us"):
+            said.append(int(fact[column]))
+    return tuple(said)
 
 
 def definition_digests(body: Body) -> tuple[bytes, ...]:

@@ -143,16 +143,24 @@ class Catalog:
         return fresh
 
     def _apply_marks(self, batch: Batch, marks: npt.NDArray[np.void]) -> None:
-        newest_last = marks[np.lexsort((marks["price"], marks["sequence"], marks["ts_us"]))]
-        pairs = newest_last["instrument"].astype(np.int64) << 16 | newest_last["source"]
+        newest_last = np.lexsort((marks["price"], marks["sequence"], marks["ts_us"]))
+        pairs = marks["instrument"][newest_last].astype(np.int64) << 16 | marks["source"][newest_last]
         _, last = np.unique(pairs[::-1], return_index=True)
-        for index in (len(pairs) - 1 - last).tolist():
-            row = newest_last[index]
-            key = InstrumentKey(*batch.body.instruments[int(row["instrument"])])
-            slot = (key.name, batch.body.strings[int(row["source"])])
-            entry = MarkEntry(int(row["ts_us"]), int(row["sequence"]), int(row["price"]), key)
+        for row in newest_last[len(pairs) - 1 - last].tolist():
+            slot, entry = _mark(batch.body, row)
             if slot not in self.marks or self.marks[slot] < entry:
                 self.marks[slot] = entry
+
+    def known_marks(self, body: Body) -> npt.NDArray[np.bool_]:
+        """Which marks of a body change nothing: a newer one of their source stands, or comes earlier in the body."""
+        standing = dict(self.marks)
+        known = np.zeros(len(body.tables[Kind.MARK]), np.bool_)
+        for row in range(len(known)):
+            slot, entry = _mark(body, row)
+            known[row] = slot in standing and entry <= standing[slot]
+            if not known[row]:
+                standing[slot] = entry
+        return known
 
     def standing(self, name: str) -> bytes | None:
         """The digest of the definition of ``name`` that stands: the first in canonical order."""
@@ -181,3 +189,11 @@ class Catalog:
         key = self.instrument_keys[number]
         definition = self.definitions.get(key.digest)
         return definition if definition is not None and definition.name == key.name else None
+
+
+def _mark(body: Body, row: int) -> tuple[tuple[str, str], MarkEntry]:
+    """One mark: (instrument's name, source), and what stands if no greater one does."""
+    mark = body.tables[Kind.MARK][row]
+    key = InstrumentKey(*body.instruments[int(mark["instrument"])])
+    entry = MarkEntry(int(mark["ts_us"]), int(mark["sequence"]), int(mark["price"]), key)
+    return (key.name, body.strings[int(mark["source"])]), entry

@@ -193,7 +193,13 @@ def _id(value: FactId, names: _Dictionary, flag: int) -> tuple[int, int]:
 
 
 def check_fact(fact: Fact, where: str = "fact") -> None:
-    """Ranges and texts of one fact. ``AmountOutOfRange`` or ``BadInput`` name the field."""
+    """Types, ranges and texts of one fact. ``AmountOutOfRange`` or ``BadInput`` name the field."""
+    try:
+        msgspec.convert(msgspec.structs.asdict(fact) | {"kind": fact.__struct_config__.tag}, type(fact))
+    except msgspec.ValidationError as error:
+        why, _, path = str(error).partition(" - at `$.")
+        field = path.rstrip("`")
+        raise BadInput(what=repr(getattr(fact, field, fact))[:60], where=f"{where}.{field}", why=why) from None
     for field in fact.__struct_fields__:
         value = getattr(fact, field)
         at = f"{where}.{field}"
@@ -268,24 +274,51 @@ def _recode(index: npt.NDArray[np.int64], texts: Sequence[str], names: _Dictiona
     return coded[inverse] if len(distinct) else index
 
 
+_COLUMNS = (
+    ("trade_id", 0, MAX_NUMBER),
+    ("qty", 1, MAX_AMOUNT),
+    ("price", -MAX_AMOUNT, MAX_AMOUNT),
+    ("fee", -MAX_AMOUNT, MAX_AMOUNT),
+    ("ts_us", 0, MAX_AMOUNT),
+    ("side", -1, 1),
+    ("account", None, None),
+    ("fee_asset", None, None),
+)
+
+
 def check_fills(fills: FillColumns, where: str = "fills") -> None:
-    """Ranges and lengths of columns. ``AmountOutOfRange`` or ``BadInput`` name the first row that does not fit."""
-    for field in ("venue", "instrument", "id_space"):
-        if not getattr(fills, field) or not is_text(getattr(fills, field)):
+    """Types, lengths, ranges and texts of columns. ``AmountOutOfRange``, ``BadInput`` or ``UnknownName`` name the first misfit."""
+    for field in ("venue", "instrument", "id_space", "leg"):
+        text = getattr(fills, field)
+        if not is_text(text) or (not text and field != "leg"):
             raise BadInput(what=field, where=where, why=f"1 to {MAX_TEXT} printable characters")
-    for field, low in (("qty", 1), ("price", -MAX_AMOUNT), ("fee", -MAX_AMOUNT), ("ts_us", 0)):
+    for field, low, high in _COLUMNS:
         values = getattr(fills, field)
         if values is None:
             continue
-        if len(values) != len(fills):
-            raise BadInput(what=field, where=where, why=f"{len(values)} rows beside {len(fills)}")
-        bad = (values < low) | (values > MAX_AMOUNT)
+        if values.dtype.kind not in "iu" or values.shape != (len(fills),):
+            why = f"{values.dtype} of shape {values.shape}, not {len(fills)} integers"
+            raise BadInput(what=field, where=where, why=why)
+        bad = (values < low) | (values > high) if low is not None and high is not None else np.zeros(0, np.bool_)
+        if field == "side":
+            bad = np.abs(values) != 1
         if bad.any():
             row = int(np.argmax(bad))
-            raise AmountOutOfRange(where=f"{where}[{row}].{field}", amount=int(values[row]), low=low, high=MAX_AMOUNT)
-    for index, names, what in (
-        (fills.account, fills.accounts, "account"),
-        (fills.fee_asset, fills.fee_assets, "asset"),
+            at = f"{where}[{row}].{field}"
+            if field == "side":
+                raise BadInput(what=f"side {values[row]}", where=at, why="+1 bought or -1 sold")
+            raise AmountOutOfRange(where=at, amount=int(values[row]), low=low or 0, high=high or 0)
+    if fills.text_ids is not None:
+        if len(fills.text_ids) != len(fills):
+            raise BadInput(what="text_ids", where=where, why=f"{len(fills.text_ids)} rows beside {len(fills)}")
+        for row, text in enumerate(fills.text_ids):
+            if not text or not is_text(text):
+                why = f"1 to {MAX_TEXT} printable characters"
+                raise BadInput(what=repr(text[:40]), where=f"{where}[{row}].text_ids", why=why)
+    for index, names, what, least in (
+        (fills.account, fills.accounts, "account", 0),
+        (fills.fee_asset, fills.fee_assets, "asset", -1),
     ):
-        if index is not None and len(index) and not (index.min() >= -1 and index.max() < len(names)):
-            raise UnknownName(kind=what, name=f"number {int(index.max())}", nearest="")
+        if index is not None and len(index) and not (index.min() >= least and index.max() < len(names)):
+            wrong = int(index.max()) if index.max() >= len(names) else int(index.min())
+            raise UnknownName(kind=what, name=f"number {wrong}", nearest="")

@@ -70,6 +70,7 @@ class LaneRights:
         self.available: Totals = {}
         self.ids = KeyTable(salt)
         self.steps: list[Step] = []
+        self._told: list[tuple[int, int, Rows]] = []
         self._seqs: list[int] = []
         self._given_at: list[int] = []
         self._given: list[dict[int, Totals]] = []
@@ -91,6 +92,16 @@ class LaneRights:
         if granted:
             self._given_at.append(step.seq)
             self._given.append(granted)
+
+    def tell(self, keys: Keys, seq: int, rows: Rows) -> None:
+        """Take in ids that the lane has not used before, and which rows of its batch at ``seq`` use them."""
+        self._told.append((len(self.ids), seq, rows))
+        self.ids.insert(*keys)
+
+    def told(self, ordinal: int) -> tuple[int, int]:
+        """(seq, row) of the row that used an id, by the id's ordinal."""
+        first, seq, rows = self._told[bisect.bisect_right(self._told, ordinal, key=lambda entry: entry[0]) - 1]
+        return seq, int(rows[ordinal - first])
 
     def at(self, seq: int) -> Step:
         """The newest step up to ``seq``."""

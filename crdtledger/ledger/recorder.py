@@ -5,24 +5,27 @@ rights. A refusal is an exception from ``crdtledger.errors`` and leaves no trace
 node's own replica by the same code that judges everybody else's batches.
 
 Facts already recorded with the same content are skipped and counted (recording twice changes nothing). A fill that
-contradicts a recorded one is recorded all the same: two venue statements disagree, and operators must see both. A
-withdrawal, transfer or deposit that contradicts one is refused: that is the caller's mistake.
+contradicts a recorded one is recorded all the same: two venue statements disagree, and operators must see both. Anything
+else that contradicts what is recorded, or itself within one call, is refused: that is the caller's mistake.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from crdtledger.errors import BadInput, Conflict, InsufficientRights, NotAllowed, UnknownName, UnknownReserve
 from crdtledger.ledger import batch as batches
 from crdtledger.ledger import body as columns
 from crdtledger.ledger.batch import Batch, Dep, Lane
-from crdtledger.ledger.body import Body, Cursor, WireBody, fact_keys
+from crdtledger.ledger.body import Body, Cursor, Keys, WireBody, fact_id, fact_keys, is_cursor, stated
 from crdtledger.ledger.catalog import Binding
 from crdtledger.ledger.clock import HybridClock
+from crdtledger.ledger.collateral import SHARED_IDS
 from crdtledger.ledger.drafting import FillColumns, check_fact, check_fills, draft_facts, draft_fills
 from crdtledger.ledger.facts import (
     RIGHTS_KINDS,
@@ -40,10 +43,13 @@ from crdtledger.ledger.facts import (
     Withdrawal,
 )
 from crdtledger.ledger.identity import Identity
+from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.positions import fill_terms
 from crdtledger.ledger.reference import check_instrument, instrument_digest
 from crdtledger.ledger.replica import Applied, Replica
 from crdtledger.ledger.rights import Verdict
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -71,6 +77,7 @@ class Recorder:
 
     def record(self, facts: Sequence[Fact], now_us: int) -> Recorded:
         """Record single facts. All or nothing for the facts that move rights; see the module for what is refused."""
+        self._check_lane()
         for index, fact in enumerate(facts):
             check_fact(fact, f"facts[{index}]")
         self._check_names(facts)
@@ -88,7 +95,10 @@ class Recorder:
         self, fills: FillColumns, now_us: int, cursor: Cursor | None = None, kind: Kind = Kind.FILL
     ) -> Recorded:
         """Record whole columns of fills (or busts). ``cursor`` says how far their import has come, atomically with the last."""
+        self._check_lane()
         check_fills(fills)
+        if cursor is not None and not is_cursor(cursor):
+            raise BadInput(what="cursor", where="fills", why="a short source and non-negative numbers")
         self._definition(fills.instrument)
         used = np.unique(fills.account).tolist()
         for index in used:
@@ -108,7 +118,8 @@ class Recorder:
 
     def spendable(self, account: str, asset: str) -> int:
         """What this lane may spend now, in minor units: its own rights and the grants it has seen."""
-        if self.locked:
+        self._check_asset(asset)
+        if self.locked or account not in self.replica.view.catalog.labels:
             return 0
         rights = self.replica.view.rights
         cell = rights.cell(account, asset)
@@ -116,6 +127,12 @@ class Recorder:
         return rights.available(self.lane.key, cell) + granted
 
     # -- checks ---------------------------------------------------------------------------------------------
+
+    def _check_lane(self) -> None:
+        fork = self.replica.head(self.lane.key).fork_seq
+        if fork:
+            allowed = f"a new epoch of {self._name}: this lane is forked at {fork}, nothing beyond counts"
+            raise NotAllowed(node=self._name, action="record on", subject="its lane", allowed=allowed)
 
     def _check_names(self, facts: Sequence[Fact]) -> None:
         new_accounts = {fact.name for fact in facts if isinstance(fact, Account)}
@@ -164,20 +181,31 @@ class Recorder:
         return self._member[name]
 
     def _not_defined_yet(self, facts: Sequence[Fact]) -> list[Fact]:
-        """Leave out reference data that stands already in the same words; refuse an instrument in other words."""
+        """Leave out reference data that stands already in the same words; refuse it in other words."""
         catalog = self.replica.view.catalog
+        instruments: dict[str, bytes] = {}
+        labels: dict[str, str] = {}
         kept: list[Fact] = []
         for fact in facts:
             if isinstance(fact, Instrument):
-                standing = catalog.standing(fact.name)
-                if standing == instrument_digest(fact):
-                    continue
-                if standing is not None:
+                digest = instrument_digest(fact)
+                standing = instruments.get(fact.name) or catalog.standing(fact.name)
+                if standing not in (None, digest):
                     why = "a definition is immutable; define the change under another name"
                     raise Conflict(kind="instrument", id=fact.name, why=why)
-            known = catalog.labels.get(fact.name) if isinstance(fact, Account) else None
-            if known is not None and isinstance(fact, Account) and (known[1] == fact.label or not fact.label):
-                continue
+                instruments[fact.name] = digest
+                if standing is not None:
+                    continue
+            if isinstance(fact, Account):
+                known = catalog.labels.get(fact.name)
+                label = labels.get(fact.name, known[1] if known else None)
+                if label is not None and fact.label not in ("", label):
+                    raise Conflict(
+                        kind="account", id=fact.name, why=f"its label is {label!r}, and the first one stands"
+                    )
+                if label is not None:
+                    continue
+                labels[fact.name] = fact.label
             kept.append(fact)
         return kept
 
@@ -215,28 +243,42 @@ class Recorder:
                 tables.append((int(kind), memoryview(kept.tobytes())))
         return msgspec.structs.replace(wire, tables=tables), dropped
 
-    def _known_rows(self, kind: Kind, body: Body, binding: Binding) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _known_rows(self, kind: Kind, body: Body, binding: Binding) -> Mask:
+        """Rows that would change nothing: recorded before, or earlier in this body, in the same words. ``Conflict`` in others."""
         view = self.replica.view
-        table = body.tables[kind]
         if kind is Kind.MARK:
-            return np.zeros(len(table), np.bool_)
+            return view.catalog.known_marks(body)
         keys = fact_keys(body, kind)
+        ordinals, new = KeyTable(capacity=len(keys[0])).insert(*keys)
+        first = np.flatnonzero(new)[ordinals]  # for each row, the first row of its id
         if kind in (Kind.FILL, Kind.BUST):
-            return view.positions.indexes[kind].known(keys, fill_terms(table, binding))
-        if kind not in (Kind.DEPOSIT, Kind.WITHDRAWAL, Kind.TRANSFER):
-            return view.rights.used_ids(self.lane.key, keys)
-        known = np.zeros(len(table), np.bool_)
-        for row, statement in enumerate(view.collateral.known(kind, keys)):
-            if statement is None:
-                continue
-            if view.collateral.content(kind, body, binding, row) != statement.content:
-                number = int(table["id"][row])
-                name = body.strings[number] if table["flags"][row] & 1 else str(number)
-                account, asset = view.collateral.cell_name(statement.cell)
-                why = f"{statement.amount} minor units of {asset} for {account}"
-                raise Conflict(kind=kind.name.lower(), id=name, why=why)
-            known[row] = True
+            terms = fill_terms(body.tables[kind], binding)
+            repeats: Mask = ~new & (terms == terms[first]).all(axis=1)
+            return repeats | view.positions.indexes[kind].known(keys, terms)
+        known = ~new
+        for row in np.flatnonzero(known).tolist():
+            self._check_same(kind, body, row, stated(body, kind, int(first[row])))
+        for row, words in enumerate(self._recorded_words(kind, keys)):
+            if words is not None:
+                self._check_same(kind, body, row, words)
+                known[row] = True
         return known
+
+    def _check_same(self, kind: Kind, body: Body, row: int, words: tuple[int | str, ...]) -> None:
+        if stated(body, kind, row) != words:
+            told = " ".join(str(word) for word in words)
+            raise Conflict(kind=kind.name.lower(), id=str(fact_id(body, kind, row)), why=f"{told} (minor units)")
+
+    def _recorded_words(self, kind: Kind, keys: Keys) -> Iterator[tuple[int | str, ...] | None]:
+        """What is recorded under each id: anywhere for ids that the cluster shares, in this node's lanes for the others."""
+        view = self.replica.view
+        spots = view.rights.recorded(self.lane.key, keys)
+        if kind in SHARED_IDS:
+            shared = view.collateral.known(kind, keys)
+            spots = [(one.lane, one.seq, one.row) if one else None for one in shared]
+        for spot in spots:
+            batch = self.replica.batch(*spot[:2]) if spot else None
+            yield stated(batch.body, kind, spot[2]) if batch and spot else None
 
     def _check_rights(self, body: Body, binding: Binding) -> tuple[Dep, ...]:
         """The deps that the body needs to be covered by rights, or the refusal that says what is short."""
@@ -266,7 +308,7 @@ class Recorder:
         return deps
 
     def _refuse_locked(self, verdict: Verdict) -> None:
-        cell = min(verdict.net, default=None)
+        cell = min((cell for cell, change in verdict.net.items() if change < 0), default=None)
         if cell is None:
             raise UnknownReserve(reserve="", why=self.locked)
         self._refuse(cell, 0, -verdict.net[cell])

@@ -149,6 +149,16 @@ class Rights:
             used |= self._row(predecessor).used(keys, seq)
         return used
 
+    def recorded(self, lane: bytes, keys: Keys) -> list[tuple[bytes, int, int] | None]:
+        """Where each id was used by the lane or a predecessor that it covers: (lane, seq, row), or None."""
+        found: list[tuple[bytes, int, int] | None] = [None] * len(keys[0])
+        reach = {lane: self._row(lane).last.seq, **self._row(lane).last.covered}
+        for one, upto in reach.items():
+            ordinals = self._row(one).ids.find(*keys)
+            for index in np.flatnonzero(self._row(one).used(keys, upto)).tolist():
+                found[index] = (one, *self._row(one).told(int(ordinals[index])))
+        return found
+
     def undivided(self, node: bytes) -> bool:
         """Whether the node's lanes follow each other: none spends before it covers all that the earlier ones ever did.
 
@@ -192,8 +202,8 @@ class Rights:
             return
         add_into(row.available, verdict.inherited)
         add_into(row.available, verdict.net)
-        for keys in verdict.ids:
-            row.ids.insert(*keys)
+        for keys, rows in zip(verdict.ids, verdict.effective.values(), strict=True):
+            row.tell(keys, batch.seq, rows)
         deposits = None
         if Kind.DEPOSIT in verdict.effective:
             rows = verdict.effective[Kind.DEPOSIT]
