@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ from crdtledger.edge.demo.picture import Picture
 from crdtledger.edge.demo.replay import detect, read
 from crdtledger.edge.demo.scene import Scene
 from crdtledger.edge.demo.script import HEIST, VAULT, VAULT_HOLDS, Move, write
-from crdtledger.edge.demo.stage import Stage
+from crdtledger.edge.demo.stage import NodeLost, Stage
 from crdtledger.edge.demo.verdict import Verdict, judge
+from crdtledger.edge.folders import read_run
 from crdtledger.errors import BadInput, InsufficientRights
 from crdtledger.ledger.text import break_json, instrument_json
 
@@ -448,6 +449,23 @@ def test_the_demo_ends_badly_when_a_killed_node_comes_back_without_its_journal(
     assert (code, verdict["verdict"]) == (1, "bad")
     assert verdict["facts_lost"] > 0
     assert not next(check["ok"] for check in verdict["checks"] if check["name"] == "kill -9 loses nothing")
+
+
+@pytest.mark.processes
+def test_a_killed_node_that_cannot_come_back_ends_the_demo_and_names_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    honest = Stage.start
+
+    async def but_not_twice(self: Stage, names: Collection[str]) -> None:
+        if self.kills:
+            raise self.seats[next(iter(names))].lost("did not start")
+        await honest(self, names)
+
+    monkeypatch.setattr(Stage, "start", but_not_twice)
+    with pytest.raises(NodeLost, match=r"node-2: did not start; see .*node-2/node.log"):
+        run(nodes=2, facts=600, seed=1, keep=tmp_path / "c", format="json")
+    assert [path for path in (tmp_path / "c").glob("node-*") if read_run(path) is not None] == []
 
 
 @pytest.mark.processes

@@ -168,12 +168,9 @@ class Performance:
             for name in names:
                 scene.nodes[name].side = side
         scene.say(f"cut: {', '.join(self.left)} | {', '.join(self.right)}")
-        killing = asyncio.create_task(self._kill())
-        try:
-            await self._play("cut")
-            await killing
-        finally:
-            killing.cancel()
+        async with asyncio.TaskGroup() as group:  # if the killed node cannot come back, nobody waits for it for ever
+            group.create_task(self._play("cut"))
+            group.create_task(self._kill())
         await asyncio.sleep(MIN_CUT_S - (time.monotonic() - began))
         digests = [await stage.seats[side[0]].query("digest") for side in (self.left, self.right)]
         self.record.apart = digests[0] != digests[1]

@@ -27,6 +27,7 @@ from crdtledger.errors import OperatorError, Unreachable
 from crdtledger.ledger.genesis import Asset
 
 PATIENCE_S = 15.0
+START_S = 30.0
 
 
 class NodeLost(OperatorError):
@@ -117,7 +118,12 @@ class Stage:
         await asyncio.gather(*(self._start(self.seats[name]) for name in names))
 
     async def _start(self, seat: Seat) -> None:
-        seat.process = await asyncio.to_thread(self._spawn, seat.folder)
+        spawning = asyncio.create_task(asyncio.to_thread(self._spawn, seat.folder))
+        done, _ = await asyncio.wait({spawning}, timeout=START_S)
+        if not done:
+            process.kill(seat.folder)  # or the thread that waits for its word would keep this program from ending
+            raise seat.lost(f"did not start within {START_S:g} s")
+        seat.process = spawning.result()
         seat.client = AsyncClient(seat.folder)
         if seat.blocked:
             await seat.client.request(api.Links(list(seat.blocked)), PATIENCE_S)
