@@ -245,3 +245,45 @@ def test_a_mark_s_name_and_source_cannot_be_mistaken_for_another_s() -> None:
         one.admit(forth.raw)
         two.admit(back.raw)
     assert one.view.canonical() == two.view.canonical()
+
+
+statements = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 1), st.integers(0, 2), st.integers(0, 6), st.integers(1, 3)),
+    min_size=2,
+    max_size=12,
+)
+
+
+@given(statements, st.booleans(), st.integers(0, 1 << 30))
+def test_the_first_statement_of_an_id_counts_whichever_came_first(
+    told: list[tuple[int, int, int, int, int]], bust: bool, seed: int
+) -> None:
+    """Four nodes state a few terms of two ids under clocks of their choice, one to three rows a batch."""
+    founded = genesis(4)
+    pens = [Pen(founded, node) for node in range(4)]
+    batches = [pens[3].write(SPOT, clock=1)]
+    for node, trade, qty, clock, count in told:
+        facts = [
+            (Bust if bust and row == 2 else Fill)(
+                venue="v",
+                trade_id=(trade + row // 2) % 2,
+                instrument=SPOT.name,
+                account="A",
+                side="buy",
+                qty=1 + (qty + row) % 3,
+                price=1,
+            )
+            for row in range(count)
+        ]
+        batches.append(pens[node].write(*facts, clock=(1 << 20) + clock))
+    expected = model.positions(founded, batches)
+    views = []
+    for salt in range(3):
+        replica = Replica(founded, salt=salt)
+        for batch in shuffled(seed + salt, batches):
+            replica.admit(batch.raw)
+        views.append(replica.view.canonical())
+        assert {(p.account, p.instrument): (p.bought, p.fills) for p in replica.view.position_rows()} == {
+            cell: (position["bought"], position["fills"]) for cell, position in expected.items()
+        }
+    assert len(set(views)) == 1

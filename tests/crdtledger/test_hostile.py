@@ -462,3 +462,24 @@ def test_a_definition_that_is_not_one_is_refused_in_a_body() -> None:
         with pytest.raises(InvalidBatch, match="not a body"):
             columns.decode(msgspec.msgpack.encode(made))
     assert isinstance(msgspec.msgpack.decode(msgspec.msgpack.encode(SPOT), type=Instrument), Instrument)
+
+
+def test_what_names_assets_that_nobody_knows_is_void_and_named() -> None:
+    pen, replica = Pen(FOUNDED, 0), Replica(FOUNDED)
+    lost = msgspec.structs.replace(INVERSE, name="LOST", settlement="EUR")
+    names = {"LOST": instrument_digest(lost)}
+    for facts in (
+        [lost, SPOT],
+        [msgspec.structs.replace(FILL, instrument="LOST"), msgspec.structs.replace(FILL, fee=1, fee_asset="EUR")],
+        [Deposit(id=1, account="A", asset="EUR", amount=5), Deposit(id=1, account="A", asset="USDT", amount=5)],
+        [Withdrawal(id=1, account="A", asset="EUR", amount=5)],
+    ):
+        assert isinstance(replica.admit(pen.seal(pen.draft(facts, names)).raw), Applied)
+    replica.check_invariants()
+    assert replica.view.position_rows() == []
+    assert [(row.account, row.asset, row.held) for row in replica.view.collateral_rows()] == [("A", "USDT", 5)]
+    told = [(one.type, one.detail) for one in replica.breaks()]
+    assert ("void_fact", "1 x deposit: no such asset") in told
+    assert ("void_fact", "1 x withdrawal: no such asset") in told
+    assert ("void_fact", "1 x fill: its value or its fee's asset cannot be carried") in told
+    assert [kind for kind, _ in told].count("suspended") == 1

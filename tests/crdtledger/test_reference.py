@@ -61,13 +61,17 @@ def exact(definition: Instrument, asset: int, qty: int, price: int) -> Fraction:
     )
     at = Fraction(price, 10**definition.price_decimals)
     if definition.inverse:
-        return contracts / at * 10**asset
+        minor: int = 10**asset
+        return contracts / at * minor
     scale: int = 10 ** (definition.price_decimals + definition.qty_decimals + definition.contract_decimals)
     return contracts * at * scale
 
 
 @example(True, 0, 18, 18, 0, 1, [(1, -1), (5, 0)])  # a divisor beyond 64 bits, and no price that counts
 @example(True, 18, 0, 0, 18, MAX_AMOUNT, [(MAX_AMOUNT, 1)])
+@example(True, 0, 0, 0, 1, MAX_AMOUNT, [(1 << 61, 1)])  # between the greatest value and twice that
+@example(True, 0, 1, 0, 0, 1, [(5, 1 << 60), (6, 1)])  # a divided price beyond 64 bits, under a small quantity
+@example(True, 0, 0, 0, 0, 1, [(1, 2), (3, 2), (5, 2)])  # ties
 @given(
     st.booleans(),
     *[decimals] * 4,
