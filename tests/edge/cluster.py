@@ -147,11 +147,12 @@ class Cluster:
     # -- agreement ------------------------------------------------------------------------------------------
 
     def in_step(self) -> bool:
-        """Whether all nodes are up, may spend, hold the same for good, and nothing is under way to a disk."""
+        """Whether all nodes are up, may spend, hold the same for good, and nothing is under way to a disk. A batch may wait
+        for ever in somebody's memory: for one that was lost with a disk."""
         if len(self.sim.up()) < len(self.names):
             return False
         cores = [self.core(name) for name in self.names]
-        if any(core.epochs.state.locked or core.replica.waiting() or core.durable < core.position for core in cores):
+        if any(core.epochs.state.locked or core.durable < core.position for core in cores):
             return False
         frontiers = [core.replica.frontier() for core in cores]
         if any(frontier != frontiers[0] for frontier in frontiers):

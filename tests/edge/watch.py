@@ -159,8 +159,9 @@ class Watch:
 
     # -- the end --------------------------------------------------------------------------------------------
 
-    def check_agreement(self) -> None:
-        """All nodes agree, with each other and with the plain ledger, and nothing owed is missing anywhere."""
+    def check_agreement(self, brief: bool = False) -> None:
+        """All nodes agree, with each other and with the plain ledger, and nothing owed is missing anywhere. Every journal
+        replays to the same; ``brief``: the first node's does."""
         cluster = self.cluster
         names = cluster.names
         for name in names:
@@ -176,7 +177,7 @@ class Watch:
         }
         assert len(dumps) == 1, "lane documents differ"
         self.check_view(replicas[0].view, self.disks[names[0]])
-        for name in names:
+        for name in names[: 1 if brief else None]:
             again = cluster.build(name, cluster.sim.durable_records(name), Random(0).randbytes, "complete")
             assert again.replica.digest() == replicas[0].digest(), f"{name}'s journal replays to something else"
             assert again.epochs.state == cluster.core(name).epochs.state
