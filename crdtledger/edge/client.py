@@ -150,12 +150,13 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Let go of the connection. Requests still waiting are cancelled."""
+        """Let go of the connection. Requests still waiting raise ``Unreachable``."""
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
         for waiting in self._waiting.values():
-            waiting.cancel()
+            if not waiting.done():
+                waiting.set_exception(Unreachable(target=self.endpoint.target, why="the client was closed"))
         self._socket.close(linger=0)
         self._context.term()
 
@@ -180,6 +181,16 @@ class AsyncClient:
             raise self._session.silent(patience) from None
         finally:
             del self._waiting[number]
+
+    async def record_fills(self, fills: FillColumns, cursor: Cursor | None = None) -> dict[str, int]:
+        """Record columns of fills."""
+        answer: dict[str, int] = await self.request(api.pack_fills(fills, cursor))
+        return answer
+
+    async def watch(self, seen: bytes, timeout_s: float) -> bytes:
+        """The durable frontier's digest, as soon as it is not ``seen`` any more or the time is up."""
+        digest: bytes = await self.request(api.Watch(seen, int(timeout_s * 1000)), timeout_s + self.timeout_s)
+        return digest
 
     async def query(self, view: api.QueryName, account: str = "", instrument: str = "") -> Any:
         """Read a view."""

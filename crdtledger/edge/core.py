@@ -237,9 +237,10 @@ class NodeCore:
         inheritance = self.epochs.inheritance()
         if inheritance is not None:
             out += self._unlock(inheritance, now_us)
-        for cell in self.manager.wanted if fresh else []:
-            if self.recorder.spendable(*cell) >= self.manager.demand(cell, now_us):
-                self.manager.received(cell)
+        if fresh and self.manager.wanted:
+            for cell in self.manager.wanted:
+                self.manager.held(cell, self.recorder.spendable(*cell))
+            out += self._ask_rights(now_us)
         return out
 
     def _is_foreign(self, batch: Batch) -> bool:
@@ -290,7 +291,7 @@ class NodeCore:
                 elif output.channel == "rights":
                     out += self._on_rights(output.peer, _rights_message.decode(output.body), now_us)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                out.append(Notify("app.refused", {"peer": output.peer, "channel": output.channel, "why": str(error)}))
+                out += self.engine.refuse(output.peer, f"{output.channel}: {error}", now_us, "app.refused")
         return out
 
     def _on_epoch(self, peer: str, message: LaneAsk | LaneTell) -> list[Output]:
@@ -310,7 +311,8 @@ class NodeCore:
         holders = {cell: collateral.rights_of(rights.cell(*cell)) for cell in self.manager.wanted}
         reachable = [name for name, peer in self.engine.peers.items() if peer.connected and peer.greeted]
         out: list[Output] = []
-        for ask in self.manager.asks(holders, reachable, now_us):
+        available = {cell: self.recorder.spendable(*cell) for cell in self.manager.wanted}
+        for ask in self.manager.asks(available, holders, reachable, now_us):
             body = _encode(RightsAsk(ask.account, ask.asset, ask.amount, ask.demand))
             out += self.engine.send_app(ask.peer, "rights", body)
         return out + self._watch_rights()
@@ -352,8 +354,7 @@ class NodeCore:
                 return self._watch(event.request, request, now_us)
             return [Reply(event.request, api.encode_answer(self._answer(request, now_us)), AFTER_THIS_STEP)]
         except InsufficientRights as error:
-            missing = int(error.requested) - int(error.held_here)
-            self.manager.refused((error.account, error.asset), missing, now_us)
+            self.manager.refused((error.account, error.asset), int(error.requested), now_us)
             return [Reply(event.request, api.encode_error(error)), *self._ask_rights(now_us)]
         except LedgerError as error:
             return [Reply(event.request, api.encode_error(error))]

@@ -1,13 +1,15 @@
 """Node processes on this machine: started, found, stopped, killed. Impure.
 
 A node process is ``python -m crdtledger.edge.process FOLDER``. It says ``ready`` on its standard output once it listens,
-or one line of error and a non-zero end; everything else goes to the folder's ``node.log``.
+or one line of error and a non-zero end; everything else goes to the folder's ``node.log``. It ends in good order when its
+standard input closes, so that no node outlives whoever spawned it, not even one that was killed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from crdtledger.edge import folders
 from crdtledger.errors import LedgerError, OperatorError
 
 READY = "ready"
+READY_S = 300.0
 STOP_S = 20.0
 
 
@@ -45,7 +48,8 @@ def serve(folder: Path, announce: bool = False) -> int:
     try:
         node = folders.open_node(folder)
         with (folder / folders.LOG).open("a", encoding="utf-8") as log:
-            NodeRuntime(node, log).run(signals=True, ready=ready)
+            parent = sys.stdin.fileno() if announce else None
+            NodeRuntime(node, log).run(signals=True, ready=ready, parent=parent)
     except LedgerError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -56,15 +60,22 @@ def spawn(folder: Path) -> subprocess.Popen[str]:
     """Start the node of ``folder`` as a process of its own and wait until it listens. ``NodeNotStarted`` otherwise."""
     command = [sys.executable, "-m", "crdtledger.edge.process", str(folder)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     assert process.stderr is not None
+    said, _, _ = select.select([process.stdout], [], [], READY_S)
+    if not said:
+        stop(process, signal.SIGKILL)
+        raise NodeNotStarted(node=folder.name, why=f"it was not ready within {READY_S:g} s; see {folder / folders.LOG}")
     if process.stdout.readline().strip() != READY:
         why = process.stderr.read().strip() or f"it ended with {process.wait()}"
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+        stop(process)
         raise NodeNotStarted(node=folder.name, why=why)
     return process
 
@@ -78,7 +89,7 @@ def stop(process: subprocess.Popen[str], how: signal.Signals = signal.SIGTERM) -
     except subprocess.TimeoutExpired:
         process.kill()
         code = process.wait()
-    for pipe in (process.stdout, process.stderr):
+    for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
     return code

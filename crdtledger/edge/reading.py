@@ -108,6 +108,7 @@ def members(core: NodeCore) -> list[dict[str, Any]]:
                 "lag": peer.lag if peer else 0,
                 "ahead": peer.ahead if peer else 0,
                 "refusals": peer.refusals if peer else 0,
+                "over_rate": peer.over_rate if peer else 0,
                 "refused_because": peer.refusal if peer else "",
             }
         )
@@ -128,7 +129,7 @@ def status(core: NodeCore) -> dict[str, Any]:
         "locked_until": core.epochs.missing(),
         "base": {"height": core.replica.base[0], "digest": core.replica.base[1].hex()},
         "facts": core.replica.view.facts,
-        "batches": sum(1 for _ in core.replica.batches()),
+        "batches": len(core.replica),
         "waiting_batches": core.replica.waiting(),
         "breaks": core.replica.break_count(),
         "frontier": frontier_digest(core.durable_frontier()).hex(),

@@ -22,6 +22,7 @@ from typing import IO, Any
 import zmq
 
 from crdtledger.edge import api, folders
+from crdtledger.edge.backlog import Backlog
 from crdtledger.edge.core import EPOCH_RECORD, ClientRequest, NodeCore, Setup
 from crdtledger.edge.folders import NodeFolder, RunFile
 from crdtledger.errors import BadInput, LedgerError, OperatorError
@@ -32,11 +33,16 @@ from crdtledger.ledger.journalrecord import KIND_META, JournalRecord, decode_rec
 from crdtledger.ledger.writer import JournalWriter
 from gossip.config import Config
 from gossip.effects import Durable, Effect, Notify, Persist, Received, Reply, Send, StartTimer, TimerFired
+from gossip.meters import TokenBucket
 from gossip.transport import Incoming, Readable, Transport, Tuning
 
 INCARNATION_BYTES = 16
 IDLE_MS = 1_000
 FRAMES_PER_TURN = 32
+WORK_NS = 50_000_000
+BACKLOG_FRAMES = 256
+COMPLAINTS_PER_S, COMPLAINTS_BURST = 1, 20
+BACKLOG_BYTES = 32 * 1024 * 1024
 FAILED = 70  # sysexits EX_SOFTWARE: the journal could not be written
 
 
@@ -64,6 +70,10 @@ class NodeRuntime:
         self._timer_number: dict[str, int] = {}
         self._count = 0
         self._held: deque[Send | Reply] = deque()
+        self._members: Backlog[Incoming] = Backlog(BACKLOG_FRAMES, BACKLOG_BYTES)
+        self._clients: Backlog[Incoming] = Backlog(BACKLOG_FRAMES, BACKLOG_BYTES)
+        self._complaints: dict[str, TokenBucket] = {}
+        self._unsaid: dict[str, int] = {}
         self._last_us = 0
         self._read_ns = time.monotonic_ns()
         self._unborn = folders.is_unborn(folder.path)
@@ -109,15 +119,17 @@ class NodeRuntime:
         try:
             tuning = Tuning(drain=FRAMES_PER_TURN)
             return Transport(
-                address, *keys, others, clients, tuning, denied=lambda why: self._say("link.denied", {"why": why})
+                address, *keys, others, clients, tuning, denied=lambda why: self._complain("link.denied", {"why": why})
             )
         except zmq.ZMQError as error:
             raise AddressInUse(address=address, why=str(error)) from None
 
     # -- the loop -------------------------------------------------------------------------------------------
 
-    def run(self, signals: bool = False, ready: Callable[[], None] | None = None) -> None:
-        """Serve until stopped. ``signals``: stop in good order on SIGTERM and SIGINT. ``ready`` is called once listening."""
+    def run(self, signals: bool = False, ready: Callable[[], None] | None = None, parent: int | None = None) -> None:
+        """Serve until stopped. ``signals``: stop in good order on SIGTERM and SIGINT. ``ready`` is called once listening.
+        ``parent``: a descriptor whose closing means that whoever started this node is gone; it then stops too."""
+        self._watched = (self._writer.fileno(),) if parent is None else (self._writer.fileno(), parent)
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.stop())
@@ -136,24 +148,44 @@ class NodeRuntime:
         self._stopping = True
 
     def _turn(self) -> None:
-        happenings = self._transport.poll(self._until_next_timer_ms(), (self._writer.fileno(),))
-        # Clients first: a node that is catching up must still answer the person who asks how far it is.
-        for happening in sorted(happenings, key=lambda one: isinstance(one, Incoming) and one.kind == "member"):
+        happenings = self._transport.poll(self._until_next_timer_ms(), self._watched)
+        for happening in happenings:
             if isinstance(happening, Readable):
-                self._synced()
-            elif not isinstance(happening, Incoming):
-                self._do(self.core.step(happening, self._now_us()))
-            elif happening.kind == "member":
-                self._do(self.core.step(Received(happening.name, happening.frame), self._now_us()))
+                self._readable(happening.fd)
+            elif isinstance(happening, Incoming):
+                self._queue(happening)
             else:
-                self._client(happening)
+                self._do(self.core.step(happening, self._now_us()))
+        # Clients first: a node that is catching up, or under attack, must still answer the person who asks how it is.
+        self._work(self._clients, self._client)
+        self._work(self._members, self._member)
         while self._timers and self._timers[0][0] <= time.monotonic_ns():
             _, number, key = heapq.heappop(self._timers)
             if self._timer_number.get(key) == number:
                 del self._timer_number[key]
                 self._do(self.core.step(TimerFired(key), self._now_us()))
 
+    def _queue(self, incoming: Incoming) -> None:
+        """Keep a frame until it is its sender's turn; drop it, counted, when that sender has too many waiting."""
+        is_member = incoming.kind == "member"
+        sender = incoming.name if is_member else incoming.identity.hex()
+        if not (self._members if is_member else self._clients).put(sender, incoming, len(incoming.frame)):
+            self._complain("link.flooded", {"from": incoming.name})
+
+    def _work(self, backlog: Backlog[Incoming], handle: Callable[[Incoming], None]) -> None:
+        """Handle frames, one of each sender in turn, until nothing waits or the time is up."""
+        end_ns = time.monotonic_ns() + WORK_NS
+        while backlog:
+            handle(backlog.take())
+            if time.monotonic_ns() >= end_ns:
+                return
+
+    def _member(self, incoming: Incoming) -> None:
+        self._do(self.core.step(Received(incoming.name, incoming.frame), self._now_us()))
+
     def _until_next_timer_ms(self) -> int:
+        if self._members or self._clients:
+            return 0
         if not self._timers:
             return IDLE_MS
         return max(0, min(IDLE_MS, -(-(self._timers[0][0] - time.monotonic_ns()) // 1_000_000)))
@@ -205,6 +237,12 @@ class NodeRuntime:
             identity, number = effect.request
             self._transport.answer(identity, api.encode_frame(api.Frame(number, effect.body)))
 
+    def _readable(self, fd: int) -> None:
+        if fd == self._writer.fileno():
+            self._synced()
+        elif not os.read(fd, 4096):
+            self.stop()
+
     def _synced(self) -> None:
         self._durable = self._writer.take_durable() - self._base
         if self._unborn:  # only now: a crash before the first sync leaves a node that still has nothing to lose
@@ -227,7 +265,7 @@ class NodeRuntime:
     def _client(self, incoming: Incoming) -> None:
         frame = api.decode_frame(incoming.frame)
         if frame is None:
-            self._say("client.malformed", {"client": incoming.name, "bytes": len(incoming.frame)})
+            self._complain("client.malformed", {"client": incoming.name, "bytes": len(incoming.frame)})
             return
         request = (incoming.identity, frame.number)
         try:
@@ -258,6 +296,14 @@ class NodeRuntime:
         return None
 
     # -- words ----------------------------------------------------------------------------------------------
+
+    def _complain(self, topic: str, fields: dict[str, Any]) -> None:
+        """Say it, but not more often than a log can bear: the next line tells how many were left out."""
+        meter = self._complaints.setdefault(topic, TokenBucket(COMPLAINTS_PER_S, COMPLAINTS_BURST))
+        if meter.take(1, self._now_us()):
+            self._say(topic, {**fields, "unsaid": self._unsaid.pop(topic, 0)})
+        else:
+            self._unsaid[topic] = self._unsaid.get(topic, 0) + 1
 
     def _say(self, topic: str, fields: dict[str, Any]) -> None:
         line = {"at_us": time.time_ns() // 1000, "node": self._folder.name, "topic": topic, **fields}

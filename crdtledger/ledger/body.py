@@ -355,11 +355,14 @@ def _keys(
     high = mix64(rows[:, 0] + numbers)
     low = mix64(rows[:, 1] + mix64(numbers))
     text = np.flatnonzero(table["flags"] & flag)
-    for row in text.tolist():
-        prefix = prefixes[int(which[row]) if which is not None else 0]
-        key = hashlib.blake2b(prefix + body.strings[int(numbers[row])].encode(), digest_size=16).digest()
-        high[row] = int.from_bytes(key[:8], "little")
-        low[row] = int.from_bytes(key[8:], "little")
+    if len(text):
+        picked = [prefixes[index] for index in which[text].tolist()] if which is not None else [prefixes[0]] * len(text)
+        hashes = b"".join(
+            hashlib.blake2b(prefix + body.strings[index].encode(), digest_size=16).digest()
+            for prefix, index in zip(picked, table[column][text].tolist(), strict=True)
+        )
+        pairs = np.frombuffer(hashes, "<u8").reshape(-1, 2)
+        high[text], low[text] = pairs[:, 0], pairs[:, 1]
     return high, low
 
 

@@ -24,7 +24,7 @@ from crdtledger.ledger.dedupe import TERMS, FillIndex, Rows, Spot
 from crdtledger.ledger.facts import NO_STRING, Kind
 from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
-from crdtledger.ledger.wide import LIMBS, from_int64, normalise, to_int
+from crdtledger.ledger.wide import LIMBS, from_int64, normalise, sum_by, to_int
 
 QTY = slice(0, LIMBS)
 VALUE = slice(LIMBS, 2 * LIMBS)
@@ -94,15 +94,20 @@ class Positions:
 
     def apply(self, number: int, kind: Kind, rows: Rows) -> None:
         """Take in rows of a batch's FILL or BUST table (those that its node may record)."""
-        keys = fact_keys(self._batches[number].body, kind)
-        taken = self.indexes[kind].take(number, (keys[0][rows], keys[1][rows]), rows, self.terms(kind, number, rows))
+        body = self._batches[number].body
+        keys, terms = fact_keys(body, kind), fill_terms(body.tables[kind], self._bindings[number])
+        if len(rows) == len(terms):
+            taken = self.indexes[kind].take(number, keys, rows, terms)
+        else:
+            taken = self.indexes[kind].take(number, (keys[0][rows], keys[1][rows]), rows, terms[rows])
         sign = 1 if kind is Kind.FILL else -1
-        self._add(kind, number, taken.counted, sign)
+        self._add(kind, number, taken.counted, sign, terms[taken.counted])
         losers: dict[int, list[int]] = {}
         for spot in taken.withdrawn:
             losers.setdefault(spot.batch, []).append(spot.row)
-        for batch, back in losers.items():
-            self._add(kind, batch, np.array(back, np.int64), -sign)
+        for batch, lost in losers.items():
+            back = np.array(lost, np.int64)
+            self._add(kind, batch, back, -sign, self.terms(kind, batch, back))
 
     def define(self, digest: bytes) -> None:
         """A definition became known: fold what waited for it."""
@@ -111,13 +116,14 @@ class Positions:
                 self._waiting_under.setdefault(digest, []).append(number)  # the same definition, under another name
                 continue
             for kind, batch, rows, sign in self._waiting.pop(number):
-                self._add(kind, batch, rows, sign)
+                self._add(kind, batch, rows, sign, self.terms(kind, batch, rows))
 
-    def _add(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
-        if not len(rows):
+    def _add(self, kind: Kind, batch: int, rows: Rows, sign: int, terms: npt.NDArray[np.int64]) -> None:
+        numbers = np.unique(terms[:, INSTRUMENT]).tolist()
+        if len(numbers) == 1:  # the usual case, and no copies
+            self._add_instrument(kind, batch, numbers[0], rows, terms, sign)
             return
-        terms = self.terms(kind, batch, rows)
-        for number in np.unique(terms[:, INSTRUMENT]).tolist():
+        for number in numbers:
             mine = terms[:, INSTRUMENT] == number
             self._add_instrument(kind, batch, number, rows[mine], terms[mine], sign)
 
@@ -146,9 +152,15 @@ class Positions:
         contribution[:, FEE] = from_int64(np.where(own_fee, terms[:, FEE_AMOUNT], 0))
         contribution[:, COUNT] = 1
         self._sum_cells(number, terms, contribution * sign)
-        for account, _, _, _, _, fee, asset in terms[~own_fee].tolist():
-            fees = self._other_fees.setdefault((account, number), {})
-            fees[asset] = fees.get(asset, 0) + sign * fee
+        if not own_fee.all():
+            self._sum_other_fees(number, terms[~own_fee], sign)
+
+    def _sum_other_fees(self, number: int, terms: npt.NDArray[np.int64], sign: int) -> None:
+        assets = len(self._catalog.assets)
+        sums = sum_by(terms[:, ACCOUNT] * assets + terms[:, FEE_ASSET], terms[:, FEE_AMOUNT])
+        for pair, fee in sums.items():
+            fees = self._other_fees.setdefault((pair // assets, number), {})
+            fees[pair % assets] = fees.get(pair % assets, 0) + sign * fee
 
     def _sum_cells(self, number: int, terms: npt.NDArray[np.int64], contribution: npt.NDArray[np.int64]) -> None:
         local = terms[:, ACCOUNT] * 2 + (terms[:, SIDE] < 0)
@@ -202,14 +214,14 @@ class Positions:
             return None
         nothing = [0] * WIDTH
         bought, sold = pair.get(1, nothing), pair.get(-1, nothing)
-        if not any(bought) and not any(sold):
-            return None  # withdrawn altogether: as if it had never been
-        factor = value_factor(definition)
         fees = [
             (catalog.assets[asset], amount, catalog.genesis.assets[asset].decimals)
             for asset, amount in self._other_fees.get((account, number), {}).items()
             if amount
         ]
+        if not any(bought) and not any(sold) and not fees:
+            return None  # withdrawn altogether: as if it had never been
+        factor = value_factor(definition)
         return Position(
             account=catalog.account_names[account],
             instrument=key.name,

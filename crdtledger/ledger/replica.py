@@ -336,6 +336,9 @@ class Replica:
         """Every batch held, in an order that respects lanes and deps."""
         return iter(self._order.values())
 
+    def __len__(self) -> int:
+        return len(self._order)
+
     def lanes_of(self, node: bytes) -> list[bytes]:
         """The lanes of one member, oldest epoch first."""
         return sorted(key for key, state in self._lanes.items() if key.startswith(node) and state.batches)

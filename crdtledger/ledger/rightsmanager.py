@@ -3,11 +3,11 @@
 Whatever is asked or answered here, a grant is an ordinary fact judged like any other, so a bad policy costs refusals,
 never an overdraft. The rules:
 
-* A node remembers its demand per (account, asset): what it spent and what it had to refuse, halved every
-  ``half_life_us``.
-* It asks as soon as a spend was refused, and before: when what it may still spend is less than its recent demand.
-  It asks the reachable peer that holds most, for what is missing plus its demand, one ask at a time per cell; an ask
-  unanswered for ``patience_us`` is forgotten and the next peer is tried.
+* A node remembers its demand per (account, asset): what it spent, halved every ``half_life_us``.
+* It wants a *level*: after a refusal, what was asked for plus its demand; before one, its demand, as soon as what it may
+  still spend falls below that. A refused spend that is tried again and again does not raise the level.
+* It asks the reachable peer that holds most for what is missing to the level, one ask at a time per cell. When rights
+  arrive and more is missing, or the peer denies, or ``patience_us`` pass, the next peer is asked; nobody twice.
 * The giver keeps in proportion to its own demand, and never gives more than ``share_ppm`` of what it holds.
 
 After Balegas et al. (SRDS 2015), section 4.2, with demand instead of round-robin.
@@ -34,7 +34,7 @@ class RightsPolicy(msgspec.Struct, frozen=True):
 
 
 class Ask(NamedTuple):
-    """Ask ``peer`` for ``amount`` of a cell; ``demand`` is the asker's recent demand."""
+    """Ask ``peer`` for ``amount`` of a cell; ``demand`` is what the asker's claim weighs: its recent demand, or what it misses."""
 
     peer: str
     account: str
@@ -51,15 +51,31 @@ class _Demand:
         self.at_us = 0
 
 
+class _Want:
+    """What is wanted of one cell: the level to reach, who was asked, and what was there when the last was."""
+
+    __slots__ = ("asked", "asked_us", "level", "seen", "tried")
+
+    def __init__(self) -> None:
+        self.level = 0
+        self.asked = ""
+        self.asked_us = 0
+        self.seen = 0
+        self.tried: set[str] = set()
+
+
 class RightsManager:
     """One node's side of asking for and giving rights. Pure: time comes in, asks go out."""
 
     def __init__(self, policy: RightsPolicy) -> None:
         self._policy = policy
         self._demand: dict[Cell, _Demand] = {}
-        self._wanted: dict[Cell, int] = {}
-        self._asked: dict[Cell, tuple[str, int]] = {}
-        self._tried: dict[Cell, set[str]] = {}
+        self._wants: dict[Cell, _Want] = {}
+
+    @property
+    def wanted(self) -> list[Cell]:
+        """Cells for which rights are wanted."""
+        return list(self._wants)
 
     def demand(self, cell: Cell, now_us: int) -> int:
         """Recent demand for a cell, decayed to ``now_us``."""
@@ -69,56 +85,61 @@ class RightsManager:
         halvings = max(0, now_us - known.at_us) // self._policy.half_life_us
         return known.amount >> min(halvings, 256)
 
-    def _add_demand(self, cell: Cell, amount: int, now_us: int) -> None:
-        current = self.demand(cell, now_us)
-        known = self._demand.setdefault(cell, _Demand())
-        known.amount, known.at_us = current + amount, now_us
-
     def spent(self, cell: Cell, amount: int, left: int, now_us: int) -> None:
         """A spend went through and ``left`` remains: ask ahead if that is less than the recent demand."""
-        self._add_demand(cell, amount, now_us)
-        if left < self.demand(cell, now_us):
-            self._wanted[cell] = max(self._wanted.get(cell, 0), self.demand(cell, now_us))
+        demand = self.demand(cell, now_us) + amount
+        known = self._demand.setdefault(cell, _Demand())
+        known.amount, known.at_us = demand, now_us
+        if left < demand:
+            self._want(cell, demand)
 
-    def refused(self, cell: Cell, missing: int, now_us: int) -> None:
-        """A spend was refused for want of ``missing``: ask for that and for what will follow."""
-        self._add_demand(cell, missing, now_us)
-        self._wanted[cell] = max(self._wanted.get(cell, 0), missing + self.demand(cell, now_us))
-        self._tried.pop(cell, None)
+    def refused(self, cell: Cell, requested: int, now_us: int) -> None:
+        """A spend of ``requested`` was refused: ask for what it takes and for what will follow, everybody anew."""
+        self._want(cell, requested + self.demand(cell, now_us)).tried.clear()
 
-    def received(self, cell: Cell) -> None:
-        """Rights came in for a cell: the ask is answered."""
-        self._wanted.pop(cell, None)
-        self._asked.pop(cell, None)
-        self._tried.pop(cell, None)
+    def _want(self, cell: Cell, level: int) -> _Want:
+        want = self._wants.setdefault(cell, _Want())
+        want.level = max(want.level, level)
+        return want
+
+    def held(self, cell: Cell, available: int) -> None:
+        """What this node may spend of a wanted cell changed: enough ends the asking, a part of it sends it on."""
+        want = self._wants.get(cell)
+        if want is None:
+            return
+        if available >= want.level:
+            del self._wants[cell]
+        elif available > want.seen:
+            want.asked = ""
 
     def denied(self, peer: str, cell: Cell) -> None:
         """``peer`` has nothing to give: try another one."""
-        if self._asked.get(cell, ("", 0))[0] == peer:
-            del self._asked[cell]
+        want = self._wants.get(cell)
+        if want is not None and want.asked == peer:
+            want.asked = ""
 
-    def asks(self, holders: Mapping[Cell, Mapping[str, int]], reachable: Collection[str], now_us: int) -> list[Ask]:
-        """What to ask for now. ``holders``: what each node holds of the cells of ``wanted``, as far as this node has seen."""
+    def asks(
+        self,
+        available: Mapping[Cell, int],
+        holders: Mapping[Cell, Mapping[str, int]],
+        reachable: Collection[str],
+        now_us: int,
+    ) -> list[Ask]:
+        """What to ask for now. For every wanted cell: what this node may spend, and what each node holds as far as seen."""
         out = []
-        for cell, amount in list(self._wanted.items()):
-            asked = self._asked.get(cell)
-            if asked is not None and now_us - asked[1] < self._policy.patience_us:
+        for cell, want in list(self._wants.items()):
+            if want.asked and now_us - want.asked_us < self._policy.patience_us:
                 continue
-            tried = self._tried.setdefault(cell, set())
-            held = {p: n for p, n in holders.get(cell, {}).items() if p in reachable and p not in tried and n > 0}
-            if not held:
-                self.received(cell)  # nobody left to ask: the next refusal starts over
+            missing = want.level - available[cell]
+            held = {p: n for p, n in holders[cell].items() if p in reachable and p not in want.tried and n > 0}
+            if missing <= 0 or not held:
+                del self._wants[cell]  # enough, or nobody left to ask: the next refusal starts over
                 continue
-            peer = max(held, key=lambda name: (held[name], name))
-            tried.add(peer)
-            self._asked[cell] = (peer, now_us)
-            out.append(Ask(peer, *cell, amount, self.demand(cell, now_us)))
+            want.asked = max(held, key=lambda name: (held[name], name))
+            want.asked_us, want.seen = now_us, available[cell]
+            want.tried.add(want.asked)
+            out.append(Ask(want.asked, *cell, missing, max(missing, self.demand(cell, now_us))))
         return out
-
-    @property
-    def wanted(self) -> list[Cell]:
-        """Cells for which rights are wanted."""
-        return list(self._wanted)
 
     def gift(self, cell: Cell, asked: int, asker_demand: int, available: int, now_us: int) -> int:
         """How much of ``available`` to grant in answer to an ask: rounded down, at most what was asked."""

@@ -1,0 +1,52 @@
+"""Node processes: they end with whoever started them, and say why they did not start."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crdtledger.edge import folders, process
+from tests.edge.processes import free_addresses
+
+pytestmark = pytest.mark.processes
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from crdtledger.edge import process
+child = process.spawn(Path(sys.argv[1]))
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_node_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
+    folders.found(tmp_path / "c", free_addresses(1))
+    (folder,) = folders.node_folders(tmp_path / "c")
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(folder)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        node = int(parent.stdout.readline())
+        watch = os.pidfd_open(node)
+        parent.kill()
+    poll = select.poll()
+    poll.register(watch)
+    try:
+        assert poll.poll(20_000), "the node ends by itself"
+    finally:
+        os.close(watch)
+    assert '"node.stopped"' in (folder / folders.LOG).read_text()
+
+
+def test_a_second_process_for_one_node_is_refused_in_one_line(tmp_path: Path) -> None:
+    folders.found(tmp_path / "c", free_addresses(1))
+    (folder,) = folders.node_folders(tmp_path / "c")
+    with process.running(folder) as nodes:
+        with pytest.raises(process.NodeNotStarted, match=f"in use by .*{nodes[folder.name].pid}"):
+            process.spawn(folder)
+        assert process.stop(nodes[folder.name], signal.SIGTERM) == 0
