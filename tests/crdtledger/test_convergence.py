@@ -247,6 +247,18 @@ def test_a_mark_s_name_and_source_cannot_be_mistaken_for_another_s() -> None:
     assert one.view.canonical() == two.view.canonical()
 
 
+def test_a_bust_with_another_fee_leaves_the_fee_in_sight() -> None:
+    desk = World(1).furnish().desks[0]
+    terms: dict[str, Any] = {"venue": "v", "trade_id": 1, "instrument": SPOT.name, "account": "A", "side": "buy"}
+    desk.record(
+        Fill(**terms, qty=1, price=1, fee=5, fee_asset="BTC"), Bust(**terms, qty=1, price=1, fee=2, fee_asset="BTC")
+    )
+    assert [(row.fills, row.qty, row.other_fees) for row in desk.replica.view.position_rows()] == [
+        (0, 0, (("BTC", 3, 8),))
+    ]
+    assert [one.type for one in desk.replica.breaks()] == ["bust"]
+
+
 statements = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 1), st.integers(0, 2), st.integers(0, 6), st.integers(1, 3)),
     min_size=2,
