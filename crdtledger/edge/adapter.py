@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from crdtledger.ledger import replica as ledger
 from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.frontier import LaneHead
 from crdtledger.ledger.replica import Replica
 from gossip.replica import Admission, BatchName, Head, Status
 
@@ -49,6 +50,17 @@ class GossipReplica:
         while self._unsynced and self._unsynced[0][0] <= position:
             for batch in self._unsynced.popleft()[1]:
                 self._advance(batch.key, batch.seq)
+
+    def durable_frontier(self) -> dict[bytes, LaneHead]:
+        """What this node holds for good: its frontier as far as it is synced."""
+        forks = {lane: self.replica.head(lane).fork_seq for lane in self.replica.frontier()}
+        return {
+            lane: LaneHead(self._heads[lane].seq, self._heads[lane].hash, fork)
+            if lane in self._heads
+            else LaneHead(0, b"", fork)
+            for lane, fork in forks.items()
+            if lane in self._heads or fork
+        }
 
     def replayed(self) -> None:
         """Everything held came from the journal: all of it is durable."""

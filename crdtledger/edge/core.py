@@ -12,18 +12,19 @@ undo.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
 from crdtledger.edge import api, reading
 from crdtledger.edge.adapter import GossipReplica
 from crdtledger.edge.epochs import Epochs, EpochState, LaneAsk, LaneTell
+from crdtledger.edge.watching import WATCH_TIMER, Watchers
 from crdtledger.errors import BadInput, CallerError, InsufficientRights, LedgerError
 from crdtledger.ledger.batch import MAX_DEPS, Batch, Dep
 from crdtledger.ledger.clock import HybridClock
 from crdtledger.ledger.facts import Fact, Grant, Instrument, Reserve, Transfer, Withdrawal
-from crdtledger.ledger.frontier import LaneHead, frontier_digest
+from crdtledger.ledger.frontier import frontier_digest
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import Identity, digest
 from crdtledger.ledger.journalrecord import (
@@ -48,10 +49,7 @@ EPOCH_TIMER = "epoch"
 EPOCH_INTERVAL_US = 500_000
 RIGHTS_TIMER = "rights"
 RIGHTS_INTERVAL_US = 100_000
-WATCH_TIMER = "watch"
 EPOCH_RECORD = b"epoch"
-MAX_WATCHERS = 256
-MAX_WATCH_MS = 60_000
 AFTER_THIS_STEP = -1
 
 
@@ -76,12 +74,6 @@ class RightsDenied(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
     account: str
     asset: str
-
-
-class _Watcher(NamedTuple):
-    request: Any
-    seen: bytes
-    until_us: int
 
 
 _rights_message = msgspec.msgpack.Decoder(RightsAsk | RightsDenied)
@@ -129,7 +121,7 @@ class NodeCore:
         self.position = 0
         self.durable = 0
         self._meta: list[EpochState] = []
-        self._watchers: list[_Watcher] = []
+        self._watchers = Watchers()
         self._written: set[bytes] = set()
         self._rights_timer = False
         self._replay(records)
@@ -189,7 +181,7 @@ class NodeCore:
         if isinstance(event, Durable):
             self.durable = event.position
             self.gossiped.durable(event.position)
-            return self._finish(self._wake_watchers(), now_us)
+            return self._finish(self._news(now_us), now_us)
         out = self.engine.step(event, now_us)
         if isinstance(event, TimerFired):
             out += self._timer(event.key, now_us)
@@ -276,7 +268,7 @@ class NodeCore:
         if key == RIGHTS_TIMER:
             self._rights_timer = False
             return self._ask_rights(now_us)
-        return self._expired_watchers(now_us) if key == WATCH_TIMER else []
+        return self._news(now_us) if key == WATCH_TIMER else []
 
     def _apps(self, outputs: Sequence[Output], now_us: int) -> list[Output]:
         """Answer what other cores sent along with the gossip. Nothing in it is trusted; what does not fit is counted."""
@@ -351,7 +343,7 @@ class NodeCore:
         try:
             request = api.decode_request(event.body)
             if isinstance(request, api.Watch):
-                return self._watch(event.request, request, now_us)
+                return list(self._watchers.add(event.request, request, self._durable_digest(), now_us))
             return [Reply(event.request, api.encode_answer(self._answer(request, now_us)), AFTER_THIS_STEP)]
         except InsufficientRights as error:
             self.manager.refused((error.account, error.asset), int(error.requested), now_us)
@@ -395,43 +387,11 @@ class NodeCore:
             "seq": last,
         }
 
-    # -- watching -------------------------------------------------------------------------------------------
+    def _news(self, now_us: int) -> list[Output]:
+        return list(self._watchers.news(self._durable_digest(), now_us)) if self._watchers else []
 
-    def durable_frontier(self) -> dict[bytes, LaneHead]:
-        """What this node holds for good: its frontier as far as it is synced."""
-        forks = {lane: self.replica.head(lane).fork_seq for lane in self.replica.frontier()}
-        heads = self.gossiped.heads()
-        none = LaneHead(0, b"")
-        return {
-            lane: LaneHead(heads[lane].seq, heads[lane].hash, fork) if lane in heads else LaneHead(0, none.hash, fork)
-            for lane, fork in forks.items()
-            if lane in heads or fork
-        }
-
-    def _watch(self, request: Any, watch: api.Watch, now_us: int) -> list[Output]:
-        current = frontier_digest(self.durable_frontier())
-        if current != watch.seen or watch.timeout_ms <= 0 or len(self._watchers) >= MAX_WATCHERS:
-            return [Reply(request, api.encode_answer(current))]
-        delay_us = min(watch.timeout_ms, MAX_WATCH_MS) * 1000
-        self._watchers.append(_Watcher(request, watch.seen, now_us + delay_us))
-        return [StartTimer(WATCH_TIMER, min(w.until_us for w in self._watchers) - now_us)]
-
-    def _wake_watchers(self) -> list[Output]:
-        if not self._watchers:
-            return []
-        current = frontier_digest(self.durable_frontier())
-        woken = [watcher for watcher in self._watchers if watcher.seen != current]
-        self._watchers = [watcher for watcher in self._watchers if watcher.seen == current]
-        return [Reply(watcher.request, api.encode_answer(current)) for watcher in woken]
-
-    def _expired_watchers(self, now_us: int) -> list[Output]:
-        current = frontier_digest(self.durable_frontier())
-        expired = [watcher for watcher in self._watchers if watcher.until_us <= now_us]
-        self._watchers = [watcher for watcher in self._watchers if watcher.until_us > now_us]
-        out: list[Output] = [Reply(watcher.request, api.encode_answer(current)) for watcher in expired]
-        if self._watchers:
-            out.append(StartTimer(WATCH_TIMER, min(w.until_us for w in self._watchers) - now_us))
-        return out
+    def _durable_digest(self) -> bytes:
+        return frontier_digest(self.gossiped.durable_frontier())
 
     # -- checking -------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ def query(core: NodeCore, request: Query) -> Any:
     if request.view == "members":
         return members(core)
     if request.view == "digest":
-        return {"frontier": frontier_digest(core.durable_frontier()).hex(), "view": view.digest().hex()}
+        return {"frontier": frontier_digest(core.gossiped.durable_frontier()).hex(), "view": view.digest().hex()}
     return status(core)
 
 
@@ -75,7 +75,7 @@ def _marks(view: View) -> list[dict[str, Any]]:
 def frontier(core: NodeCore) -> list[dict[str, Any]]:
     """Every lane with its durable head, sorted."""
     rows = []
-    for lane, head in sorted(core.durable_frontier().items()):
+    for lane, head in sorted(core.gossiped.durable_frontier().items()):
         parsed = parse_lane(lane)
         rows.append(
             {
@@ -132,7 +132,7 @@ def status(core: NodeCore) -> dict[str, Any]:
         "batches": len(core.replica),
         "waiting_batches": core.replica.waiting(),
         "breaks": core.replica.break_count(),
-        "frontier": frontier_digest(core.durable_frontier()).hex(),
+        "frontier": frontier_digest(core.gossiped.durable_frontier()).hex(),
         "journal": {"position": core.position, "durable": core.durable},
         "catch_up": {"have": progress.have, "target": progress.target},
         "connected": sum(1 for peer in core.engine.peers.values() if peer.connected and peer.greeted),
