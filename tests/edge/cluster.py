@@ -157,7 +157,7 @@ class Cluster:
         frontiers = [core.replica.frontier() for core in cores]
         if any(frontier != frontiers[0] for frontier in frontiers):
             return False
-        return all(core.durable_frontier() == frontiers[0] for core in cores)
+        return all(core.gossiped.durable_frontier() == frontiers[0] for core in cores)
 
     def settle(self, limit_us: int = 600 * SECOND) -> bool:
         """Heal everything, start everybody, and run until all agree; whether they did within ``limit_us``."""
