@@ -70,7 +70,7 @@ def exact(definition: Instrument, asset: int, qty: int, price: int) -> Fraction:
 @example(True, 0, 18, 18, 0, 1, [(1, -1), (5, 0)])  # a divisor beyond 64 bits, and no price that counts
 @example(True, 18, 0, 0, 18, MAX_AMOUNT, [(MAX_AMOUNT, 1)])
 @example(True, 0, 0, 0, 1, MAX_AMOUNT, [(1 << 61, 1)])  # between the greatest value and twice that
-@example(True, 0, 1, 0, 0, 1, [(5, 1 << 60), (6, 1)])  # a divided price beyond 64 bits, under a small quantity
+@example(True, 0, 1, 0, 0, 1, [(5, 3 << 59), (6, 1)])  # a divided price beyond 64 bits, under a small quantity
 @example(True, 0, 0, 0, 0, 1, [(1, 2), (3, 2), (5, 2)])  # ties
 @given(
     st.booleans(),
