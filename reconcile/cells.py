@@ -1,0 +1,90 @@
+"""Cells: the unit in which settled state is committed, named by (kind, account, subject).
+
+- A cell's *key* is a digest of its name, so that a proof's neighbours show no names. Names can be guessed and their
+  digests compared: what a tree holds is hidden, that a guessed name exists is not.
+- A cell's *value*, where people are to read it, is a JSON object of text by text, keys sorted, no spaces; amounts are
+  decimal text of minor units. One value has one spelling.
+- An account's *manifest* is a cell of its own (kind ``account``, no subject) that counts and digests the names of
+  the account's other cells. A proof that shows them beside it cannot leave out the one with the debt.
+
+It does not say which cells there are: settlement does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from crdtledger.errors import BadInput, InvalidProof
+from crdtledger.ledger.identity import digest
+
+MANIFEST: Final = "account"
+MAX_VALUE_BYTES: Final = 4096
+MAX_TEXT_BYTES: Final = 255
+
+
+class CellName(msgspec.Struct, frozen=True, order=True, array_like=True):
+    """Names one cell: ``kind`` ("collateral", "position" ...), ``account`` and ``subject`` (an asset, an instrument ...)."""
+
+    kind: str
+    account: str
+    subject: str = ""
+
+    def key(self) -> bytes:
+        """The 32 bytes that stand for this name in the state tree."""
+        return digest("cell", self.kind.encode(), self.account.encode(), self.subject.encode())
+
+    def fault(self) -> str:
+        """Why no cell can be so named, or ``""``."""
+        for part, text in (("kind", self.kind), ("account", self.account), ("subject", self.subject)):
+            if len(text.encode("utf-8", "replace")) > MAX_TEXT_BYTES or not text.isprintable():
+                return f"its {part} is longer than {MAX_TEXT_BYTES} bytes or not printable"
+        return "" if self.kind else "it has no kind"
+
+
+def encode_value(fields: Mapping[str, str | int]) -> bytes:
+    """A cell's value from named texts and whole numbers. BadInput for anything else, and beyond ``MAX_VALUE_BYTES``."""
+    plain: dict[str, str] = {}
+    for name in sorted(fields):
+        field = fields[name]
+        if isinstance(field, bool) or not isinstance(field, int | str):
+            raise BadInput(what=f"{name} {field!r}", where="cell", why="a value is text or a whole number")
+        plain[name] = str(field)
+        if not (name.isprintable() and plain[name].isprintable()):
+            raise BadInput(what=name, where="cell", why="names and texts are printable")
+    raw = msgspec.json.encode(plain)
+    if len(raw) > MAX_VALUE_BYTES:
+        raise BadInput(what=f"{len(raw)} bytes", where="cell", why=f"a value has at most {MAX_VALUE_BYTES}")
+    return raw
+
+
+def decode_value(raw: bytes) -> dict[str, str]:
+    """The named texts of a cell's value. Raises InvalidProof unless ``raw`` is exactly what ``encode_value`` writes."""
+    where = "cell value"
+    if len(raw) > MAX_VALUE_BYTES:
+        raise InvalidProof(where, f"{len(raw)} bytes are more than {MAX_VALUE_BYTES}")
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, str])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidProof(where, "it is not a JSON object of text") from None
+    try:
+        same = encode_value(fields) == raw
+    except BadInput as fault:
+        raise InvalidProof(where, fault.why) from None
+    if not same:
+        raise InvalidProof(where, "it is not in its one spelling")
+    return fields
+
+
+def manifest_name(account: str) -> CellName:
+    """The name of ``account``'s manifest."""
+    return CellName(MANIFEST, account)
+
+
+def manifest_value(cells: Iterable[CellName]) -> bytes:
+    """The manifest over an account's ``cells`` (the manifest itself not among them)."""
+    keys = sorted(cell.key() for cell in cells)
+    return encode_value({"cells": len(keys), "names": hashlib.sha256(b"".join(keys)).hexdigest()})
