@@ -42,6 +42,7 @@ _BLOB_BYTES: Final = {ED25519: SIGNATURE_BYTES, COSIGNATURE: TIME_BYTES + SIGNAT
 _TYPE_NAMES: Final = {ED25519: "Ed25519", COSIGNATURE: "cosignature/v1"}
 _DASH: Final = "— "
 _HEX_ID = re.compile(r"[0-9a-f]{8}")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
 class VerifierKey(msgspec.Struct, frozen=True, order=True):
@@ -146,9 +147,9 @@ def parse_note(raw: bytes) -> Note:
         whole = raw.decode("utf-8")
     except UnicodeDecodeError as fault:
         raise InvalidProof(where, f"byte {fault.start} is not UTF-8") from None
-    for place, char in enumerate(whole):
-        if char < " " and char != "\n":
-            raise InvalidProof(where, f"character {place} is a control character")
+    control = _CONTROL.search(whole)
+    if control:
+        raise InvalidProof(where, f"character {control.start()} is a control character")
     at = whole.rfind("\n\n")
     if at < 0:
         raise InvalidProof(where, "no empty line between text and signatures")
@@ -281,6 +282,6 @@ def _cosigned_message(text: str, time_s: int) -> bytes:
 
 
 def _checked_text(text: str) -> bytes:
-    if not text.endswith("\n") or any(char < " " and char != "\n" for char in text):
+    if not text.endswith("\n") or _CONTROL.search(text):
         raise BadInput(what="note text", where="note", why="text ends in a newline and has no other control character")
     return text.encode()

@@ -26,7 +26,7 @@ from crdtledger.errors import BadInput, InvalidProof
 
 from . import ics23
 from .cells import MANIFEST, CellName, decode_value, manifest_name, manifest_value
-from .heights import HeightRecord
+from .heights import HeightRecord, decode_record
 from .ics23 import ExistenceProof, NonExistenceProof
 from .log import MerkleLog
 from .notes import Signer
@@ -145,14 +145,15 @@ def verify_proof(raw: bytes, policy: Policy, origin: str, cluster: bytes) -> Pro
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise InvalidProof(f"{where}, body", str(fault)) from None
     leaf = parse_leaf_proof(rest)
+    record = decode_record(leaf.leaf)
+    _check_sums(body)
+    if _file(body, record, leaf) != raw:
+        raise InvalidProof(where, "its text is not the one that belongs to what it proves")
     certified = verify_leaf_proof(leaf, policy, origin)
-    record = certified.record
     if record.cluster != cluster:
         raise InvalidProof(where, "its height is of another cluster")
     cells = _verified_cells(body, record.state_root)
     liabilities = _verified_sums(body, record.liabilities)
-    if _file(body, record, leaf) != raw:
-        raise InvalidProof(where, "its text is not the one that belongs to what it proves")
     return Proven(
         body.account,
         bool(cells),
@@ -214,9 +215,8 @@ def _verified_cells(body: AccountProof, root: bytes) -> tuple[ProvenCell, ...]:
     return tuple(shown)
 
 
-def _verified_sums(body: AccountProof, expected: bytes) -> dict[str, tuple[int, SumNode]]:
-    if not body.liabilities:
-        return {}
+def _check_sums(body: AccountProof) -> None:
+    """The form of the liabilities, before anything is computed or written from their numbers."""
     where = "liabilities"
     assets = [sums.asset for sums in body.liabilities]
     if assets != sorted(set(assets)):
@@ -225,16 +225,24 @@ def _verified_sums(body: AccountProof, expected: bytes) -> dict[str, tuple[int, 
         if CellName("liability", "", sums.asset).fault():
             raise InvalidProof(where, "an asset's name is not printable, or too long")
         sums.root.check(f"{where}, {sums.asset}")
-    if liabilities_digest({sums.asset: sums.root for sums in body.liabilities}) != expected:
-        raise InvalidProof(where, "the assets' roots are not the certified ones")
-    proven: dict[str, tuple[int, SumNode]] = {}
-    for sums in body.liabilities:
         if sums.path is None:
             continue
         if (sums.path.asset, sums.path.account) != (sums.asset, body.account):
             raise InvalidProof(where, f"the path in {sums.asset} is of another account or asset")
-        verify_sum(sums.path, sums.root)
-        proven[sums.asset] = (sums.path.amount, sums.root)
+        if not 0 <= sums.path.amount <= sums.root.total:
+            raise InvalidProof(where, f"the part in {sums.asset} is below nothing or above the total")
+
+
+def _verified_sums(body: AccountProof, expected: bytes) -> dict[str, tuple[int, SumNode]]:
+    if not body.liabilities:
+        return {}
+    if liabilities_digest({sums.asset: sums.root for sums in body.liabilities}) != expected:
+        raise InvalidProof("liabilities", "the assets' roots are not the certified ones")
+    proven: dict[str, tuple[int, SumNode]] = {}
+    for sums in body.liabilities:
+        if sums.path is not None:
+            verify_sum(sums.path, sums.root)
+            proven[sums.asset] = (sums.path.amount, sums.root)
     return proven
 
 
@@ -248,7 +256,7 @@ def _file(body: AccountProof, record: HeightRecord, leaf: LeafProof) -> bytes:
     if not body.cells:
         lines.append("the account has nothing at this height")
     shown = (cell for cell in body.cells if not _is_manifest(cell))
-    lines.extend(f"{cell.kind} {cell.subject} {cell.value.decode()}" for cell in shown)
+    lines.extend(f"{cell.kind} {cell.subject} {cell.value.decode(errors='replace')}" for cell in shown)
     if body.liabilities:
         lines.append("for auditors: the paths below show totals of other accounts")
     for sums in body.liabilities:

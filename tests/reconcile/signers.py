@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 from crdtledger.ledger.identity import Identity
@@ -14,6 +15,7 @@ NODES = ("node-1", "node-2", "node-3", "node-4")
 NOON_S = 1_800_000_000
 
 
+@functools.cache
 def identity(name: str) -> Identity:
     return Identity(hashlib.sha256(name.encode()).digest())
 
@@ -22,6 +24,7 @@ def keys_of(names: tuple[str, ...] = NODES) -> dict[str, VerifierKey]:
     return {name: cosigner(ORIGIN, name, identity(name).public_key) for name in names}
 
 
+@functools.cache
 def policy_of(names: tuple[str, ...] = NODES) -> Policy:
     return quorum_of(keys_of(names))
 
