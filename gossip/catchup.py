@@ -8,8 +8,8 @@ Rules.
 * At most ``outstanding`` requests at once, one per lane; small gaps first, so that a big lane starves nobody.
 * A request asks for the whole gap and takes what one answer carries; the next starts where that one ended. So
   progress is never lost, and nothing needs to be resumed: the gap itself is the state.
-* No answer in time: ask another holder, and wait longer for this one. A peer that failed last time gets one
-  request at a time, so that a few dead or lying peers cannot hold every slot.
+* No answer in time: ask another holder, and wait longer for this one. A peer that failed last time, or had
+  not what it claimed, gets one request at a time, so that a few dead or lying peers cannot hold every slot.
 * An answer that brought nothing (batches that wait for other lanes, a branch that is not ours) backs off,
   doubling.
 * Suspicions come first: they are one batch each, and a fork is worth knowing early. Each is fetched once.
@@ -37,7 +37,8 @@ _Place: TypeAlias = tuple[bytes, int, bytes]  # lane, seq, hash
 
 class CatchupLimits(msgspec.Struct, frozen=True):
     """``outstanding`` requests at once, for ``chunk_bytes`` each; ``timeout_us`` to the first doubt;
-    ``backoff_us`` after an answer that brought nothing; claims for at most ``lanes`` lanes."""
+    ``backoff_us`` after an answer that brought nothing; claims for at most ``lanes`` lanes of
+    each peer, so that one that claims everything crowds out nobody."""
 
     outstanding: int = 3
     chunk_bytes: int = 1024 * 1024
@@ -88,6 +89,8 @@ class Catchup:
         self._avoid: dict[tuple[str, bytes], _Backoff] = {}
         self._hold: dict[str, int] = {}
         self._failures: dict[str, int] = {}
+        self._fruitless: set[str] = set()  # what they claimed last, they did not have
+        self._claimed: dict[str, int] = {}  # lanes that each claims beyond us
         self._dirty = False
         self._wake_us: int | None = None
 
@@ -95,12 +98,13 @@ class Catchup:
 
     def claim(self, peer: str, lane: bytes, head: Head) -> None:
         """``peer`` holds ``lane`` up to ``head``, which is beyond what we admitted."""
-        holders = self._claims.get(lane)
-        if holders is None:
-            if len(self._claims) >= self._limits.lanes:
-                return
-            holders = self._claims[lane] = {}
+        holders = self._claims.get(lane, {})
         known = holders.get(peer)
+        if known is None:
+            if self._claimed.get(peer, 0) >= self._limits.lanes:
+                return
+            self._claimed[peer] = self._claimed.get(peer, 0) + 1
+            self._claims[lane] = holders
         if known is None or head.seq > known.seq or (head.seq == known.seq and not known.hash):
             holders[peer] = head
             self._dirty = True
@@ -121,6 +125,7 @@ class Catchup:
             return
         for peer in [peer for peer, head in holders.items() if head.seq <= admitted]:
             del holders[peer]
+            self._claimed[peer] -= 1
             self._avoid.pop((peer, lane), None)
         if not holders:
             del self._claims[lane]
@@ -136,6 +141,8 @@ class Catchup:
         self._requests = {number: r for number, r in self._requests.items() if r.peer != peer}
         self._hold.pop(peer, None)
         self._failures.pop(peer, None)
+        self._fruitless.discard(peer)
+        self._claimed.pop(peer, None)
         self._dirty = True
 
     # What became of a request ---------------------------------------------------------------------------
@@ -160,7 +167,9 @@ class Catchup:
                 del self._compared[next(iter(self._compared))]
         elif progress:
             self._avoid.pop((request.peer, request.lane), None)
+            self._fruitless.discard(request.peer)
         else:
+            self._fruitless.add(request.peer)
             self._back_off(request, now_us)
 
     def refused(self, request: Request, now_us: int) -> None:
@@ -168,6 +177,7 @@ class Catchup:
         if request.suspicion:
             self._unsuspect(request)
         else:
+            self._fruitless.add(request.peer)
             self._back_off(request, now_us)
 
     def hold(self, peer: str, until_us: int) -> None:
@@ -236,7 +246,9 @@ class Catchup:
         for peer, head in holders.items():
             failures, busy = self._failures.get(peer, 0), load.get(peer, 0)
             backoff = self._avoid.get((peer, lane))
-            if peer in self._hold or (backoff and backoff.until_us > now_us) or (failures and busy):
+            if peer in self._hold or (backoff and backoff.until_us > now_us):
+                continue
+            if busy and (failures or peer in self._fruitless):
                 continue
             willing.append((failures, busy, -head.seq, peer))
         return min(willing)[3] if willing else None

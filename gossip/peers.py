@@ -22,7 +22,11 @@ class PeerLimits(msgspec.Struct, frozen=True):
 
     ``batches``: taken to the replica, each of which checks a signature. ``refusals``: frames or batches
     that were refused; beyond it the peer is muted for ``mute_us``. ``lanes``: the most that its picture may
-    hold.
+    hold. ``heads``: one for each ``Heads``, and one more for every 256 lanes in its picture, because each
+    makes the picture's digest anew. ``apps``: messages for the engine's owner. ``forks``: each makes the
+    owner look at everything again. ``notes``: what the peer alone makes us say in the log (a new
+    incarnation, its refusals of ours). What goes beyond these four is dropped and counted; whatever of it
+    matters is told again.
     """
 
     batches_per_s: int = 5_000
@@ -31,6 +35,14 @@ class PeerLimits(msgspec.Struct, frozen=True):
     refusals_burst: int = 100
     mute_us: int = 5_000_000
     lanes: int = 65_536
+    heads_per_s: int = 256
+    heads_burst: int = 2_048
+    apps_per_s: int = 200
+    apps_burst: int = 1_000
+    forks_per_s: int = 1
+    forks_burst: int = 64
+    notes_per_s: int = 1
+    notes_burst: int = 20
 
 
 class PeerStatus(msgspec.Struct, frozen=True):
@@ -91,6 +103,10 @@ class Peer:
         self._limits = limits
         self._batches = TokenBucket(limits.batches_per_s, limits.batches_burst)
         self._refusals = TokenBucket(limits.refusals_per_s, limits.refusals_burst)
+        self._heads = TokenBucket(limits.heads_per_s, limits.heads_burst)
+        self._apps = TokenBucket(limits.apps_per_s, limits.apps_burst)
+        self._forks = TokenBucket(limits.forks_per_s, limits.forks_burst)
+        self._notes = TokenBucket(limits.notes_per_s, limits.notes_burst)
 
     @property
     def greeted(self) -> bool:
@@ -118,6 +134,34 @@ class Peer:
             return True
         self.over_rate += 1
         return False
+
+    def may_tell_heads(self, now_us: int) -> bool:
+        """Whether one more ``Heads`` may be taken from it now; counted either way, like the three below."""
+        return self._metered(self._heads, 1 + len(self.picture.heads) // 256, now_us)
+
+    def may_say(self, now_us: int) -> bool:
+        """Whether one more message for the engine's owner may be taken."""
+        return self._metered(self._apps, 1, now_us)
+
+    def may_be_noted(self, now_us: int) -> bool:
+        """Whether what it sent may be worth a line in the log."""
+        return self._metered(self._notes, 1, now_us)
+
+    def may_prove(self, now_us: int) -> bool:
+        """Whether evidence may be taken from it: as long as it has not proved too much of late."""
+        if self._forks.ready_us(1, now_us) <= now_us:
+            return True
+        self.over_rate += 1
+        return False
+
+    def proved(self, now_us: int) -> bool:
+        """Count a fork that it proved; False when those were too many."""
+        return self._metered(self._forks, 1, now_us)
+
+    def _metered(self, bucket: TokenBucket, tokens: int, now_us: int) -> bool:
+        taken = bucket.take(tokens, now_us)
+        self.over_rate += not taken
+        return taken
 
     def takes_again_us(self, now_us: int) -> int:
         """When a hundredth of a burst may be taken again: worth asking for."""

@@ -120,6 +120,11 @@ class GossipEngine:
             return []
         return [self._send(known, wire.App(channel, body), after)]
 
+    def refuse(self, peer: str, reason: str, now_us: int, topic: str) -> list[Output]:
+        """The owner refuses a message that it got from ``peer``: counted, noted, and too many mute it."""
+        known = self._peers.get(peer)
+        return self._refuse(known, reason, now_us, topic) if known else []
+
     @property
     def peers(self) -> dict[str, PeerStatus]:
         """Every peer, by name."""
@@ -176,6 +181,8 @@ class GossipEngine:
         if isinstance(message, wire.Hello):
             return self._greeted(peer, message, now_us)
         if isinstance(message, wire.Refused) and message.request == 0:
+            if not peer.may_be_noted(now_us):
+                return []
             return [Notify("gossip.refused_by", {"peer": peer.name, "reason": message.reason})]
         if not peer.greeted:
             peer.early += 1
@@ -184,7 +191,7 @@ class GossipEngine:
 
     def _dispatch(self, peer: Peer, message: wire.Message, now_us: int) -> list[Output]:
         if isinstance(message, wire.Heads):
-            return self._on_heads(peer, message, now_us)
+            return self._on_heads(peer, message, now_us) if peer.may_tell_heads(now_us) else []
         if isinstance(message, wire.Push):
             return self._admit_all(peer, message.batches, now_us)
         if isinstance(message, wire.Want):
@@ -203,7 +210,7 @@ class GossipEngine:
             return []
         if isinstance(message, wire.Evidence):
             return self._on_evidence(peer, message, now_us)
-        if isinstance(message, wire.App):
+        if isinstance(message, wire.App) and peer.may_say(now_us):
             return [AppReceived(peer.name, message.channel, message.body)]
         return []
 
@@ -219,6 +226,8 @@ class GossipEngine:
             return out
         out = []
         is_new = hello.nonce != peer.nonce
+        if is_new and not peer.may_be_noted(now_us):
+            return []  # nobody restarts that often; if it is true, it will be said again
         if is_new:
             peer.greet(hello.nonce)
             peer.version = min(hello.version, self._config.version)
@@ -360,16 +369,20 @@ class GossipEngine:
         if admission.status is Status.REJECTED:
             return self._refuse(peer, f"batch: {admission.reason}", now_us)
         if admission.status is Status.FORKED:
-            return self._relay(admission.evidence, peer, admission.reason)
+            out = self._relay(admission.evidence, peer, admission.reason)
+            if not out or peer.proved(now_us):
+                return out
+            return [*out, *self._refuse(peer, f"too many forks: {admission.reason}", now_us)]
         return []
 
     def _on_evidence(self, peer: Peer, message: wire.Evidence, now_us: int) -> list[Output]:
         out: list[Output] = []
         for piece in message.pieces:
-            if not peer.may_take(now_us):
+            if not peer.may_take(now_us) or not peer.may_prove(now_us):
                 break
             admission = self._replica.admit_evidence(piece, peer.name)
             if admission.status is Status.APPLIED:
+                peer.proved(now_us)
                 out += self._relay(piece, peer, admission.reason, message.extra)
             elif admission.status is Status.REJECTED:
                 out += self._refuse(peer, f"evidence: {admission.reason}", now_us)

@@ -44,11 +44,14 @@ _MONITORED: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
 class Tuning(msgspec.Struct, frozen=True):
-    """Bounds and patience. ``high_water_mark``: frames queued per link before sends are dropped. ``drain``:
-    frames taken per ``poll``. Redials start at ``redial_ms`` and double up to ``redial_most_ms``; they
+    """Bounds and patience. ``high_water_mark``: frames queued per link before sends are dropped.
+    ``unread_frames``: frames that each connection may have waiting here unread; beyond it the sender waits.
+    Both bound memory: a frame may have ``max_frame_bytes``. ``drain``: frames taken per ``poll``. Redials
+    start at ``redial_ms`` and double up to ``redial_most_ms``; they
     never end."""
 
-    high_water_mark: int = 1_000
+    high_water_mark: int = 256
+    unread_frames: int = 16
     drain: int = 512
     redial_ms: int = 100
     redial_most_ms: int = 5_000
@@ -246,7 +249,7 @@ class Transport:
         tuning = self._tuning
         socket.linger = 0
         socket.setsockopt(zmq.SNDHWM, tuning.high_water_mark)
-        socket.setsockopt(zmq.RCVHWM, tuning.high_water_mark)
+        socket.setsockopt(zmq.RCVHWM, tuning.unread_frames)
         socket.setsockopt(zmq.MAXMSGSIZE, tuning.max_frame_bytes)
         socket.setsockopt(zmq.IPV6, 1)
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)

@@ -35,7 +35,9 @@ MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
 FRAME_OVERHEAD_BYTES: Final = 4096
 """What a frame may need beside its payload; batches are packed into ``MAX_FRAME_BYTES`` less this."""
 
-MAX_BATCHES: Final = 8192
+MAX_BATCHES: Final = 1024
+"""One frame is handled in one go: so many batches cost a few tenths of a second, and others wait no longer."""
+
 MAX_LANES: Final = 16384
 MAX_LANE_BYTES: Final = 128
 MAX_EVIDENCE: Final = 4096

@@ -18,13 +18,13 @@ import pytest
 from crdtledger.edge import api
 from crdtledger.edge.core import ClientRequest, Completeness, NodeCore, Setup
 from crdtledger.edge.epochs import LaneTell
+from crdtledger.errors import UnknownName
 from crdtledger.ledger import batch as batches
 from crdtledger.ledger.batch import FIRST_PREV, Batch, Lane
-from crdtledger.ledger.clock import MAX_TIMESTAMP
-from crdtledger.errors import UnknownName
 from crdtledger.ledger.body import WireBody
+from crdtledger.ledger.clock import MAX_TIMESTAMP
 from crdtledger.ledger.drafting import draft_facts
-from crdtledger.ledger.facts import NO_STRING, TABLES, Account, Fact, Fill, Instrument, Kind
+from crdtledger.ledger.facts import NO_STRING, TABLES, Account, Fact, Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.reference import instrument_digest
 from gossip import wire
@@ -230,7 +230,8 @@ def test_contradictions_made_to_collide_in_a_hash_table_cost_no_more_than_others
 
     begun = after(after(after(2870177450012600261, 0), 0), 1)  # account 0, instrument 0, bought
     meet = (after(begun, 1) + 5 * two) & mask
-    draw, terms = random.Random(1), []
+    draw = random.Random(1)
+    terms: list[tuple[int, int]] = []
     while len(terms) < 12_000:
         qty = draw.randrange(1, 1 << 60)
         price = ((meet - after(begun, qty)) * pow(two, -1, 1 << 64)) & mask
@@ -240,9 +241,10 @@ def test_contradictions_made_to_collide_in_a_hash_table_cost_no_more_than_others
     victim = founded(Victim())
     bad = Hand("n1", victim.genesis)
     for start in range(0, len(terms), 4_000):
-        qty, price = zip(*terms[start : start + 4_000], strict=True)
+        chosen = np.array(terms[start : start + 4_000])
         with Stopwatch(2):
-            victim.hear("n1", wire.Push((bad.seal(fills(4_000, id=1, qty=qty, price=price)).raw,)))
+            body = fills(4_000, id=1, qty=chosen[:, 0], price=chosen[:, 1])
+            victim.hear("n1", wire.Push((bad.seal(body).raw,)))
     assert victim.query("status")["breaks"] == 1
     victim.stands()
 
@@ -301,3 +303,110 @@ def test_a_wrong_name_among_very_many_costs_little() -> None:
     assert refused.value.nearest.startswith("account-with-a-long-name-")
     with Stopwatch(1), pytest.raises(UnknownName):
         victim.ask(api.Query("positions", "x" * 3_000_000))
+
+
+# -- floods ----------------------------------------------------------------------------------------------------
+
+
+def test_whatever_a_peer_sends_it_writes_little_into_the_log() -> None:
+    victim = Victim()
+    hello = wire.Hello(1, 1, victim.genesis.hash, 0, 7)
+    floods: list[Any] = [
+        [wire.encode(wire.Refused(0, "x" * 1_000))] * 500,
+        [wire.encode(msgspec.structs.replace(hello, nonce=100 + n)) for n in range(500)],
+        [wire.encode(wire.App(channel, b"junk")) for channel in ("epoch", "rights", "none", "") for _ in range(200)],
+        [random.Random(n).randbytes(40) for n in range(500)],
+        [wire.encode(wire.Push((b"junk",)))] * 500,
+        [wire.encode(wire.Evidence((b"junk",)))] * 500,
+    ]
+    for frames in floods:
+        victim.notes.clear()
+        victim.step(TimerFired("a pause"), 60 * SECOND)
+        for frame in frames:
+            victim.step(Received("n1", frame), 10)
+        assert len(victim.notes) <= 110
+    row = victim.query("members")[1]
+    assert row["refusals"] > 300
+    assert row["over_rate"] > 1_000
+    victim.stands()
+
+
+def test_a_peer_with_very_many_lanes_that_do_not_exist_neither_hides_those_that_do_nor_slows_the_rest() -> None:
+    """The small gaps come first, so a liar claims small ones, and answers each request with a no at once."""
+    victim = Victim()
+    draw = random.Random(3)
+    honest = Hand("n2", victim.genesis)
+    chain = [honest.write(Account(name=f"h{n}")).raw for n in range(40)]
+    with Stopwatch(20):
+        for _ in range(4):
+            rows = tuple(wire.LaneHead(draw.randbytes(22), 1, draw.randbytes(32)) for _ in range(wire.MAX_LANES))
+            victim.hear("n1", wire.Heads(bytes(32), rows))
+        victim.hear("n2", wire.Heads(bytes(32), (wire.LaneHead(honest.lane.key, 40, honest.head),)))
+        for _ in range(60):
+            victim.round()
+            sent, victim.sent = victim.sent, []
+            for send in sent:
+                want = wire.decode(send.frame)
+                if isinstance(want, wire.Want) and send.peer == "n1":
+                    victim.hear("n1", wire.Refused(want.request, "no"))
+                elif isinstance(want, wire.Want):
+                    run = tuple(chain[want.first - 1 : want.last])
+                    victim.hear(send.peer, wire.Range(want.request, want.lane, want.first, run, False))
+            if len(victim.query("accounts")) == 40:
+                break
+        assert len(victim.query("accounts")) == 40
+        victim.stands()
+
+
+def test_telling_heads_over_and_over_costs_a_node_a_bounded_share_of_its_time() -> None:
+    victim = Victim()
+    draw = random.Random(4)
+    for _ in range(4):
+        rows = tuple(wire.LaneHead(draw.randbytes(22), 1, draw.randbytes(32)) for _ in range(wire.MAX_LANES))
+        victim.hear("n1", wire.Heads(bytes(32), rows))
+    with Stopwatch(10):
+        for _ in range(500):
+            victim.hear("n1", wire.Heads(bytes(32), rows[:1]))
+    assert victim.query("members")[1]["over_rate"] > 400
+
+
+def test_evidence_against_itself_is_taken_at_a_measured_pace_and_all_of_it_in_the_end() -> None:
+    victim = Victim()
+    proofs = []
+    for epoch in range(1, 101):
+        one = Hand("n1", victim.genesis, epoch).write(Account(name="x"))
+        other = Hand("n1", victim.genesis, epoch).write(Account(name="y"))
+        proofs.append(batches.fork_evidence(one, other).raw)
+    victim.hear("n1", wire.Evidence(tuple(proofs)))
+    taken = len(victim.core.replica.evidence())
+    assert 50 <= taken < 100
+    for _ in range(60):
+        victim.round()
+        victim.hear("n2", wire.Evidence(tuple(proofs)))
+    assert len(victim.core.replica.evidence()) == 100
+    victim.stands()
+
+
+def test_asking_for_rights_over_and_over_fills_neither_lane_nor_log() -> None:
+    victim = founded(Victim())
+    victim.ask(api.Record([{"kind": "deposit", "id": "d", "account": "A", "asset": "USDT", "amount": "1000000"}]))
+    for _ in range(5_000):
+        victim.hear("n1", wire.App("rights", _encode((1, "A", "USDT", 1, 1))), after_us=10)
+    assert len(victim.core.replica.lanes_of(victim.genesis.nodes[0].id)) == 1
+    assert victim.core.replica.head(victim.core.recorder.lane.key).seq < 1_100
+    victim.stands()
+
+
+def test_an_honest_node_is_not_framed_by_putting_its_own_batches_side_by_side() -> None:
+    victim = founded(Victim())
+    for number in range(4):
+        victim.ask(api.Record([{"kind": "account", "name": f"own{number}"}]))
+    own = [batch for batch in victim.core.replica.batches() if batch.lane.node == victim.genesis.nodes[0].id]
+    for one in own:
+        for other in own:
+            parts = [one.header_bytes, one.signature, other.header_bytes, other.signature]
+            victim.hear("n1", wire.Evidence((_encode(parts),)))
+            parts = [one.header_bytes, other.signature, other.header_bytes, one.signature]
+            victim.hear("n1", wire.Evidence((_encode(parts),)))
+    assert not victim.core.replica.evidence()
+    victim.stands()
