@@ -36,8 +36,11 @@ class NodeNotStarted(OperatorError):
         return f"{self.attributes['node']} did not start: {self.attributes['why']}"
 
 
-def serve(folder: Path, announce: bool = False) -> int:
-    """Run the node of ``folder`` until SIGTERM or SIGINT; the exit code. Errors are one line on standard error."""
+def serve(folder: Path, announce: bool = False, child: bool = False) -> int:
+    """Run the node of ``folder`` until SIGTERM or SIGINT; the exit code. Errors are one line on standard error.
+
+    ``announce``: say ``ready`` on standard output. ``child``: stop too when standard input closes. (Only a spawned node
+    may do that: a service's standard input is closed from the start.)"""
     from crdtledger.edge.runtime import NodeRuntime
 
     def ready() -> None:
@@ -48,7 +51,7 @@ def serve(folder: Path, announce: bool = False) -> int:
     try:
         node = folders.open_node(folder)
         with (folder / folders.LOG).open("a", encoding="utf-8") as log:
-            parent = sys.stdin.fileno() if announce else None
+            parent = sys.stdin.fileno() if child else None
             NodeRuntime(node, log).run(signals=True, ready=ready, parent=parent)
     except LedgerError as error:
         sys.stderr.write(f"{error}\n")
@@ -122,4 +125,4 @@ def running(*paths: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(Path(sys.argv[1]), announce=True))
+    sys.exit(serve(Path(sys.argv[1]), announce=True, child=True))
