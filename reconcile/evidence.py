@@ -66,9 +66,10 @@ _decoder = msgspec.msgpack.Decoder(Evidence)
 
 def contradiction(one: Vote, other: Vote) -> Evidence | None:
     """The evidence that two votes are, in either order; None if an honest validator may have signed both."""
+    if _offence(one, other) is None and _offence(other, one) is None:
+        return None
     first, second = sorted((one, other), key=_order)
-    evidence = Evidence(first, second)
-    return evidence if evidence.offence else None
+    return Evidence(first, second)
 
 
 def evidence_fault(evidence: Evidence, committee: Committee) -> str:

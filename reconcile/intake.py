@@ -56,14 +56,13 @@ class Intake:
         """``height`` is being agreed on from now on."""
         self.height = height
         self._keepers = {at: keeper for at, keeper in self._keepers.items() if at >= height - 1}
-        for at in (height, height + 1):
+        self._decisions = {at: kept for at, kept in self._decisions.items() if at >= height - KEPT_DECISIONS}
+        for at in (height - 1, height, height + 1):
             self._keepers.setdefault(at, VoteKeeper(self._committee, at))
 
     def decided(self, decision: Bundle) -> None:
-        """Keep ``decision`` for those who come later, and forget the oldest."""
+        """Keep ``decision`` for those who come later."""
         self._decisions[self.height] = decision
-        for old in [height for height in self._decisions if height <= self.height - KEPT_DECISIONS]:
-            del self._decisions[old]
 
     def receive(self, peer: str, frame: bytes, position: int, now_us: int) -> list[Effect]:
         """Take one frame. ``position``: the last position persisted, on which answers depend."""

@@ -52,15 +52,7 @@ from .quorum import Committee
 from .repair import summarise
 from .votejournal import VoteRecord, encode_record, read_records
 from .votekeeper import VoteKeeper
-from .votes import (
-    NIL,
-    NO_ROUND,
-    Bundle,
-    Kind,
-    Summary,
-    sign,
-    value_id,
-)
+from .votes import NIL, NO_ROUND, Bundle, Kind, Summary, Vote, sign, value_id
 
 
 class Step(IntEnum):
@@ -156,24 +148,26 @@ class Tendermint:
             self._start_round(0)
 
     def _resume(self, own: list[VoteRecord]) -> None:
-        """Stand again where the votes that were persisted leave off, and say them again."""
+        """Stand again where the votes that were persisted leave off, and say them again.
+
+        The valid value falls back to the locked one: its polka was persisted, so the others can be shown it. One whose polka is
+        lost would be proposed in vain for ever.
+        """
         for record in own:
             vote = record.vote
-            if vote.kind is Kind.PROPOSAL or (vote.kind is Kind.PRECOMMIT and vote.value_id != NIL):
+            if vote.kind is Kind.PROPOSAL or record.locks:
                 self._verdicts[vote.value_id] = True
-                rests_on = vote.round if vote.kind is Kind.PRECOMMIT else vote.vr
-                if rests_on > self.valid_round:
-                    self.valid_value, self.valid_round = record.value, rests_on
-            if vote.kind is Kind.PRECOMMIT and vote.value_id != NIL:
+            if record.locks:
                 self.locked_id, self.locked_round = vote.value_id, vote.round
+                self.valid_value, self.valid_round = record.value, vote.round
             self._effects.append(Broadcast(record.message, self._position))
         last = own[-1].vote
         self.round, self.step_now = last.round, Step(last.kind)
         self._note(self._keeper.move_to(self.round))
         for record in own:
             self._keeper.add(record.message)
-            if record.value:
-                self._keeper.values[record.vote.value_id] = record.value
+            if record.locks:
+                self._note(self._keeper.adopt(Bundle(record.polka, record.value)).evidence)
         if self.step_now is Step.PROPOSE:
             self._schedule("propose")
 
@@ -272,7 +266,7 @@ class Tendermint:
             self.valid_value, self.valid_round = value, self.round  # L42-L43
             if self.step_now is Step.PREVOTE:  # L37-L41
                 self.locked_id, self.locked_round = id, self.round
-                self._precommit(id, value)
+                self._precommit(id, value, self._keeper.of(self.round).prevotes.quorum(id))
             return True
         return False
 
@@ -320,9 +314,9 @@ class Tendermint:
             vr = max(vr, self.locked_round)
         self._sign(Kind.PREVOTE, id, vr if id != NIL else NO_ROUND)
 
-    def _precommit(self, id: bytes, value: bytes = b"") -> None:
+    def _precommit(self, id: bytes, value: bytes = b"", polka: tuple[Vote, ...] = ()) -> None:
         self.step_now = Step.PRECOMMIT
-        self._sign(Kind.PRECOMMIT, id, NO_ROUND, value)
+        self._sign(Kind.PRECOMMIT, id, NO_ROUND, value, polka)
 
     # -- signing ---------------------------------------------------------------------------------------------
 
@@ -330,7 +324,7 @@ class Tendermint:
     def _may_sign(self) -> bool:
         return self._me is not None and self.height >= self._votes_from
 
-    def _sign(self, kind: Kind, id: bytes, vr: int, value: bytes = b"") -> None:
+    def _sign(self, kind: Kind, id: bytes, vr: int, value: bytes = b"", polka: tuple[Vote, ...] = ()) -> None:
         """Fill a slot, once: persist, then send, and hear oneself."""
         slot = (self.height, self.round, kind)
         if not self._may_sign or slot in self._signed:
@@ -338,7 +332,7 @@ class Tendermint:
         assert self._identity is not None
         assert self._me is not None
         vote = sign(self._identity, self.committee, (kind, self.height, self.round, id, vr, self._me))
-        record = VoteRecord(vote, value)
+        record = VoteRecord(vote, value, polka)
         self._signed[slot] = record
         self._position += 1
         self._effects.append(PersistVote(self._position, encode_record(record)))

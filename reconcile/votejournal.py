@@ -1,11 +1,12 @@
 """What a validator must remember of its own votes, and what one may do that cannot remember.
 
-    record = msgpack [message, value]         what it signed, and for a precommit the value that it locked
+    record = msgpack [vote, value, polka]     what it signed, and for a precommit the value that it locked and why
 
 - A vote is written down, whole, before it is sent. After a crash the very same bytes are sent again; a slot that is filled is never
   filled otherwise. Locks are not written: they are read off the precommits.
-- A precommit's record carries the value's bytes. So whoever is locked on a value can propose it again, and a quorum of precommits
-  never stands for a value that all its voters have lost.
+- A precommit's record carries the value's bytes and the polka that locked it. So whoever is locked on a value can propose it again
+  *and show the others why*: one prevote of that polka may be a liar's, who will never repeat it, and without it nobody who is not
+  locked would ever accept the value. And a quorum of precommits never stands for a value that all its voters have lost.
 - A validator whose votes are lost (a restored disk) abstains until no vote of its old self can matter any more: see
   ``first_height_after_restore``.
 """
@@ -13,20 +14,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
 from crdtledger.errors import BadInput
 
 from .quorum import Committee
-from .votes import NIL, UNDECODABLE, Kind, Proposal, Value, Vote, value_id, vote_fault
+from .votes import (
+    MAX_BUNDLE,
+    NIL,
+    UNDECODABLE,
+    Bundle,
+    Kind,
+    Proposal,
+    Value,
+    Vote,
+    bundle_fault,
+    value_id,
+    vote_fault,
+)
+
+Polka = Annotated[tuple[Vote, ...], msgspec.Meta(max_length=MAX_BUNDLE)]
 
 
 class VoteRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One thing that this validator signed. ``value``: a proposal's own, a precommit's locked one, else empty."""
+    """One thing that this validator signed. ``value``: a proposal's own, a precommit's locked one, else empty.
+    ``polka``: the quorum of prevotes that a precommit for a value rests on, else empty."""
 
     vote: Vote
     value: Value = b""
+    polka: Polka = ()
+
+    @property
+    def locks(self) -> bool:
+        """Whether it is a precommit for a value."""
+        return self.vote.kind is Kind.PRECOMMIT and self.vote.value_id != NIL
 
     @property
     def message(self) -> Vote | Proposal:
@@ -58,12 +81,13 @@ def read_records(raw: Iterable[bytes], committee: Committee, voter: int | None) 
         except UNDECODABLE as fault:
             raise BadInput(what=f"{len(one)} bytes", where=where, why=str(fault)) from None
         vote = record.vote
-        carries = vote.kind is Kind.PROPOSAL or (vote.kind is Kind.PRECOMMIT and vote.value_id != NIL)
         why = vote_fault(vote, committee)
         if not why and vote.voter != voter:
             why = f"it is validator {vote.voter}'s"
-        if not why and carries and value_id(record.value) != vote.value_id:
+        if not why and (vote.kind is Kind.PROPOSAL or record.locks) and value_id(record.value) != vote.value_id:
             why = "its value is not the one voted for"
+        if not why and record.locks:
+            why = _polka_fault(record, committee)
         if not why and slots.setdefault(vote.slot, vote) != vote:
             why = "it contradicts an earlier record"
         if why:
@@ -84,3 +108,14 @@ def first_height_after_restore(working_heights: Iterable[int]) -> int:
     max + 1 is decided. A liar can only delay it.
     """
     return max(working_heights) + 2
+
+
+def _polka_fault(record: VoteRecord, committee: Committee) -> str:
+    """Why the polka of a locking precommit does not show what it must; ``""`` if it does."""
+    if not record.polka:
+        return "it locks without a polka"
+    first = record.polka[0]
+    rests_on = (first.height, first.round, first.kind, first.value_id)
+    if rests_on != (record.vote.height, record.vote.round, Kind.PREVOTE, record.vote.value_id):
+        return "its polka is for something else"
+    return bundle_fault(Bundle(record.polka), committee)

@@ -42,13 +42,14 @@ class Kept(msgspec.Struct, frozen=True):
 class Tally:
     """The votes of one kind in one round."""
 
-    __slots__ = ("_committee", "_quorums", "_voters", "_weights", "votes")
+    __slots__ = ("_committee", "_quorums", "_reached", "_voters", "_weights", "votes")
 
     def __init__(self, committee: Committee) -> None:
         self._committee = committee
         self._weights: dict[bytes, int] = {}
         self._voters = 0
         self._quorums: dict[bytes, tuple[Vote, ...]] = {}
+        self._reached: tuple[bytes, ...] = ()
         self.votes: dict[int, tuple[Vote, ...]] = {}
 
     def add(self, vote: Vote) -> bool:
@@ -61,6 +62,8 @@ class Tally:
             self._voters += weight
         if all(other.value_id != vote.value_id for other in held):
             self._weights[vote.value_id] = self._weights.get(vote.value_id, 0) + weight
+            if self._committee.is_quorum(self._weights[vote.value_id]):
+                self._mark(vote.value_id)
         self.votes[vote.voter] = (*held, vote)
         return True
 
@@ -70,6 +73,7 @@ class Tally:
         if self.has_quorum(id) or len(self._quorums) >= MAX_QUORUMS:
             return False
         self._quorums[id] = bundle.votes
+        self._mark(id)
         return True
 
     @property
@@ -84,12 +88,11 @@ class Tally:
 
     def has_quorum(self, id: bytes) -> bool:
         """Whether a quorum is for ``id`` (nil: the empty id)."""
-        return id in self._quorums or self._committee.is_quorum(self._weights.get(id, 0))
+        return id in self._reached
 
     def quorum_ids(self) -> tuple[bytes, ...]:
         """The ids that a quorum is for, sorted. One at most, unless more than a third is faulty."""
-        ids = {id for id, weight in self._weights.items() if self._committee.is_quorum(weight)}
-        return tuple(sorted(ids | self._quorums.keys()))
+        return self._reached
 
     def ids(self) -> Iterable[bytes]:
         """Every id that somebody is for."""
@@ -104,13 +107,18 @@ class Tally:
 
     def condense(self) -> None:
         """Forget all but quorums for values."""
-        self._quorums = {id: self.quorum(id) for id in self.quorum_ids() if id != NIL}
+        self._quorums = {id: self.quorum(id) for id in self._reached if id != NIL}
+        self._reached = tuple(self._quorums)
         self.votes, self._weights, self._voters = {}, {}, 0
 
     def bits(self) -> bytes:
         """One bit per voter that is heard here, little endian, without trailing zeros."""
         mask = sum(1 << voter for voter in self.votes)
         return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
+
+    def _mark(self, id: bytes) -> None:
+        if id not in self._reached:
+            self._reached = tuple(sorted((*self._reached, id)))
 
 
 class RoundVotes:

@@ -25,6 +25,7 @@ from reconcile.agreement import (
     Answer,
     Broadcast,
     Decided,
+    DecisionWanted,
     Effect,
     Event,
     EvidenceFound,
@@ -41,7 +42,7 @@ from reconcile.agreement import (
     Validated,
     ValidateWanted,
 )
-from reconcile.evidence import Evidence, Offence, decode_evidence, encode_evidence
+from reconcile.evidence import Evidence, decode_evidence, encode_evidence
 from reconcile.quorum import Committee, Validator
 from reconcile.tendermint import Tendermint
 from reconcile.votejournal import first_height_after_restore
@@ -71,14 +72,18 @@ class Disagreement(AssertionError):
     """Two decisions for one height."""
 
 
+class NoProgress(AssertionError):
+    """The run did not end in time."""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """How hard a run is. ``liars``: how many of the last validators lie, each with one of ``lies``."""
 
     weights: tuple[int, ...] = (1, 1, 1, 1)
     liars: int = 0
     lies: tuple[str, ...] = LIES
-    heights: int = 3
-    heal_us: int = 8 * SECOND_US
+    heights: int = 2
+    heal_us: int = 5 * SECOND_US
     end_us: int = 240 * SECOND_US
     loss: float = 0.1
     crashes: int = 2
@@ -114,6 +119,7 @@ class Node:
         self.world, self.place = world, place
         self.name = world.committee.validators[place].name
         self.disk: list[bytes] = []
+        self.archive: dict[int, Bundle] = {}
         self.settled = 0
         self.votes_from = 1
         self.life = 0
@@ -174,7 +180,7 @@ class Node:
             case Broadcast(message, after):
                 self.once_durable(after, lambda: self.say(message, None))
             case Answer(peer, messages, after):
-                self.once_durable(after, lambda: [self.say(message, peer) for message in messages] and None)
+                self.once_durable(after, lambda: self.say_all(messages, peer))
             case Relay(message):
                 self.say(message, None)
             case ScheduleTimeout(kind, height, round, delay_us):
@@ -188,14 +194,19 @@ class Node:
                 self.later(delay_us + rng.randrange(30_000), Validated(height, id, value.startswith(b"good")))
             case Decided(after=after):
                 world.decided(self, effect)
+                self.archive[effect.height] = Bundle(effect.precommits, effect.value)
                 self.once_durable(after, lambda: self.settle(effect.height))
+            case DecisionWanted(peer, height):
+                if height in self.archive:
+                    self.say(self.archive[height], peer)
             case EvidenceFound(evidence):
                 self.accused.add((evidence.voter, evidence.first.height))
                 world.accuse(evidence)
 
     def settle(self, height: int) -> None:
         self.settled = max(self.settled, height)
-        self.later(self.world.rng.randrange(100_000), StartHeight(height + 1))
+        if height < self.world.plan.heights + 2:
+            self.later(self.world.rng.randrange(100_000), StartHeight(height + 1))
 
     def sync_soon(self) -> None:
         life = self.life
@@ -220,6 +231,10 @@ class Node:
         self.world.sent(self, message)
         self.world.post(self.place, encode(message), peer)
 
+    def say_all(self, messages: tuple[Message, ...], peer: str) -> None:
+        for message in messages:
+            self.say(message, peer)
+
     def note_heard(self, frame: bytes) -> None:
         """Two statements for one slot, both in the window when they came: this node now owes a report."""
         message = decode(frame)
@@ -228,6 +243,8 @@ class Node:
             votes = (message.vote,) if value_id(message.value) == message.vote.value_id else ()
         elif isinstance(message, Vote):
             votes = (message,) if message.kind is not Kind.PROPOSAL else ()
+        if not self.core.height:
+            return
         for vote in votes:
             near = abs(vote.round - self.core.round) <= ROUND_WINDOW // 2
             if near and abs(vote.height - self.core.height) <= 1 and not vote_fault(vote, self.world.committee):
@@ -366,7 +383,7 @@ class World:
             if place == sender or (not self.healed and self.rng.random() < self.plan.loss):
                 continue
             delay_us = self.rng.randrange(1_000, 30_000 if self.healed or self.rng.random() < 0.8 else 900_000)
-            self.at(delay_us, lambda place=place: self.arrive(sender, place, frame))
+            self.at(delay_us, functools.partial(self.arrive, sender, place, frame))
 
     def arrive(self, sender: int, place: int, frame: bytes) -> None:
         if not self.healed and (sender in self.island) != (place in self.island):
@@ -389,8 +406,8 @@ class World:
             self.at(rng.randrange(300_000, plan.heal_us), self.lose_one)
         while self._queue and any(node.settled < plan.heights for node in self.nodes.values()):
             self.now_us, _, act = heapq.heappop(self._queue)
-            where = [(n.name, n.core.height, n.core.round, n.core.step_now.name) for n in self.nodes.values() if n.life]
-            assert self.now_us < plan.end_us, f"no progress: {where}"
+            if self.now_us >= plan.end_us:
+                raise NoProgress(f": {[node.core.summary() for node in self.nodes.values()]}")
             act()
 
     def crash_one(self) -> None:
@@ -447,5 +464,5 @@ class World:
         """Evidence holds for a stranger, and names a liar."""
         assert decode_evidence(encode_evidence(evidence), self.committee) == evidence
         assert evidence.voter in self.liars, f"an honest validator is framed: {evidence}"
-        assert evidence.offence in Offence
+        assert evidence.offence is not None
         self.evidence.append(evidence)
