@@ -164,6 +164,10 @@ def test_a_listed_log_must_have_signed_in_the_name_of_the_origin() -> None:
     lines = cosignatures(HEAD)
     with pytest.raises(InvalidProof, match="no listed log"):
         assemble(HEAD, lines, policy)
+    elsewhere = VerifierKey("ledger.example/other", log.public_key, notes.ED25519)
+    strange = notes.sign(HEAD.text(), elsewhere.name, identity("log"))
+    with pytest.raises(InvalidProof, match="no listed log"):
+        assemble(HEAD, [*lines, strange], quorum_of(keys_of(), [elsewhere]))
     raw = assemble(HEAD, [*lines, notes.sign(HEAD.text(), ORIGIN, identity("log"))], policy)
     assert len(open_certificate(raw, policy, ORIGIN).signers) == 5
 

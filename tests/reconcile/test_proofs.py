@@ -16,7 +16,7 @@ from reconcile.certificate import LogHead, assemble
 from reconcile.heights import DOMAIN, NONE, HeightRecord, decode_record
 from reconcile.log import MerkleLog
 from reconcile.policy import quorum_of
-from reconcile.proofs import AccountProof, CellOpening, Proven, _file, prove_account, verify_proof
+from reconcile.proofs import AccountProof, AssetSums, CellOpening, Proven, _file, prove_account, verify_proof
 from reconcile.salts import Salts
 from reconcile.statetree import StateTree
 from reconcile.sumtree import SumNode, SumProof, SumTree, liabilities_digest
@@ -237,6 +237,21 @@ def test_a_cell_cannot_be_given_another_value_or_to_another_account() -> None:
     refused(forged(cells=(*cells[:2], resalted, *cells[3:])), "another key or value")
 
 
+def test_a_liability_cannot_be_given_another_amount_or_total() -> None:
+    sums = tuple(AssetSums(asset, *pair) for asset, pair in sorted(world().paths("A002").items()))
+    assert verified(forged(liabilities=sums)).liabilities["AS1"][0] == 100
+    path, root = sums[1].path, sums[1].root
+    assert path is not None
+    less = msgspec.structs.replace(sums[1], path=msgspec.structs.replace(path, amount=99))
+    refused(forged(liabilities=(sums[0], less)), "leads to another root")
+    smaller = msgspec.structs.replace(sums[1], root=msgspec.structs.replace(root, total=root.total - 1))
+    refused(forged(liabilities=(sums[0], smaller)), "not the certified ones")
+    refused(forged(liabilities=sums[:1]), "not the certified ones")
+    refused(forged(liabilities=(sums[1], sums[0])), "sorted")
+    other = world().sums["AS1"].prove("A001")
+    refused(forged(liabilities=(sums[0], msgspec.structs.replace(sums[1], path=other))), "another account")
+
+
 def test_a_height_that_is_not_in_the_certified_log_is_refused() -> None:
     leaf = world().leaf()
     assert verify_leaf_proof(leaf, policy_of(), ORIGIN).record == world().records[2]
@@ -267,7 +282,16 @@ def test_every_changed_byte_of_a_record_is_another_record_or_refused() -> None:
             assert decode_record(changed).encode() == changed
         except InvalidProof:
             continue
-    for bad in (raw[:-1], raw + b"\0", b"", raw.replace(DOMAIN.encode(), DOMAIN[:-1].encode() + b"2"), b"x" * 2000):
+    number = raw.index(CLUSTER) + len(CLUSTER)
+    longer = raw[:number] + b"\xcc" + raw[number:]  # the same height, in two bytes instead of one
+    for bad in (
+        longer,
+        raw[:-1],
+        raw + b"\0",
+        b"",
+        raw.replace(DOMAIN.encode(), DOMAIN[:-1].encode() + b"2"),
+        b"x" * 2000,
+    ):
         with pytest.raises(InvalidProof):
             decode_record(bad)
 
