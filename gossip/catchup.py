@@ -5,7 +5,8 @@ for others) and from *suspicions* ("P holds another batch at a place that we hol
 
 Rules.
 
-* At most ``outstanding`` requests at once, one per lane; small gaps first, so that a big lane starves nobody.
+* At most ``outstanding`` requests at once, one per lane; small gaps first, so that a big lane starves nobody
+  (of a peer that claims more lanes than ``_LOOKED_AT``, among as many at a time).
 * A request asks for the whole gap and takes what one answer carries; the next starts where that one ended. So
   progress is never lost, and nothing needs to be resumed: the gap itself is the state.
 * No answer in time: ask another holder, and wait longer for this one. A peer that failed last time, or had
@@ -20,6 +21,7 @@ peer, nothing else.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
@@ -30,6 +32,9 @@ from gossip.replica import Head
 
 _LONGEST_BACKOFF_US: Final = 30_000_000
 _COMPARED: Final = 4096
+_REST_US: Final = 50_000
+_LOOKED_AT: Final = 256
+_AVOIDED: Final = 1024
 _SUSPICIONS_PER_PEER: Final = 64
 
 _Place: TypeAlias = tuple[bytes, int, bytes]  # lane, seq, hash
@@ -90,7 +95,7 @@ class Catchup:
         self._hold: dict[str, int] = {}
         self._failures: dict[str, int] = {}
         self._fruitless: set[str] = set()  # what they claimed last, they did not have
-        self._claimed: dict[str, int] = {}  # lanes that each claims beyond us
+        self._lanes_of: dict[str, dict[bytes, None]] = {}  # what each claims beyond us, the next to look at first
         self._dirty = False
         self._wake_us: int | None = None
 
@@ -101,9 +106,10 @@ class Catchup:
         holders = self._claims.get(lane, {})
         known = holders.get(peer)
         if known is None:
-            if self._claimed.get(peer, 0) >= self._limits.lanes:
+            lanes = self._lanes_of.setdefault(peer, {})
+            if len(lanes) >= self._limits.lanes:
                 return
-            self._claimed[peer] = self._claimed.get(peer, 0) + 1
+            lanes[lane] = None
             self._claims[lane] = holders
         if known is None or head.seq > known.seq or (head.seq == known.seq and not known.hash):
             holders[peer] = head
@@ -125,7 +131,7 @@ class Catchup:
             return
         for peer in [peer for peer, head in holders.items() if head.seq <= admitted]:
             del holders[peer]
-            self._claimed[peer] -= 1
+            del self._lanes_of[peer][lane]
             self._avoid.pop((peer, lane), None)
         if not holders:
             del self._claims[lane]
@@ -142,7 +148,7 @@ class Catchup:
         self._hold.pop(peer, None)
         self._failures.pop(peer, None)
         self._fruitless.discard(peer)
-        self._claimed.pop(peer, None)
+        self._lanes_of.pop(peer, None)
         self._dirty = True
 
     # What became of a request ---------------------------------------------------------------------------
@@ -169,16 +175,14 @@ class Catchup:
             self._avoid.pop((request.peer, request.lane), None)
             self._fruitless.discard(request.peer)
         else:
-            self._fruitless.add(request.peer)
-            self._back_off(request, now_us)
+            self._in_vain(request, now_us)
 
     def refused(self, request: Request, now_us: int) -> None:
         """The answer was no: this peer will not serve this, at least not now."""
         if request.suspicion:
             self._unsuspect(request)
         else:
-            self._fruitless.add(request.peer)
-            self._back_off(request, now_us)
+            self._in_vain(request, now_us)
 
     def hold(self, peer: str, until_us: int) -> None:
         """Ask ``peer`` nothing before ``until_us``: it is busy, or we are, with what it sent."""
@@ -229,7 +233,7 @@ class Catchup:
                 yield lane, seq, dict.fromkeys(self._suspicions[place], Head(seq, hash_)), True
         asked = {request.lane for request in self._requests.values() if not request.suspicion}
         sized: list[tuple[int, bytes, int]] = []
-        for lane in list(self._claims):
+        for lane in self._worth_a_look():
             have = admitted(lane)
             self.advanced(lane, have)
             holders = self._claims.get(lane)
@@ -238,17 +242,39 @@ class Catchup:
         for _, lane, first in sorted(sized):
             yield lane, first, self._claims[lane], False
 
-    def _choose(self, holders: dict[str, Head], lane: bytes, now_us: int) -> str | None:
+    def _worth_a_look(self) -> dict[bytes, None]:
+        """Lanes claimed by peers that may be asked, so many of each: whoever claims very many gets them looked at in turns,
+        and while it may not be asked they cost nothing."""
+        load = self._load()
+        seen: dict[bytes, None] = {}
+        for peer, lanes in self._lanes_of.items():
+            if peer in self._hold or (load.get(peer, 0) and self._is_doubtful(peer)):
+                continue
+            if len(lanes) <= _LOOKED_AT:
+                seen |= lanes
+                continue
+            for lane in list(itertools.islice(lanes, _LOOKED_AT)):
+                seen[lane] = lanes[lane] = lanes.pop(lane)
+        return seen
+
+    def _load(self) -> dict[str, int]:
         load: dict[str, int] = {}
         for request in self._requests.values():
             load[request.peer] = load.get(request.peer, 0) + 1
+        return load
+
+    def _is_doubtful(self, peer: str) -> bool:
+        return peer in self._fruitless or self._failures.get(peer, 0) > 0
+
+    def _choose(self, holders: dict[str, Head], lane: bytes, now_us: int) -> str | None:
+        load = self._load()
         willing: list[tuple[int, int, int, str]] = []
         for peer, head in holders.items():
             failures, busy = self._failures.get(peer, 0), load.get(peer, 0)
             backoff = self._avoid.get((peer, lane))
             if peer in self._hold or (backoff and backoff.until_us > now_us):
                 continue
-            if busy and (failures or peer in self._fruitless):
+            if busy and self._is_doubtful(peer):
                 continue
             willing.append((failures, busy, -head.seq, peer))
         return min(willing)[3] if willing else None
@@ -267,6 +293,16 @@ class Catchup:
             self._back_off(request, now_us)
         for peer in [peer for peer, until_us in self._hold.items() if until_us <= now_us]:
             del self._hold[peer]
+        if (
+            len(self._avoid) > _AVOIDED
+        ):  # how often a lane was asked for in vain is forgotten once it may be asked again
+            self._avoid = {key: backoff for key, backoff in self._avoid.items() if backoff.until_us > now_us}
+
+    def _in_vain(self, request: Request, now_us: int) -> None:
+        if request.peer in self._fruitless:
+            self.hold(request.peer, now_us + _REST_US)
+        self._fruitless.add(request.peer)
+        self._back_off(request, now_us)
 
     def _back_off(self, request: Request, now_us: int) -> None:
         key = (request.peer, request.lane)
@@ -289,4 +325,11 @@ class Catchup:
         times = [request.deadline_us for request in self._requests.values()]
         times += self._hold.values()
         times += [backoff.until_us for backoff in self._avoid.values() if backoff.until_us > now_us]
+        if len(self._requests) < self._limits.outstanding:
+            idle = (
+                peer for peer, lanes in self._lanes_of.items() if len(lanes) > _LOOKED_AT and peer not in self._hold
+            )
+            load = self._load()
+            if any(not (load.get(peer, 0) and self._is_doubtful(peer)) for peer in idle):
+                times.append(now_us + _REST_US)  # to look at the next lanes
         return min(times, default=None)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from crdtledger.edge import api
+from crdtledger.edge import api, folders
 from crdtledger.edge.core import ClientRequest, Completeness, NodeCore, Setup
 from crdtledger.edge.epochs import LaneTell
 from crdtledger.errors import UnknownName
@@ -30,7 +31,9 @@ from crdtledger.ledger.reference import instrument_digest
 from gossip import wire
 from gossip.effects import Connected, Durable, Effect, Notify, Persist, Received, Reply, Send, TimerFired
 from gossip.protocol import HEADS_TIMER
+from gossip.transport import Transport, Tuning
 from tests.edge.cluster import found, identity
+from tests.edge.processes import cluster
 
 NAMES = ("n0", "n1", "n2", "n3")
 SECOND = 1_000_000
@@ -410,3 +413,141 @@ def test_an_honest_node_is_not_framed_by_putting_its_own_batches_side_by_side() 
             victim.hear("n1", wire.Evidence((_encode(parts),)))
     assert not victim.core.replica.evidence()
     victim.stands()
+
+
+# -- over real sockets -----------------------------------------------------------------------------------------
+
+
+class BadMember:
+    """``node-3`` gone bad: its own keys, the real transport, and no manners."""
+
+    def __init__(self, folder: Path) -> None:
+        opened = folders.open_node(folder)
+        self.genesis, self.identity = opened.genesis, opened.identity
+        members = {m.name: (m.address, m.curve.encode()) for m in self.genesis.nodes if m.name != opened.name}
+        keys = opened.curve.public.encode(), opened.curve.secret.encode()
+        # With room for whole floods in its own queue: what is lost is lost at the victim.
+        tuning = Tuning(high_water_mark=100_000)
+        self.transport = Transport(opened.member.address, *keys, members, {}, tuning)
+        self.id = opened.member.id
+        self.greet()
+
+    def greet(self) -> None:
+        """Wait for the link to ``node-1`` and say hello."""
+        end = time.monotonic() + 20
+        while not any(isinstance(one, Connected) and one.peer == "node-1" for one in self.transport.poll(100)):
+            assert time.monotonic() < end
+        self.send(wire.encode(wire.Hello(1, 1, self.genesis.hash, 0, 7)))
+
+    def send(self, *frames: bytes) -> None:
+        """Frames to ``node-1``, read or not."""
+        for frame in frames:
+            self.transport.send("node-1", frame)
+
+    def lane(self, epoch: int, nonce: int = 0) -> Hand:
+        """A lane of its own."""
+        hand = Hand.__new__(Hand)
+        hand.genesis, hand.identity = self.genesis, self.identity
+        hand.lane = Lane(self.id, epoch, nonce.to_bytes(8, "big"))
+        hand.seq, hand.head = 0, FIRST_PREV
+        return hand
+
+
+def resident_mib(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def flood_of(kind: str, bad: BadMember) -> list[bytes]:
+    """The frames of one attack."""
+    draw = random.Random(kind)
+    if kind == "garbage":
+        torn = [
+            bytes([0x90 | draw.randrange(1, 12), draw.randrange(1, 10)]) + draw.randbytes(60) for _ in range(10_000)
+        ]
+        return torn + [draw.randbytes(draw.randrange(2_000)) for _ in range(10_000)]
+    if kind == "huge frames":
+        return [wire.encode(wire.App("none", bytes(wire.MAX_FRAME_BYTES - 100)))] * 100
+    if kind == "more than a frame may hold":
+        return [bytes(wire.MAX_FRAME_BYTES + 1)]
+    if kind == "impossible heads":
+        rows = tuple(wire.LaneHead(draw.randbytes(22), 2**63 - 1, bytes(32)) for _ in range(wire.MAX_LANES))
+        return [wire.encode(wire.Heads(bytes(32), rows))] * 20
+    if kind == "wants":
+        want = wire.Want(1, bad.genesis.nodes[0].id + bytes(14), 1, 2**63 - 1, b"", 2**63 - 1)
+        return [wire.encode(want)] * 5_000
+    if kind == "app messages":
+        bodies = [draw.randbytes(30), _encode((1, "A", "USDT", 1, 2**63)), _encode((1, 2**63)), b"\x92" * 5_000]
+        return [wire.encode(wire.App(c, body)) for c in ("epoch", "rights", "x") for body in bodies] * 500
+    if kind == "wrong chains":
+        hand = bad.lane(1, 1)
+        raws = [hand.write(Account(name=f"w{n}")).raw for n in range(300)]
+        return [wire.encode(wire.Push((raw,))) for raw in raws[:0:-1]]  # the first never comes
+    if kind == "forks":
+        pairs = [(bad.lane(2, n), bad.lane(2, n)) for n in range(100)]
+        raws = [hand.write(Account(name=name)).raw for pair in pairs for hand, name in zip(pair, "xy", strict=True)]
+        return [wire.encode(wire.Push((raw,))) for raw in raws]
+    if kind == "lanes":
+        raws = [bad.lane(3, n).write(Account(name="x")).raw for n in range(3_000)]
+        return [wire.encode(wire.Push(run)) for run in wire.pack(raws)]
+    assert kind == "contradictions"
+    hands = [bad.lane(4, n) for n in range(4)]
+    made = [hand.seal(fills(4_000, price=7 + n)).raw for n, hand in enumerate(hands)]
+    return [wire.encode(wire.Push((raw,))) for raw in made]
+
+
+ATTACKS = (  # the ones that get it muted for five seconds come last
+    "contradictions",
+    "lanes",
+    "wants",
+    "impossible heads",
+    "huge frames",
+    "more than a frame may hold",
+    "app messages",
+    "wrong chains",
+    "forks",
+    "garbage",
+)
+CALM_MIB = 400
+PATIENCE = 2.0  # the machine is shared
+
+
+@pytest.mark.processes
+def test_a_member_gone_bad_is_outlived_over_real_sockets(tmp_path: Path) -> None:
+    """After each attack: up, answering within 2 s, honest figures as they were, refusals shown, memory bounded."""
+    with cluster(tmp_path, start=False) as it:
+        it.start(1)
+        with it.client(1) as node:
+            instrument = {**msgspec.to_builtins(SPOT), "kind": "instrument"}
+            fill = {"kind": "fill", "venue": "honest", "trade_id": 1, "instrument": SPOT.name, "account": "H"}
+            node.record([instrument, {"kind": "account", "name": "H"}])
+            node.record([{**fill, "side": "buy", "qty": "1", "price": "2"}])
+            before = node.query("positions", account="H")
+            bad = BadMember(it.node(3))
+            pid = it.processes["node-1"].pid
+            marks = bad.lane(9)
+            slowest: dict[str, tuple[float, float]] = {}
+            for kind in ATTACKS:
+                bad.send(*flood_of(kind, bad))
+                if kind == "more than a frame may hold":
+                    bad.greet()  # its link was cut
+                # Sent behind the flood, and again while nobody listens: once it is in, the flood is over.
+                mark = wire.encode(wire.Push((marks.write(Account(name=f"after {kind}")).raw,)))
+                worst, heard = 0.0, False
+                while not heard:
+                    bad.send(mark)
+                    asked = time.monotonic()
+                    assert node.query("status")["node"] == "node-1"
+                    worst = max(worst, time.monotonic() - asked)
+                    heard = any(row["account"] == f"after {kind}" for row in node.query("accounts"))
+                    bad.transport.poll(100)
+                slowest[kind] = (round(worst, 2), round(resident_mib(pid)))
+            assert max(seconds for seconds, _ in slowest.values()) < 2.0 * PATIENCE, slowest
+            assert max(mib for _, mib in slowest.values()) < CALM_MIB, slowest
+            shown = next(row for row in node.query("members") if row["node"] == "node-3")
+            assert shown["refusals"] > 100
+            assert shown["over_rate"] > 100
+            assert node.query("positions", account="H") == before
+            node.record([{**fill, "trade_id": 2, "side": "buy", "qty": "1", "price": "2"}])
+            assert node.query("positions", account="H")[0]["fills"] == 2
+        bad.transport.close()
+        assert (it.node(1) / "node.log").stat().st_size < 2**20
