@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.bindings import crypto_scalarmult_ed25519_base_noclamp
 
 from crdtledger.errors import BadInput
+from crdtledger.ledger.identity import digest
 from reconcile.evidence import Evidence, Offence, contradiction, decode_evidence, encode_evidence
 from reconcile.quorum import Committee, Validator
 from reconcile.votejournal import VoteRecord, encode_record, first_height_after_restore, read_records
+from reconcile.votekeeper import Kept, VoteKeeper
 from reconcile.votes import (
     NIL,
     NO_ROUND,
@@ -111,6 +117,30 @@ def test_votes_signed_by_another_frame_nobody() -> None:
     evidence = contradiction(honest, forged)
     assert evidence is not None
     assert isinstance(decode_evidence(encode_evidence(evidence), FOUR), Malformed)
+
+
+def test_one_statement_under_two_good_signatures_is_no_evidence() -> None:
+    """Ed25519 as everybody uses it draws its nonce from the message; a signer who likes can use another."""
+    first = vote(Kind.PREVOTE, 0, A)
+    second = msgspec.structs.replace(first, signature=signed_otherwise(first))
+    assert first.signature != second.signature
+    assert not vote_fault(second, FOUR)
+    assert contradiction(first, second) is None
+    keeper = VoteKeeper(FOUR, 1)
+    assert keeper.add(first).new
+    assert keeper.add(second) == Kept(False)
+
+
+def signed_otherwise(one: Vote) -> bytes:
+    """RFC 8032, section 5.1.6, with the nonce 7."""
+    message = digest("agreement-vote", FOUR.cluster, msgspec.msgpack.encode(one.statement))
+    hashed = hashlib.sha512(hashlib.sha256(b"validator %d" % one.voter).digest()).digest()
+    secret = int.from_bytes(hashed[:32], "little") & ((1 << 254) - 8) | (1 << 254)
+    order = 2**252 + 27742317777372353535851937790883648493
+    point = crypto_scalarmult_ed25519_base_noclamp((7).to_bytes(32, "little"))
+    key = FOUR.validators[one.voter].key
+    challenge = int.from_bytes(hashlib.sha512(point + key + message).digest(), "little")
+    return point + ((7 + challenge * secret) % order).to_bytes(32, "little")
 
 
 # -- messages

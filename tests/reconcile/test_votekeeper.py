@@ -207,7 +207,7 @@ def test_a_bundle_must_be_a_quorum_of_one_thing() -> None:
         "another kind": Bundle((*good[:2], vote(2, 0, A, Kind.PRECOMMIT))),
         "another's bytes": Bundle(tuple(good), b"B"),
         "a proposal": Bundle((signed(FOUR, (Kind.PROPOSAL, 1, 0, A, NO_ROUND, 1)),)),
-        "a forged vote": Bundle((*good[:2], Vote(*good[2].statement[:5], 3, good[2].signature))),
+        "a forged vote": Bundle((*good[:2], Vote(Kind.PREVOTE, 1, 0, A, NO_ROUND, 3, good[2].signature))),
     }
     assert {name for name, bundle in bad.items() if not bundle_fault(bundle, FOUR)} == set()
 
