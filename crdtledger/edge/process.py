@@ -53,6 +53,8 @@ def serve(folder: Path, announce: bool = False, child: bool = False) -> int:
         with (folder / folders.LOG).open("a", encoding="utf-8") as log:
             parent = sys.stdin.fileno() if child else None
             NodeRuntime(node, log).run(signals=True, ready=ready, parent=parent)
+        for again in (signal.SIGTERM, signal.SIGINT):  # told twice to stop, it still ends in good order
+            signal.signal(again, signal.SIG_IGN)
     except LedgerError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -50,3 +50,13 @@ def test_a_second_process_for_one_node_is_refused_in_one_line(tmp_path: Path) ->
         with pytest.raises(process.NodeNotStarted, match=f"in use by .*{nodes[folder.name].pid}"):
             process.spawn(folder)
         assert process.stop(nodes[folder.name], signal.SIGTERM) == 0
+
+
+def test_a_node_told_again_and_again_to_stop_still_ends_in_good_order(tmp_path: Path) -> None:
+    folders.found(tmp_path / "c", free_addresses(1))
+    (folder,) = folders.node_folders(tmp_path / "c")
+    for _ in range(3):
+        node = process.spawn(folder)
+        while node.poll() is None:
+            node.send_signal(signal.SIGTERM)
+        assert process.stop(node) == 0
