@@ -396,7 +396,7 @@ class NodeCore:
     # -- checking -------------------------------------------------------------------------------------------
 
     def check_invariants(self) -> None:
-        """Assert what must hold after every step (DESIGN.md, section 3)."""
+        """Assert what must hold after every step (docs/explanation/guarantees.md)."""
         self.replica.check_invariants()
         for lane, head in self.gossiped.heads().items():
             assert self.gossiped.hash_at(lane, head.seq) == head.hash, "a durable head names a batch that is held"

@@ -372,7 +372,7 @@ class Replica:
         return digest("replica", frontier_digest(self.frontier()), self.view.digest())
 
     def check_invariants(self) -> None:
-        """Assert what must hold at every moment (DESIGN.md, section 3). For tests, simulations and ``doctor``."""
+        """Assert what must hold at every moment (docs/explanation/guarantees.md). For tests, simulations and ``doctor``."""
         imbalance = self.view.collateral.imbalance()
         assert not imbalance, f"conservation: in - held - out is {imbalance}"
         undivided = {m.name for m in self.genesis.nodes if self.view.rights.undivided(m.id)}

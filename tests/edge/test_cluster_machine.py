@@ -1,4 +1,4 @@
-"""No schedule of partition, crash, restart, restore, duplicate and reorder breaks the invariants of DESIGN.md, section 3.
+"""No schedule of partition, crash, restart, restore, duplicate and reorder breaks what is promised (docs/explanation/guarantees.md).
 
 A Hypothesis state machine drives real node cores on the simulated network. ``Watch`` looks after every single step of the
 simulation; the end of each example heals everything and demands agreement. An example is a list of operations on a seeded

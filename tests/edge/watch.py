@@ -1,4 +1,4 @@
-"""Watches a simulated cluster from outside: after every step, what DESIGN.md (section 3) promises must hold.
+"""Watches a simulated cluster from outside: after every step, what docs/explanation/guarantees.md promises must hold.
 
 ``Watch`` reads what reached the disks and what was acknowledged, and nothing else, and holds it against the plain ledger:
 

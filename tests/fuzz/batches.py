@@ -14,7 +14,7 @@ with imports():
     from crdtledger.ledger import batch as batches
     from crdtledger.ledger.body import AccountEntry, Cursor, WireBody
     from crdtledger.ledger.drafting import draft_facts
-    from crdtledger.ledger.facts import TABLES, Account, Fact, Instrument
+    from crdtledger.ledger.facts import RIGHTS_KINDS, TABLES, Account, Fact, Instrument
     from crdtledger.ledger.reference import instrument_digest
     from crdtledger.ledger.replica import Replica
     from tests.crdtledger.worlds import INVERSE, SPOT, Pen, genesis, header_for, seal_raw, sign_raw
@@ -29,15 +29,16 @@ ENCODE = msgspec.msgpack.Encoder().encode
 def body_of(draw: Draw) -> WireBody:
     """A body whose every field is the fuzzer's."""
     tables = []
+    kinds = [kind for kind in TABLES if (kind in RIGHTS_KINDS) == bool(draw.integer(0, 1))]
     for _ in range(draw.integer(0, 3)):
-        kind = draw.one_of(list(TABLES))
+        kind = draw.one_of(kinds if draw.integer(0, 15) else list(TABLES))
         rows = draw.integer(1, 4)
         columns: Mapping[str, Any] = TABLES[kind].fields or {}
         packed = bytearray(rows * TABLES[kind].itemsize)
         for row in range(rows):
             for dtype, offset, *_ in columns.values():
                 if draw.integer(0, 5):  # mostly something that may hold
-                    value = draw.integer(0, 5)
+                    value = draw.integer(0, 3)
                 elif dtype.itemsize == 1:
                     value = draw.integer(-1, 255) & 0xFF
                 else:
@@ -50,9 +51,12 @@ def body_of(draw: Draw) -> WireBody:
         tables.append((number, memoryview(bytes(packed))))
     if draw.integer(0, 7):
         tables.sort(key=lambda table: table[0])
-    strings = list(NAMES[draw.integer(0, 1) :])
-    scopes = [(*(draw.integer(0, 9) for _ in range(3)), draw.integer(0, 1)) for _ in range(draw.integer(0, 3))]
-    instruments = [(draw.integer(3, 5), draw.one_of(DIGESTS)) for _ in range(draw.integer(0, 2))]
+    strings = NAMES if draw.integer(0, 31) else NAMES[1:]
+    scopes = [(6 - n, 7, 8, draw.integer(0, 1)) for n in range(4)]
+    instruments = [(4, DIGESTS[0]), (5, draw.one_of(DIGESTS[:3]))]
+    if draw.integer(0, 15) == 0:
+        scopes.append((draw.integer(0, 20), draw.integer(0, 20), draw.integer(0, 20), draw.integer(0, 3)))
+        instruments.append((draw.integer(0, 20), draw.one_of(DIGESTS)))
     definitions = [instrument_of(draw) for _ in range(draw.integer(0, 1))]
     entries = [AccountEntry(draw.one_of(NAMES), draw.one_of(NAMES)) for _ in range(draw.integer(0, 1))]
     cursors = [Cursor(draw.one_of(NAMES), draw.integer(0, 9), draw.integer(0, 9)) for _ in range(draw.integer(0, 1))]
@@ -90,10 +94,10 @@ def one(data: bytes) -> None:
             at = draw.integer(0, len(raw) - 1)
             raw = raw[:at] + draw.bytes(4) + raw[at + draw.integer(0, 4) :]
         try:
-            sealed = pen.seal(wire, clock=draw.one_of((1, 2, 1 << 62, (1 << 63) - 1))).raw
+            sealed = pen.seal(wire, clock=draw.one_of((1, 2, 3, 1 << 62, (1 << 63) - 1))).raw
         except InvalidBatch:
             sealed = seal_raw(pen, raw)
-        if draw.integer(0, 7) == 0:
+        if draw.integer(0, 31) == 0:
             field = draw.one_of(batches.Header.__struct_fields__)
             value = draw.one_of((0, 1, -1, b"", bytes(32), (1 << 63) - 1, (1 << 64) - 1, (0, b""), ((1, 1),), ((), ())))
             header = msgspec.to_builtins(header_for(pen, raw), builtin_types=(bytes,))

@@ -1,6 +1,6 @@
 """Importers: other people's trade files, as columns.
 
-``importer(format, spec)`` gives the machine for a format of DESIGN.md section 9; ``import_file`` drives one over a file.
+``importer(format, spec)`` gives the machine for one of ``FORMATS``; ``import_file`` drives one over a file.
 The machines are pure (bytes in, ``Trades`` out) and know nothing of the ledger; ``source`` is the only module that opens files.
 """
 
