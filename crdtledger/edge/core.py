@@ -16,14 +16,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from crdtledger.edge import api, reading
+from crdtledger.edge import api, messages, reading
 from crdtledger.edge.adapter import GossipReplica
 from crdtledger.edge.epochs import Epochs, EpochState, LaneAsk, LaneTell
+from crdtledger.edge.expiries import Expiries
+from crdtledger.edge.messages import RightsAsk, RightsDenied
 from crdtledger.edge.watching import WATCH_TIMER, Watchers
 from crdtledger.errors import BadInput, CallerError, InsufficientRights, LedgerError
 from crdtledger.ledger.batch import MAX_DEPS, Batch, Dep
 from crdtledger.ledger.clock import HybridClock
-from crdtledger.ledger.facts import Fact, Grant, Instrument, Reserve, Transfer, Withdrawal
+from crdtledger.ledger.facts import MAX_TEXT, Fact, Grant, Instrument, Reserve, Transfer, Void, Withdrawal
 from crdtledger.ledger.frontier import frontier_digest
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import Identity, digest
@@ -50,6 +52,7 @@ EPOCH_INTERVAL_US = 500_000
 RIGHTS_TIMER = "rights"
 RIGHTS_INTERVAL_US = 100_000
 EPOCH_RECORD = b"epoch"
+EXPIRY_TIMER = "expiry"
 AFTER_THIS_STEP = -1
 
 
@@ -60,24 +63,6 @@ class ClientRequest(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class RightsAsk(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Please grant me up to ``amount``; my recent demand is ``demand``."""
-
-    account: str
-    asset: str
-    amount: int
-    demand: int
-
-
-class RightsDenied(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Nothing to give."""
-
-    account: str
-    asset: str
-
-
-_rights_message = msgspec.msgpack.Decoder(RightsAsk | RightsDenied)
-_epoch_message = msgspec.msgpack.Decoder(LaneAsk | LaneTell)
 _encode = msgspec.msgpack.Encoder().encode
 
 Completeness = Literal["fresh", "complete", "restored"]
@@ -124,6 +109,8 @@ class NodeCore:
         self._watchers = Watchers()
         self._written: set[bytes] = set()
         self._rights_timer = False
+        self._expiries = Expiries()
+        self._expiry_us: int | None = None
         self._replay(records)
         self.recorder = Recorder(self.replica, setup.identity, self.epochs.lane, self._clock)
 
@@ -154,6 +141,9 @@ class NodeCore:
             self._open_epoch(self._setup.reason or "its journal may be incomplete")
         elif not self.epochs.state.epoch:
             self._open_epoch("")
+        for batch in self.replica.batches():
+            if batch.key == self.epochs.lane.key:
+                self._expiries.note(batch)
         out: list[Output] = self.engine.start(now_us)
         out += self._own_lane()
         if self.epochs.state.locked:
@@ -209,6 +199,10 @@ class NodeCore:
             if written:
                 out += self.engine.recorded(written, self.position)
             out.insert(0, Persist(self.position, tuple(encode_record(record) for record in records)))
+        next_us = self._expiries.next_us()
+        if next_us != self._expiry_us:
+            self._expiry_us = next_us
+            out += [StartTimer(EXPIRY_TIMER, max(0, next_us - now_us))] if next_us is not None else []
         return [self._after(effect) for effect in out if not isinstance(effect, AppReceived)]
 
     def _after(self, effect: Effect) -> Effect:
@@ -259,6 +253,8 @@ class NodeCore:
     def _note(self, *batches: Batch) -> None:
         self._written.update(batch.hash for batch in batches)
         self.gossiped.note(batches)
+        for batch in batches:
+            self._expiries.note(batch)
 
     # -- timers and messages between cores ------------------------------------------------------------------
 
@@ -268,7 +264,22 @@ class NodeCore:
         if key == RIGHTS_TIMER:
             self._rights_timer = False
             return self._ask_rights(now_us)
+        if key == EXPIRY_TIMER:
+            return self._expire(now_us)
         return self._news(now_us) if key == WATCH_TIMER else []
+
+    def _expire(self, now_us: int) -> list[Output]:
+        """Void what is left of the reserves of this lane that have ended. Time is the reason; the void is the fact."""
+        self._expiry_us = None
+        lane, rights = self.recorder.lane.key, self.replica.view.rights
+        ended = [e for e in self._expiries.due(now_us) if (rights.reserve(lane, e.keys) or (0, 0))[1] > 0]
+        voids = [Void(id=f"expired {expiry.reserve}"[:MAX_TEXT], reserve=expiry.reserve) for expiry in ended]
+        for void in voids:
+            try:
+                self._note(*self.recorder.record([void], now_us).batches)
+            except CallerError as error:
+                return [Notify("reserve.kept", {"reserve": void.reserve, "why": str(error)})]
+        return [Notify("reserve.expired", {"reserves": [void.reserve for void in voids]})] if voids else []
 
     def _apps(self, outputs: Sequence[Output], now_us: int) -> list[Output]:
         """Answer what other cores sent along with the gossip. Nothing in it is trusted; what does not fit is counted."""
@@ -279,9 +290,9 @@ class NodeCore:
                 continue
             try:
                 if output.channel == "epoch":
-                    out += self._on_epoch(output.peer, _epoch_message.decode(output.body))
+                    out += self._on_epoch(output.peer, messages.decode_epoch(output.body))
                 elif output.channel == "rights":
-                    out += self._on_rights(output.peer, _rights_message.decode(output.body), now_us)
+                    out += self._on_rights(output.peer, messages.decode_rights(output.body), now_us)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 out += self.engine.refuse(output.peer, f"{output.channel}: {error}", now_us, "app.refused")
         return out

@@ -1,0 +1,59 @@
+"""Reserves of this node's lane that say when they end: which are due, and when the next one will be.
+
+Expiry is nothing but the lane's own void with local time as its reason: no other node ever infers it from a clock.
+Pure: time comes in, what is due goes out.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+import numpy as np
+
+from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.body import Keys, fact_id, reserve_keys
+from crdtledger.ledger.facts import FactId, Kind
+
+
+class Expiry(NamedTuple):
+    """One reserve of the lane and when it ends, in microseconds since the Unix epoch."""
+
+    expires_us: int
+    high: int
+    low: int
+    reserve: FactId
+
+    @property
+    def keys(self) -> Keys:
+        """The reserve's identity, as the lane's rights know it."""
+        return np.array([self.high], np.uint64), np.array([self.low], np.uint64)
+
+
+class Expiries:
+    """What is still to end."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Expiry] = []
+
+    def note(self, batch: Batch) -> None:
+        """Remember the reserves of a batch of the lane that say when they end."""
+        table = batch.body.tables.get(Kind.RESERVE)
+        if table is None or not table["expires_us"].any():
+            return
+        high, low = reserve_keys(batch.body, Kind.RESERVE)
+        for row in np.flatnonzero(table["expires_us"]).tolist():
+            reserve = fact_id(batch.body, Kind.RESERVE, row)
+            expiry = Expiry(int(table["expires_us"][row]), int(high[row]), int(low[row]), reserve)
+            heapq.heappush(self._waiting, expiry)
+
+    def due(self, now_us: int) -> list[Expiry]:
+        """Take out what has ended by ``now_us``."""
+        ended = []
+        while self._waiting and self._waiting[0].expires_us <= now_us:
+            ended.append(heapq.heappop(self._waiting))
+        return ended
+
+    def next_us(self) -> int | None:
+        """When the next one ends."""
+        return self._waiting[0].expires_us if self._waiting else None
