@@ -2,12 +2,13 @@
 
     sealed  = msgpack [header, signature, body]          what travels, what lanes and journals hold
     header  = msgpack [version, cluster, lane, seq, prev, clock, base, deps, counts, body bytes, body hash]
-    hash    = SHA-256(domain, header)                    names the batch; the next header's ``prev``
-    signature = Ed25519(domain, hash)                    by the lane's node
+    signature = Ed25519(domain, SHA-256(domain, header)) by the lane's node
+    hash    = SHA-256(domain, SHA-256(domain, header), signature)   names the batch; the next header's ``prev``
 
 The bytes of header and envelope are canonical: ``open_batch`` refuses any other encoding of the same values, so one
-statement has one hash, and nobody who passes it on can dress it in other bytes. Evidence of a fork is two signed headers
-for one (lane, seq); bodies are not needed to prove it.
+statement has one hash, and nobody who passes it on can dress it in other bytes; nor can its signer, who could sign one
+header in many valid ways: the hash covers the signature. Evidence of a fork is two signed headers for one (lane, seq);
+bodies are not needed to prove it.
 
 ``base`` is the checkpoint that the writer stands on (height 0 is the genesis). ``deps`` name the lanes whose unsettled
 grants this batch uses, and how much of each; a replica applies a batch only after what it depends on.
@@ -117,7 +118,7 @@ class Batch:
         self.header_bytes = header_bytes
         self.signature = signature
         self.header = header
-        self.hash = batch_hash(header_bytes)
+        self.hash = batch_hash(header_bytes, signature)
         self.lane = parse_lane(header.lane)
         self.body = body
 
@@ -140,9 +141,14 @@ class Batch:
         return sum(count for _, count in self.header.counts)
 
 
-def batch_hash(header_bytes: bytes) -> bytes:
-    """The 32 bytes that name a batch."""
+def header_hash(header_bytes: bytes) -> bytes:
+    """The 32 bytes that the signature is over."""
     return digest("batch", header_bytes)
+
+
+def batch_hash(header_bytes: bytes, signature: bytes) -> bytes:
+    """The 32 bytes that name a batch: one name, one sequence of bytes. A signer can sign one header in many valid ways."""
+    return digest("batch-name", header_hash(header_bytes) + signature)
 
 
 def _to_sign(hash: bytes) -> bytes:
@@ -177,7 +183,7 @@ def seal(
         digest("body", body),
     )
     header_bytes = _encode(header)
-    signature = identity.sign(_to_sign(batch_hash(header_bytes)))
+    signature = identity.sign(_to_sign(header_hash(header_bytes)))
     return open_batch(_encode([header_bytes, signature, body]), genesis)
 
 
@@ -249,7 +255,7 @@ def open_header(raw: bytes, genesis: Genesis) -> Header:
 def check_header_signature(raw: bytes, signature: bytes, header: Header, genesis: Genesis) -> None:
     """Raise ``InvalidBatch`` unless the lane's node signed this header."""
     member = genesis.by_id[parse_lane(header.lane).node]
-    if len(signature) != SIGNATURE_BYTES or not verify(member.public_key, _to_sign(batch_hash(raw)), signature):
+    if len(signature) != SIGNATURE_BYTES or not verify(member.public_key, _to_sign(header_hash(raw)), signature):
         raise InvalidBatch("batch.signature", f"not {member.name}'s")
 
 
@@ -293,8 +299,11 @@ def open_evidence(raw: bytes, genesis: Genesis) -> ForkEvidence:
     if not canonical:
         raise InvalidBatch("evidence", "not the canonical encoding")
     first, second = open_header(evidence.first, genesis), open_header(evidence.second, genesis)
-    hashes = (batch_hash(evidence.first), batch_hash(evidence.second))
-    seq = _fork_seq(first, hashes[0], second, hashes[1])
+    hashes = (
+        batch_hash(evidence.first, evidence.first_signature),
+        batch_hash(evidence.second, evidence.second_signature),
+    )
     check_header_signature(evidence.first, evidence.first_signature, first, genesis)
     check_header_signature(evidence.second, evidence.second_signature, second, genesis)
+    seq = _fork_seq(first, hashes[0], second, hashes[1])
     return ForkEvidence(bytes(raw), first.lane, seq, hashes)

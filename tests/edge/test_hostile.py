@@ -6,6 +6,7 @@ and a real process, with a genesis member's own keys.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import nacl.bindings
 import numpy as np
 import pytest
 
@@ -27,6 +29,7 @@ from crdtledger.ledger.clock import MAX_TIMESTAMP
 from crdtledger.ledger.drafting import draft_facts
 from crdtledger.ledger.facts import NO_STRING, TABLES, Account, Fact, Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.identity import digest
 from crdtledger.ledger.reference import instrument_digest
 from gossip import wire
 from gossip.effects import Connected, Durable, Effect, Notify, Persist, Received, Reply, Send, TimerFired
@@ -412,6 +415,32 @@ def test_an_honest_node_is_not_framed_by_putting_its_own_batches_side_by_side() 
             parts = [one.header_bytes, other.signature, other.header_bytes, one.signature]
             victim.hear("n1", wire.Evidence((_encode(parts),)))
     assert not victim.core.replica.evidence()
+    victim.stands()
+
+
+def signed_again(name: str, batch: Batch) -> bytes:
+    """The same batch under another signature of its signer, which holds as well: Ed25519 with a nonce of one's own choosing."""
+    order = 2**252 + 27742317777372353535851937790883648493
+    seed = random.Random(f"key of {name}").randbytes(32)
+    secret = bytearray(hashlib.sha512(seed).digest()[:32])
+    secret[0], secret[31] = secret[0] & 248, secret[31] & 127 | 64
+    message = digest("batch-signature", batches.header_hash(batch.header_bytes))
+    nonce = 12345
+    point = nacl.bindings.crypto_scalarmult_ed25519_base_noclamp(nonce.to_bytes(32, "little"))
+    hashed = int.from_bytes(hashlib.sha512(point + identity(name).public_key + message).digest(), "little")
+    scalar = (nonce + hashed * int.from_bytes(secret, "little")) % order
+    body = batch.raw[len(batch.raw) - batch.header.body_bytes :]
+    return _encode([batch.header_bytes, point + scalar.to_bytes(32, "little"), body])
+
+
+def test_one_header_signed_twice_is_a_fork_so_that_equal_frontiers_hold_equal_bytes() -> None:
+    victim = Victim()
+    batch = Hand("n1", victim.genesis).write(Account(name="A"))
+    again = signed_again("n1", batch)
+    assert batches.open_batch(again, victim.genesis).header == batch.header
+    victim.hear("n1", wire.Push((batch.raw,)))
+    victim.hear("n2", wire.Push((again,)))
+    assert [row["type"] for row in victim.query("breaks")] == ["fork"]
     victim.stands()
 
 

@@ -29,7 +29,8 @@ ENCODE = msgspec.msgpack.Encoder().encode
 def body_of(draw: Draw) -> WireBody:
     """A body whose every field is the fuzzer's."""
     tables = []
-    kinds = [kind for kind in TABLES if (kind in RIGHTS_KINDS) == bool(draw.integer(0, 1))]
+    moves = bool(draw.integer(0, 1))
+    kinds = [kind for kind in TABLES if (kind in RIGHTS_KINDS) == moves]
     for _ in range(draw.integer(0, 3)):
         kind = draw.one_of(kinds if draw.integer(0, 15) else list(TABLES))
         rows = draw.integer(1, 4)
@@ -60,7 +61,7 @@ def body_of(draw: Draw) -> WireBody:
     definitions = [instrument_of(draw) for _ in range(draw.integer(0, 1))]
     entries = [AccountEntry(draw.one_of(NAMES), draw.one_of(NAMES)) for _ in range(draw.integer(0, 1))]
     cursors = [Cursor(draw.one_of(NAMES), draw.integer(0, 9), draw.integer(0, 9)) for _ in range(draw.integer(0, 1))]
-    return WireBody(strings, scopes, instruments, tables, definitions, entries, cursors)  # type: ignore[arg-type]
+    return WireBody(strings, scopes, instruments, tables, definitions, entries, cursors)
 
 
 def instrument_of(draw: Draw) -> Instrument:
