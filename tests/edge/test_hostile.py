@@ -17,6 +17,7 @@ import msgspec
 import nacl.bindings
 import numpy as np
 import pytest
+import zmq
 
 from crdtledger.edge import api, folders
 from crdtledger.edge.core import ClientRequest, Completeness, NodeCore, Setup
@@ -579,4 +580,28 @@ def test_a_member_gone_bad_is_outlived_over_real_sockets(tmp_path: Path) -> None
             node.record([{**fill, "trade_id": 2, "side": "buy", "qty": "1", "price": "2"}])
             assert node.query("positions", account="H")[0]["fills"] == 2
         bad.transport.close()
+        assert (it.node(1) / "node.log").stat().st_size < 2**20
+
+
+@pytest.mark.processes
+def test_a_client_that_asks_without_end_and_never_reads_delays_nobody_else(tmp_path: Path) -> None:
+    with cluster(tmp_path, start=False) as it:
+        it.start(1)
+        with it.client(1) as noisy, it.client(1) as node:
+            node.record([{"kind": "account", "name": f"A{n:05d}"} for n in range(4_000)])
+            pid = it.processes["node-1"].pid
+            draw, socket = random.Random(9), noisy._socket
+            for number in range(3_000):
+                body = api.encode_request(api.Query("accounts")) if number % 3 else draw.randbytes(200)
+                socket.send(
+                    api.encode_frame(api.Frame(number, body)) if number % 2 else draw.randbytes(300), zmq.DONTWAIT
+                )
+            worst = 0.0
+            for _ in range(10):
+                asked = time.monotonic()
+                assert node.query("status")["node"] == "node-1"
+                worst = max(worst, time.monotonic() - asked)
+            assert worst < 2.0 * PATIENCE
+            assert resident_mib(pid) < CALM_MIB
+        assert "client.malformed" in (it.node(1) / "node.log").read_text()
         assert (it.node(1) / "node.log").stat().st_size < 2**20
