@@ -68,6 +68,7 @@ class Catalog:
     def __init__(self, genesis: Genesis) -> None:
         self.genesis = genesis
         self.assets = [asset.name for asset in genesis.assets]
+        self._authority: dict[tuple[str, int], bool] = {}
         self._asset_number = {name: number for number, name in enumerate(self.assets)}
         self.account_names: list[str] = []
         self._account_number: dict[str, int] = {}
@@ -118,6 +119,23 @@ class Catalog:
         instruments = np.array([self.instrument(InstrumentKey(*entry)) for entry in body.instruments], np.int64)
         scopes = np.array([instruments[scope.instrument] for scope in body.scopes], np.int64)
         return Binding(accounts, assets, instruments, scopes)
+
+    def cells(self, binding: Binding, table: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+        """The cell of every row: ``account number * number of assets + asset number``."""
+        accounts, assets = binding.accounts[table["account"]], binding.assets[table["asset"]]
+        cells: npt.NDArray[np.int64] = accounts * len(self.assets) + assets
+        return cells
+
+    def cell_name(self, cell: int) -> tuple[str, str]:
+        """(account, asset) of a cell."""
+        return self.account_names[cell // len(self.assets)], self.assets[cell % len(self.assets)]
+
+    def may_record(self, node: str, account: int) -> bool:
+        """Whether the genesis lets ``node`` record facts for an account, by its local number; asked once per pair."""
+        key = (node, account)
+        if key not in self._authority:
+            self._authority[key] = self.genesis.may_record(node, self.account_names[account])
+        return self._authority[key]
 
     # -- reference data -------------------------------------------------------------------------------------
 

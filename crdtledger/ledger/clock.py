@@ -16,11 +16,6 @@ COUNTER_MASK = (1 << COUNTER_BITS) - 1
 MAX_TIMESTAMP = (1 << 63) - 1  # so that a timestamp fits a signed 64-bit column
 
 
-def wall_ms(timestamp: int) -> int:
-    """The wall-clock part of a timestamp, in milliseconds since the Unix epoch."""
-    return timestamp >> COUNTER_BITS
-
-
 class HybridClock:
     """One node's clock. ``last`` is the newest timestamp given out or merged."""
 

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Body, Keys, fact_keys
@@ -111,7 +110,7 @@ class Collateral:
                 self._state(kind, number, rows)
                 continue
             table = batch.body.tables[kind][rows]
-            amounts = sum_by(self._cells(binding, table), table["amount"])
+            amounts = sum_by(self._catalog.cells(binding, table), table["amount"])
             add_into(self.rights[node], amounts, -1)
             if kind is Kind.RESERVE:
                 add_into(self.reserved, amounts)
@@ -123,12 +122,6 @@ class Collateral:
         add_into(self.reserved, change.taken, -1)
         add_into(self.in_transit, change.taken)
         add_into(self.incoming, change.incoming)
-
-    def _cells(self, binding: Binding, table: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
-        cells: npt.NDArray[np.int64] = (
-            binding.accounts[table["account"]] * self._assets + binding.assets[table["asset"]]
-        )
-        return cells
 
     def _state(self, kind: Kind, number: int, rows: Rows) -> None:
         """Enter statements of ids that the whole cluster shares."""
@@ -151,7 +144,7 @@ class Collateral:
         """What rows with ids never seen before add, a column at a time."""
         binding = self._bindings[number]
         table = self._batches[number].body.tables[kind][rows]
-        cells = self._cells(binding, table)
+        cells = self._catalog.cells(binding, table)
         amounts = sum_by(cells, table["amount"])
         node = self._node[self._batches[number].lane.node]
         add_into(self.rights[node], amounts, 1 if kind is Kind.DEPOSIT else -1)
@@ -217,10 +210,6 @@ class Collateral:
 
     # -- reading --------------------------------------------------------------------------------------------
 
-    def cell_name(self, cell: int) -> tuple[str, str]:
-        """(account, asset) of a cell."""
-        return self._catalog.account_names[cell // self._assets], self._catalog.assets[cell % self._assets]
-
     def rights_of(self, cell: int) -> dict[str, int]:
         """What each node may still spend of a cell, by name, as far as this view has seen."""
         members = self._catalog.genesis.nodes
@@ -239,7 +228,7 @@ class Collateral:
         return sorted((self._balance(cell) for cell in cells), key=lambda balance: (balance.account, balance.asset))
 
     def _balance(self, cell: int) -> Balance:
-        account, asset = self.cell_name(cell)
+        account, asset = self._catalog.cell_name(cell)
         return Balance(
             account=account,
             asset=asset,
@@ -259,7 +248,7 @@ class Collateral:
         out: dict[str, int] = {}
         cells = {cell for totals in self.rights for cell in totals} | self.deposited.keys() | self.withdrawn.keys()
         for cell in cells | self.in_transit.keys() | self.reserved.keys() | self.refundable.keys():
-            asset = self.cell_name(cell)[1]
+            asset = self._catalog.cell_name(cell)[1]
             gap = self.deposited.get(cell, 0) - self.held(cell) - self.withdrawn.get(cell, 0)
             out[asset] = out.get(asset, 0) + gap
         return {asset: gap for asset, gap in out.items() if gap}
@@ -268,5 +257,7 @@ class Collateral:
         """(account, asset, node, rights) wherever a node's rights are below zero. Empty among honest nodes."""
         found = []
         for member, totals in zip(self._catalog.genesis.nodes, self.rights, strict=True):
-            found += [(*self.cell_name(cell), member.name, amount) for cell, amount in totals.items() if amount < 0]
+            found += [
+                (*self._catalog.cell_name(cell), member.name, amount) for cell, amount in totals.items() if amount < 0
+            ]
         return sorted(found)

@@ -25,10 +25,3 @@ def frontier_digest(frontier: Frontier) -> bytes:
     """32 bytes that are equal exactly for equal frontiers."""
     rows = sorted((lane, head.seq, head.hash, head.fork_seq) for lane, head in frontier.items())
     return digest("frontier", msgspec.msgpack.encode(rows))
-
-
-def covers(frontier: Frontier, other: Frontier) -> bool:
-    """Whether ``frontier`` holds everything that ``other`` does (a forked lane is held by whoever knows of the fork)."""
-    return all(
-        lane in frontier and (frontier[lane].fork_seq or frontier[lane].seq >= head.seq) for lane, head in other.items()
-    )

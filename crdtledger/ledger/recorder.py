@@ -315,7 +315,7 @@ class Recorder:
 
     def _refuse(self, cell: int, available: int, needed: int) -> None:
         collateral = self.replica.view.collateral
-        account, asset = collateral.cell_name(cell)
+        account, asset = self.replica.view.catalog.cell_name(cell)
         others = {node: held for node, held in collateral.rights_of(cell).items() if held and node != self._name}
         raise InsufficientRights(
             account=account,

@@ -93,17 +93,12 @@ class Rights:
         self._index = {member.id: index for index, member in enumerate(self._genesis.nodes)}
         self._immediate = self._genesis.policies.grant_finality == "immediate"
         self._custody: dict[tuple[int, int], str] = {}
-        self._authority: dict[tuple[str, int], bool] = {}
 
     # -- names ----------------------------------------------------------------------------------------------
 
     def cell(self, account: str, asset: str) -> int:
         """The local number of (account, asset)."""
         return self._catalog.account(account) * self._assets + self._catalog.asset(asset)
-
-    def cell_name(self, cell: int) -> tuple[str, str]:
-        """(account, asset) of a cell."""
-        return self._catalog.account_names[cell // self._assets], self._catalog.assets[cell % self._assets]
 
     def _row(self, lane: bytes) -> LaneRights:
         row = self._rows.get(lane)
@@ -209,7 +204,7 @@ class Rights:
             rows = verdict.effective[Kind.DEPOSIT]
             keys = fact_keys(batch.body, Kind.DEPOSIT)
             table = batch.body.tables[Kind.DEPOSIT][rows]
-            deposits = Deposits((keys[0][rows], keys[1][rows]), self._cells(binding, table), table["amount"])
+            deposits = Deposits((keys[0][rows], keys[1][rows]), self._catalog.cells(binding, table), table["amount"])
         step = Step(batch.seq, verdict.net, len(row.ids), verdict.covered, verdict.claimed, deposits)
         row.add(step, verdict.granted)
         self._commit_reserves(row, verdict.reserves)
@@ -222,12 +217,6 @@ class Rights:
             row.remaining[ordinal] = 0
         for ordinal, amount in change.posted.items():
             row.remaining[ordinal] -= amount
-
-    def _cells(self, binding: Binding, table: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
-        cells: npt.NDArray[np.int64] = (
-            binding.accounts[table["account"]] * self._assets + binding.assets[table["asset"]]
-        )
-        return cells
 
     def _effective(
         self, lane: bytes, covered: Reach, body: Body, binding: Binding, kind: Kind
@@ -250,7 +239,10 @@ class Rights:
         if "account" in (table.dtype.names or ()):
             accounts, assets = binding.accounts[table["account"]], binding.assets[table["asset"]]
             drop(assets == UNKNOWN_ASSET, "no such asset")
-            drop(self._mask(accounts, assets, lambda a, _: not self._may_record(node, a)), "not this node's account")
+            drop(
+                self._mask(accounts, assets, lambda a, _: not self._catalog.may_record(node, a)),
+                "not this node's account",
+            )
             if kind is Kind.DEPOSIT:
                 drop(self._mask(accounts, assets, lambda a, s: self._custodian(a, s) != node), "not the custodian")
         if kind is Kind.GRANT:
@@ -268,12 +260,6 @@ class Rights:
         verdicts = {(a, s): s >= 0 and test(a, s) for a, s in set(pairs)}
         return np.array([verdicts[pair] for pair in pairs], np.bool_)
 
-    def _may_record(self, node: str, account: int) -> bool:
-        key = (node, account)
-        if key not in self._authority:
-            self._authority[key] = self._genesis.may_record(node, self._catalog.account_names[account])
-        return self._authority[key]
-
     def _custodian(self, account: int, asset: int) -> str:
         key = (account, asset)
         if key not in self._custody:
@@ -289,7 +275,7 @@ class Rights:
             if rows is None or not len(rows):
                 continue
             table = body.tables[kind][rows]
-            cells = self._cells(binding, table)
+            cells = self._catalog.cells(binding, table)
             add_into(net, sum_by(cells, table["amount"]), sign)
             if kind is Kind.GRANT:
                 for node in np.unique(table["node"]).tolist():
@@ -320,7 +306,7 @@ class Rights:
             table = body.tables[Kind.RESERVE][rows]
             change = change._replace(
                 made=(keys[0][rows], keys[1][rows]),
-                made_cells=self._cells(binding, table),
+                made_cells=self._catalog.cells(binding, table),
                 made_amounts=table["amount"].astype(np.int64),
             )
         rows = effective.get(Kind.POST, empty)
@@ -356,7 +342,7 @@ class Rights:
             for cell, change in net.items()
             if change < 0 and (have := row.available.get(cell, 0) + inherited.get(cell, 0)) + change < 0
         ]
-        return min(short, key=lambda s: self.cell_name(s.cell)) if short else None
+        return min(short, key=lambda s: self._catalog.cell_name(s.cell)) if short else None
 
     # -- what deps bring in ---------------------------------------------------------------------------------
 

@@ -50,7 +50,6 @@ class View:
         self._bindings: list[Binding] = []
         self._places: list[Place] = []
         self._lane_clock: dict[bytes, int] = {}
-        self._authority: dict[tuple[str, int], bool] = {}
         self.positions = Positions(self.catalog, self._batches, self._bindings, self._places, salt)
         self.rights = Rights(self.catalog, salt)
         self.collateral = Collateral(self.catalog, self._batches, self._bindings, self._places, salt)
@@ -83,16 +82,12 @@ class View:
         node = self.genesis.by_id[batch.lane.node].name
         accounts = binding.accounts[batch.body.tables[kind]["account"]]
         distinct, inverse = np.unique(accounts, return_inverse=True)
-        allowed = np.fromiter((self._may_record(node, account) for account in distinct.tolist()), np.bool_)[inverse]
+        allowed = np.fromiter((self.catalog.may_record(node, account) for account in distinct.tolist()), np.bool_)[
+            inverse
+        ]
         if not allowed.all():
             self._void_facts.append((batch.key, batch.seq, kind, "not this node's account", int((~allowed).sum())))
         self.positions.apply(number, kind, np.flatnonzero(allowed))
-
-    def _may_record(self, node: str, account: int) -> bool:
-        key = (node, account)
-        if key not in self._authority:
-            self._authority[key] = self.genesis.may_record(node, self.catalog.account_names[account])
-        return self._authority[key]
 
     def _apply_rights(self, number: int, batch: Batch, binding: Binding) -> None:
         verdict = self.rights.judge(batch.key, batch.header.deps, batch.body, binding)
@@ -202,7 +197,7 @@ class View:
                 continue
             texts = []
             for statement in sorted(statements, key=lambda one: (one.place, one.row)):
-                account, asset = self.collateral.cell_name(statement.cell)
+                account, asset = self.catalog.cell_name(statement.cell)
                 amount = decimal_text(statement.amount, self.genesis.asset_decimals[asset])
                 texts.append(
                     f"{account} {amount} {asset} at {self._lane(statement.lane)}#{statement.seq}[{statement.row}]"
