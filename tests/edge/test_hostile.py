@@ -593,6 +593,8 @@ def test_a_client_that_asks_without_end_and_never_reads_delays_nobody_else(tmp_p
             draw, socket = random.Random(9), noisy._socket
             for number in range(3_000):
                 body = api.encode_request(api.Query("accounts")) if number % 3 else draw.randbytes(200)
+                # The queue towards the node is bounded: whoever is faster than the node waits until it has read on.
+                assert socket.poll(10_000.0 * PATIENCE, zmq.POLLOUT), f"the node stopped reading after {number} frames"
                 socket.send(
                     api.encode_frame(api.Frame(number, body)) if number % 2 else draw.randbytes(300), zmq.DONTWAIT
                 )
