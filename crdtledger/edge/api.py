@@ -6,8 +6,8 @@ are answered with an error, never with silence. Recording is answered only once 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -16,8 +16,11 @@ import numpy.typing as npt
 from crdtledger.errors import BadInput, LedgerError
 from crdtledger.ledger.body import Cursor
 from crdtledger.ledger.drafting import FillColumns
+from reconcile.stores import Entry
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
+MAX_ENTRIES = 64
+MAX_ENTRIES_BYTES = 2 * 1024 * 1024
 
 QueryName = Literal[
     "positions", "collateral", "instruments", "accounts", "marks", "breaks", "frontier", "status", "members", "digest"
@@ -88,6 +91,34 @@ class Backup(_Request, frozen=True):
     path: str
 
 
+class Prove(_Request, frozen=True):
+    """What ``account`` has at the newest certified height, as a proof file (``reconcile.proofs``): the answer is its bytes.
+
+    ``liabilities`` adds the sum trees' paths, which show totals of other accounts. ``absent``: an account that nobody defined is
+    no mistake; prove that it has nothing.
+    """
+
+    account: str
+    liabilities: bool = False
+    absent: bool = False
+
+
+class Checkpoints(_Request, frozen=True):
+    """Entries of the node's checkpoint store from height ``first`` on: see ``pack_entries`` for the answer."""
+
+    first: int
+    limit: int
+
+
+class Fork(_Request, frozen=True):
+    """For drills: sign two batches for one place of this node's lane and show some peers one and the others the other.
+
+    ``node`` names who is meant, so that a mistaken target harms nobody: the lane is lost for ever.
+    """
+
+    node: str
+
+
 class Frame(msgspec.Struct, frozen=True, array_like=True):
     """What travels between client and node: a number that the client chose, and a request's or an answer's bytes."""
 
@@ -104,10 +135,14 @@ class Answer(msgspec.Struct, frozen=True):
     attributes: dict[str, Any] = {}
 
 
-Request = Query | Record | Columns | CursorOf | Watch | Links | Backup
+Local: TypeAlias = Links | Backup | Checkpoints
+"""Requests that concern the process and its files, and not the ledger."""
+
+Request: TypeAlias = Query | Record | Columns | CursorOf | Watch | Prove | Fork | Local
 
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-_local_requests: msgspec.msgpack.Decoder[Links | Backup] = msgspec.msgpack.Decoder(Links | Backup)
+_local_requests: msgspec.msgpack.Decoder[Local] = msgspec.msgpack.Decoder(Local)
+_Rows: TypeAlias = list[tuple[int, bytes, bytes, bytes, bytes, bytes, int]]
 _answers = msgspec.msgpack.Decoder(Answer)
 _frames = msgspec.msgpack.Decoder(Frame)
 _encoder = msgspec.msgpack.Encoder()
@@ -139,7 +174,7 @@ def decode_request(raw: bytes) -> Request:
         raise BadInput(what="request", where="client", why=str(error)) from None
 
 
-def decode_local(raw: bytes) -> Links | Backup | None:
+def decode_local(raw: bytes) -> Local | None:
     """The request if it concerns the process and not the ledger, else None: the core will say what is wrong with it."""
     try:
         return _local_requests.decode(raw)
@@ -251,3 +286,23 @@ def unpack_fills(request: Columns) -> FillColumns:
         text_ids=request.text_ids,
         **arrays,
     )
+
+
+def pack_entries(entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
+    """The answer to ``Checkpoints``: as many entries as fit, and one at least if there is one."""
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    for entry in entries:
+        size += len(entry.body) + len(entry.adjustments) + len(entry.certificate)
+        if rows and (size > MAX_ENTRIES_BYTES or len(rows) == MAX_ENTRIES):
+            break
+        rows.append(msgspec.structs.astuple(entry))
+    return rows
+
+
+def unpack_entries(rows: Any) -> list[Entry]:
+    """The entries of an answer. They are as true as the node that sent them: ``reconcile.history`` judges. Raises BadInput."""
+    try:
+        return [Entry(**dict(zip(Entry.__struct_fields__, row, strict=True))) for row in msgspec.convert(rows, _Rows)]
+    except (msgspec.ValidationError, ValueError) as error:
+        raise BadInput(what="checkpoints", where="answer", why=str(error)) from None

@@ -1,0 +1,179 @@
+"""A checkpoint store in one SQLite file, written by one node and read by anybody, also meanwhile. Impure (apsw).
+
+One table, one row per height. The file is in WAL mode, each append is one synced transaction: after a power cut it has the
+row or does not. A reader opens the file read-only and holds no lock while it judges what it read, so it never delays the
+node. Rows carry a checksum; SQLite's own faults come out as ``InvalidProof`` like any other byte that does not hold.
+
+Why apsw and not the interpreter's own SQLite: see ``crdtledger.ledger.journalfile``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import apsw
+import msgspec
+
+from crdtledger.errors import InvalidProof
+from reconcile.heights import NONE
+from reconcile.stores import Entry, StoreConflict, StoreUnusable
+
+APPLICATION_ID = 0x63726331  # "crc1"
+FORMAT_VERSION = 1
+PAGE_BYTES = 16 * 1024
+BUSY_TIMEOUT_MS = 5000
+READ_ROWS = 64
+
+_SCHEMA = {
+    (
+        "checkpoints",
+        "CREATE TABLE checkpoints (height INTEGER PRIMARY KEY, digest BLOB NOT NULL, previous BLOB NOT NULL, "
+        "body BLOB NOT NULL, adjustments BLOB NOT NULL, certificate BLOB NOT NULL, decided_us INTEGER NOT NULL, "
+        "checksum BLOB NOT NULL) STRICT",
+    )
+}
+_COLUMNS = "height, digest, previous, body, adjustments, certificate, decided_us, checksum"
+_TYPES = (int, bytes, bytes, bytes, bytes, bytes, int, bytes)
+_UNREADABLE = (apsw.Error, UnicodeDecodeError)
+
+
+class SqliteStore:
+    """A store in a file. Open it with ``create`` (to write) or ``open`` (to read); a context manager."""
+
+    def __init__(self, path: Path, connection: apsw.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path) -> SqliteStore:
+        """Open ``path`` for writing, making it first if there is none. Raises StoreUnusable."""
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        connection = _connect(path, str(path), flags)
+        try:
+            connection.pragma("synchronous", "FULL")
+            connection.transaction_mode = "IMMEDIATE"  # a second writer waits before it reads where the store ends
+            if not connection.pragma("application_id") and not connection.pragma("schema_version"):
+                connection.pragma("page_size", PAGE_BYTES)
+                connection.pragma("journal_mode", "WAL")
+                with connection:
+                    for _, statement in _SCHEMA:
+                        connection.execute(statement)
+                    connection.pragma("application_id", APPLICATION_ID)
+                    connection.pragma("user_version", FORMAT_VERSION)
+        except _UNREADABLE as error:
+            connection.close(True)
+            raise StoreUnusable(path=str(path), why=f"cannot be made a checkpoint store: {error}") from error
+        return cls(path, _identified(path, connection))
+
+    @classmethod
+    def open(cls, path: Path) -> SqliteStore:
+        """Open ``path`` for reading only, also while a node writes it. Raises StoreUnusable."""
+        if not path.is_file():
+            raise StoreUnusable(path=str(path), why="there is no checkpoint store: nothing is settled here yet")
+        # A read-only folder leaves no place for SQLite's side files. Without a log beside it the file is all there is.
+        alone = not path.with_name(path.name + "-wal").exists()
+        uri = f"{path.absolute().as_uri()}?immutable=1" if alone and not os.access(path.parent, os.W_OK) else ""
+        flags = apsw.SQLITE_OPEN_READONLY | (apsw.SQLITE_OPEN_URI if uri else 0)
+        return cls(path, _identified(path, _connect(path, uri or str(path), flags)))
+
+    def __enter__(self) -> SqliteStore:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close(True)
+
+    def last(self) -> Entry | None:
+        """The newest entry; None when there is none. Raises InvalidProof when it is not what was written."""
+        return next(iter(self._select("ORDER BY height DESC LIMIT 1", ())), None)
+
+    def append(self, entry: Entry) -> bool:
+        """Append ``entry``, or find it there: see ``reconcile.stores``. True when it was written, and then it is synced."""
+        try:
+            with self._connection:
+                new = self._append(entry)
+        except apsw.Error as error:
+            raise StoreUnusable(path=str(self.path), why=f"cannot be written: {error}") from error
+        return new
+
+    def _append(self, entry: Entry) -> bool:
+        held = self._select("WHERE height = ?", (entry.height,))
+        if held:
+            if held[0].digest == entry.digest:
+                return False
+            raise self._conflict(entry, f"another one, {held[0].digest.hex()[:16]}, stands there")
+        end = self.last()
+        height, digest = (end.height, end.digest) if end else (0, NONE)
+        if entry.height != height + 1:
+            raise self._conflict(entry, f"the store ends at {height}")
+        if entry.previous != digest:
+            raise self._conflict(entry, f"it does not follow the one at {height}, {digest.hex()[:16]}")
+        row = (*msgspec.structs.astuple(entry), entry.checksum())
+        self._connection.execute(f"INSERT INTO checkpoints ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return True
+
+    def read(self, first: int, limit: int) -> list[Entry]:
+        """Up to ``limit`` entries from height ``first`` on. Raises InvalidProof at one that is not what was written."""
+        return self._select("WHERE height >= ? ORDER BY height LIMIT ?", (first, limit))
+
+    def entries(self, first: int = 1) -> Iterator[Entry]:
+        """All entries from ``first`` on, a few at a time, as ``read``."""
+        while part := self.read(first, READ_ROWS):
+            yield from part
+            first = part[-1].height + 1
+
+    def _select(self, clause: str, values: tuple[int, ...]) -> list[Entry]:
+        try:
+            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM checkpoints {clause}", values).fetchall()
+        except _UNREADABLE as error:
+            raise InvalidProof("checkpoint store", f"cannot be read: {error}") from error
+        return [_entry(row) for row in rows]
+
+    def _conflict(self, entry: Entry, why: str) -> StoreConflict:
+        return StoreConflict(path=str(self.path), height=entry.height, why=why)
+
+
+def _entry(row: tuple[object, ...]) -> Entry:
+    where = f"height {row[0]}"
+    if tuple(map(type, row)) != _TYPES:
+        raise InvalidProof(where, "a column has the wrong type")
+    entry = Entry(*row[:-1])  # type: ignore[arg-type]  # just checked
+    if entry.checksum() != row[-1]:
+        raise InvalidProof(where, "it does not match its checksum: its row is damaged")
+    return entry
+
+
+def _connect(path: Path, name: str, flags: int) -> apsw.Connection:
+    try:
+        connection = apsw.Connection(name, flags=flags)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.pragma("trusted_schema", False)
+        connection.pragma("cell_size_check", True)
+    except apsw.Error as error:
+        raise StoreUnusable(path=str(path), why=f"cannot be opened: {error}") from error
+    return connection
+
+
+def _identified(path: Path, connection: apsw.Connection) -> apsw.Connection:
+    """``connection`` again, if its file is a store of this format with exactly these tables; else it is closed."""
+    why = ""
+    try:
+        application, version = connection.pragma("application_id"), connection.pragma("user_version")
+        if application != APPLICATION_ID:
+            why = "is no checkpoint store"
+        elif version != FORMAT_VERSION:
+            why = f"has format {version}; this version reads format {FORMAT_VERSION}"
+        elif set(connection.execute("SELECT name, sql FROM sqlite_schema")) != _SCHEMA:
+            why = "its tables are not a checkpoint store's"
+    except _UNREADABLE as error:
+        why = f"is no checkpoint store that can be read: {error}"
+    if why:
+        connection.close(True)
+        raise StoreUnusable(path=str(path), why=why)
+    return connection
