@@ -316,6 +316,19 @@ class InvalidProof(PeerError):
         return f"{self.where}: {self.why}"
 
 
+class BadCut(PeerError):
+    """A proposed checkpoint's cut does not extend what is settled, or its evidence does not fit: ``why``. Nothing is settled by it."""
+
+    code = "bad_cut"
+    why: str
+
+    def __init__(self, *, why: str) -> None:
+        super().__init__(why=why)
+
+    def describe(self) -> str:
+        return f"cut: {self.why}"
+
+
 # -- nobody answered ----------------------------------------------------------------------------------------
 
 
