@@ -16,11 +16,11 @@ import numpy.typing as npt
 from crdtledger.errors import BadInput, LedgerError
 from crdtledger.ledger.body import Cursor
 from crdtledger.ledger.drafting import FillColumns
-from reconcile.stores import Entry
+from reconcile.stores import StoredCheckpoint
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
-MAX_ENTRIES = 64
-MAX_ENTRIES_BYTES = 2 * 1024 * 1024
+MAX_CHECKPOINTS = 64
+MAX_CHECKPOINTS_BYTES = 2 * 1024 * 1024
 
 QueryName = Literal[
     "positions", "collateral", "instruments", "accounts", "marks", "breaks", "frontier", "status", "members", "digest"
@@ -104,7 +104,7 @@ class Prove(_Request, frozen=True):
 
 
 class Checkpoints(_Request, frozen=True):
-    """Entries of the node's checkpoint store from height ``first`` on: see ``pack_entries`` for the answer."""
+    """Entries of the node's checkpoint store from height ``first`` on: see ``pack_checkpoints`` for the answer."""
 
     first: int
     limit: int
@@ -288,21 +288,24 @@ def unpack_fills(request: Columns) -> FillColumns:
     )
 
 
-def pack_entries(entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
+def pack_checkpoints(entries: Iterable[StoredCheckpoint]) -> list[tuple[Any, ...]]:
     """The answer to ``Checkpoints``: as many entries as fit, and one at least if there is one."""
     rows: list[tuple[Any, ...]] = []
     size = 0
     for entry in entries:
         size += len(entry.body) + len(entry.adjustments) + len(entry.certificate)
-        if rows and (size > MAX_ENTRIES_BYTES or len(rows) == MAX_ENTRIES):
+        if rows and (size > MAX_CHECKPOINTS_BYTES or len(rows) == MAX_CHECKPOINTS):
             break
         rows.append(msgspec.structs.astuple(entry))
     return rows
 
 
-def unpack_entries(rows: Any) -> list[Entry]:
+def unpack_checkpoints(rows: Any) -> list[StoredCheckpoint]:
     """The entries of an answer. They are as true as the node that sent them: ``reconcile.history`` judges. Raises BadInput."""
     try:
-        return [Entry(**dict(zip(Entry.__struct_fields__, row, strict=True))) for row in msgspec.convert(rows, _Rows)]
+        return [
+            StoredCheckpoint(**dict(zip(StoredCheckpoint.__struct_fields__, row, strict=True)))
+            for row in msgspec.convert(rows, _Rows)
+        ]
     except (msgspec.ValidationError, ValueError) as error:
         raise BadInput(what="checkpoints", where="answer", why=str(error)) from None

@@ -19,7 +19,7 @@ from crdtledger.errors import OperatorError
 from reconcile.checkpoint import decode_checkpoint
 
 
-class Entry(msgspec.Struct, frozen=True):
+class StoredCheckpoint(msgspec.Struct, frozen=True):
     """One height as a store keeps it.
 
     ``digest`` and ``previous`` (32 bytes each) name this checkpoint and the one before, ``body`` is ``Checkpoint.encode()``,
@@ -72,18 +72,18 @@ class StoreUnusable(OperatorError):
 class CheckpointStore(Protocol):
     """What every kind of store does."""
 
-    def last(self) -> Entry | None:
+    def last(self) -> StoredCheckpoint | None:
         """The newest entry; None when there is none."""
 
-    def append(self, entry: Entry) -> bool:
+    def append(self, entry: StoredCheckpoint) -> bool:
         """Whether ``entry`` is new; False when its digest stands at its height already. Raises StoreConflict otherwise."""
 
-    def read(self, first: int, limit: int) -> Sequence[Entry]:
+    def read(self, first: int, limit: int) -> Sequence[StoredCheckpoint]:
         """Up to ``limit`` entries in order of height, from height ``first`` on."""
 
 
-def entry_of(value: bytes, adjustments: bytes, certificate: bytes, decided_us: int) -> Entry:
+def stored_checkpoint(value: bytes, adjustments: bytes, certificate: bytes, decided_us: int) -> StoredCheckpoint:
     """The entry of the checkpoint that ``value`` encodes. Raises InvalidProof when it encodes none."""
     checkpoint = decode_checkpoint(value)
     previous = checkpoint.record.previous
-    return Entry(checkpoint.height, checkpoint.digest, previous, value, adjustments, certificate, decided_us)
+    return StoredCheckpoint(checkpoint.height, checkpoint.digest, previous, value, adjustments, certificate, decided_us)

@@ -19,7 +19,7 @@ import msgspec
 
 from crdtledger.errors import InvalidProof
 from reconcile.heights import NONE
-from reconcile.stores import Entry, StoreConflict, StoreUnusable
+from reconcile.stores import StoreConflict, StoredCheckpoint, StoreUnusable
 
 APPLICATION_ID = 0x63726331  # "crc1"
 FORMAT_VERSION = 1
@@ -89,11 +89,11 @@ class SqliteStore:
         """Let go of the file."""
         self._connection.close(True)
 
-    def last(self) -> Entry | None:
+    def last(self) -> StoredCheckpoint | None:
         """The newest entry; None when there is none. Raises InvalidProof when it is not what was written."""
         return next(iter(self._select("ORDER BY height DESC LIMIT 1", ())), None)
 
-    def append(self, entry: Entry) -> bool:
+    def append(self, entry: StoredCheckpoint) -> bool:
         """Append ``entry``, or find it there: see ``reconcile.stores``. True when it was written, and then it is synced."""
         try:
             with self._connection:
@@ -102,7 +102,7 @@ class SqliteStore:
             raise StoreUnusable(path=str(self.path), why=f"cannot be written: {error}") from error
         return new
 
-    def _append(self, entry: Entry) -> bool:
+    def _append(self, entry: StoredCheckpoint) -> bool:
         held = self._select("WHERE height = ?", (entry.height,))
         if held:
             if held[0].digest == entry.digest:
@@ -118,32 +118,32 @@ class SqliteStore:
         self._connection.execute(f"INSERT INTO checkpoints ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         return True
 
-    def read(self, first: int, limit: int) -> list[Entry]:
+    def read(self, first: int, limit: int) -> list[StoredCheckpoint]:
         """Up to ``limit`` entries from height ``first`` on. Raises InvalidProof at one that is not what was written."""
         return self._select("WHERE height >= ? ORDER BY height LIMIT ?", (first, limit))
 
-    def entries(self, first: int = 1) -> Iterator[Entry]:
+    def entries(self, first: int = 1) -> Iterator[StoredCheckpoint]:
         """All entries from ``first`` on, a few at a time, as ``read``."""
         while part := self.read(first, READ_ROWS):
             yield from part
             first = part[-1].height + 1
 
-    def _select(self, clause: str, values: tuple[int, ...]) -> list[Entry]:
+    def _select(self, clause: str, values: tuple[int, ...]) -> list[StoredCheckpoint]:
         try:
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM checkpoints {clause}", values).fetchall()
         except _UNREADABLE as error:
             raise InvalidProof("checkpoint store", f"cannot be read: {error}") from error
         return [_entry(row) for row in rows]
 
-    def _conflict(self, entry: Entry, why: str) -> StoreConflict:
+    def _conflict(self, entry: StoredCheckpoint, why: str) -> StoreConflict:
         return StoreConflict(path=str(self.path), height=entry.height, why=why)
 
 
-def _entry(row: tuple[object, ...]) -> Entry:
+def _entry(row: tuple[object, ...]) -> StoredCheckpoint:
     where = f"height {row[0]}"
     if tuple(map(type, row)) != _TYPES:
         raise InvalidProof(where, "a column has the wrong type")
-    entry = Entry(*row[:-1])  # type: ignore[arg-type]  # just checked
+    entry = StoredCheckpoint(*row[:-1])  # type: ignore[arg-type]  # just checked
     if entry.checksum() != row[-1]:
         raise InvalidProof(where, "it does not match its checksum: its row is damaged")
     return entry
