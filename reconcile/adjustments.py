@@ -36,8 +36,8 @@ VOID_GRANT: Final = "stands on a void grant"
 LANE_FORKED: Final = "lane forked"
 NO_RESERVE: Final = "no such reserve"
 RECORDED_BEFORE: Final = "recorded before"
-FIRST_COUNTS: Final = "the first counts"
-SETTLED: Final = "settled"
+OTHER_CONTENT: Final = "same id, other content"
+CREDIT: Final = "credit landed"
 
 
 class Adjustment(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -106,9 +106,8 @@ def decode_adjustments(raw: bytes) -> tuple[Adjustment, ...]:
 
 
 def summary(adjustments: Iterable[Adjustment]) -> dict[str, int]:
-    """How many facts were adjusted, by ``effect: cause``, sorted by that."""
+    """How many facts were adjusted, by cause, sorted by that."""
     out: dict[str, int] = {}
     for adjustment in adjustments:
-        name = f"{adjustment.effect}: {adjustment.cause}"
-        out[name] = out.get(name, 0) + adjustment.facts
+        out[adjustment.cause] = out.get(adjustment.cause, 0) + adjustment.facts
     return dict(sorted(out.items()))

@@ -24,9 +24,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from crdtledger.ledger.wide import LIMBS, Limbs, to_ints
+from crdtledger.ledger.wide import Limbs, to_ints
 
 
 class Entry(NamedTuple):
@@ -68,7 +67,6 @@ def plain(values: Limbs) -> list[int]:
     if not len(values):
         return []
     if not values[:, 2:].any() and int(np.abs(values[:, 1]).max()) < 1 << 30:
-        short: npt.NDArray[np.int64] = values[:, 0] + (values[:, 1] << 32)
-        return short.tolist()
-    assert values.shape[1] == LIMBS
+        short: list[int] = (values[:, 0] + (values[:, 1] << 32)).tolist()
+        return short
     return to_ints(values)
