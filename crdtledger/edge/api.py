@@ -104,10 +104,10 @@ class Prove(_Request, frozen=True):
 
 
 class Checkpoints(_Request, frozen=True):
-    """Entries of the node's checkpoint store from height ``first`` on: see ``pack_checkpoints`` for the answer."""
+    """What the node's checkpoint store holds from height ``first`` on, at most ``MAX_CHECKPOINTS`` heights at a time: the
+    answer is ``pack_checkpoints``' rows, none at the end."""
 
     first: int
-    limit: int
 
 
 class Fork(_Request, frozen=True):
@@ -142,7 +142,7 @@ Request: TypeAlias = Query | Record | Columns | CursorOf | Watch | Prove | Fork 
 
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _local_requests: msgspec.msgpack.Decoder[Local] = msgspec.msgpack.Decoder(Local)
-_Rows: TypeAlias = list[tuple[int, bytes, bytes, bytes, bytes, bytes, int]]
+_CheckpointRows: TypeAlias = list[tuple[int, bytes, bytes, bytes, bytes, bytes, int]]
 _answers = msgspec.msgpack.Decoder(Answer)
 _frames = msgspec.msgpack.Decoder(Frame)
 _encoder = msgspec.msgpack.Encoder()
@@ -288,24 +288,21 @@ def unpack_fills(request: Columns) -> FillColumns:
     )
 
 
-def pack_checkpoints(entries: Iterable[StoredCheckpoint]) -> list[tuple[Any, ...]]:
-    """The answer to ``Checkpoints``: as many entries as fit, and one at least if there is one."""
+def pack_checkpoints(stored: Iterable[StoredCheckpoint]) -> list[tuple[Any, ...]]:
+    """The answer to ``Checkpoints``: as many as fit, and one at least if there is one."""
     rows: list[tuple[Any, ...]] = []
     size = 0
-    for entry in entries:
-        size += len(entry.body) + len(entry.adjustments) + len(entry.certificate)
-        if rows and (size > MAX_CHECKPOINTS_BYTES or len(rows) == MAX_CHECKPOINTS):
+    for one in stored:
+        size += len(one.body) + len(one.adjustments) + len(one.certificate)
+        if rows and size > MAX_CHECKPOINTS_BYTES:
             break
-        rows.append(msgspec.structs.astuple(entry))
+        rows.append(msgspec.structs.astuple(one))
     return rows
 
 
 def unpack_checkpoints(rows: Any) -> list[StoredCheckpoint]:
-    """The entries of an answer. They are as true as the node that sent them: ``reconcile.history`` judges. Raises BadInput."""
+    """The checkpoints of an answer. They are as true as the node that sent them: ``reconcile.history`` judges. Raises BadInput."""
     try:
-        return [
-            StoredCheckpoint(**dict(zip(StoredCheckpoint.__struct_fields__, row, strict=True)))
-            for row in msgspec.convert(rows, _Rows)
-        ]
-    except (msgspec.ValidationError, ValueError) as error:
+        return [StoredCheckpoint(*row) for row in msgspec.convert(rows, _CheckpointRows)]
+    except msgspec.ValidationError as error:
         raise BadInput(what="checkpoints", where="answer", why=str(error)) from None
