@@ -3,6 +3,7 @@
     DIR/genesis.json        what founds the cluster; the same file everywhere
     DIR/operator.json       a CURVE key pair that every node lets in as a client (mode 0600)
     DIR/node-1/             one node: genesis.json, node.json (its name), secrets.json (mode 0600), journal.db
+    DIR/node-1/checkpoints.db   certified checkpoints, for anybody to verify; lost ones come back from peers
     DIR/node-1/unborn       until its first start: a node without a journal and without this has lost its journal
     DIR/node-1/run.json     while it runs: its process and when it started
     DIR/node-1/node.log     what it had to say, one JSON object a line
@@ -24,12 +25,14 @@ from crdtledger.errors import BadGenesis, BadInput, UnknownName, Unreachable
 from crdtledger.ledger import genesis as founding
 from crdtledger.ledger.genesis import Asset, Genesis, Member, Policies, decode_config
 from crdtledger.ledger.identity import SEED_BYTES, Identity
+from reconcile.salts import SECRET_BYTES, Salts
 
 GENESIS = "genesis.json"
 OPERATOR = "operator.json"
 NODE = "node.json"
 SECRETS = "secrets.json"
 JOURNAL = "journal.db"
+CHECKPOINTS = "checkpoints.db"
 UNBORN = "unborn"
 RUN = "run.json"
 LOG = "node.log"
@@ -51,11 +54,20 @@ class NodeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
-class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``secrets.json``: the Ed25519 seed (hex) and the CURVE key pair of a node."""
+class SaltSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What salts are made from (``reconcile.salts``): ``secret`` is 32 bytes in hex, the same at every node of the cluster."""
+
+    version: int
+    secret: str
+
+
+class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``secrets.json``: the Ed25519 seed (hex) and the CURVE key pair of a node, and the cluster's secret for salts, which a
+    cluster without agreement may lack."""
 
     seed: str
     curve: CurveKeys
+    salts: SaltSecret | None = None
 
 
 class RunFile(msgspec.Struct, frozen=True):
@@ -73,6 +85,12 @@ class NodeFolder(msgspec.Struct, frozen=True):
     name: str
     identity: Identity
     curve: CurveKeys
+    salts: Salts | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoint store's file."""
+        return self.path / CHECKPOINTS
 
     @property
     def journal(self) -> Path:
@@ -106,18 +124,29 @@ def found(
     cluster: str = "cluster",
     assets: Sequence[Asset] = DEFAULT_ASSETS,
     policies: Policies | None = None,
+    validators: int | None = None,
 ) -> Genesis:
     """Found a cluster: keys for every node, the genesis, one folder per node. Refuses to overwrite one.
+
+    All nodes record, and the first ``validators`` of them (all by default) vote on checkpoints.
 
     Raises ``BadInput`` when ``directory`` holds a cluster already, ``BadGenesis`` when the outcome does not hold.
     """
     if (directory / GENESIS).exists():
         raise BadInput(what=str(directory), where="init", why="holds a cluster already; choose another folder")
     operator = new_curve_keys()
-    secrets = [Secrets(os.urandom(SEED_BYTES).hex(), new_curve_keys()) for _ in addresses]
+    salts = SaltSecret(1, os.urandom(SECRET_BYTES).hex())
+    secrets = [Secrets(os.urandom(SEED_BYTES).hex(), new_curve_keys(), salts) for _ in addresses]
+    voting = len(addresses) if validators is None else validators
     members = tuple(
-        Member(f"node-{number}", Identity(bytes.fromhex(s.seed)).public_key.hex(), s.curve.public, address)
-        for number, (s, address) in enumerate(zip(secrets, addresses, strict=True), 1)
+        Member(
+            f"node-{number}",
+            Identity(bytes.fromhex(secret.seed)).public_key.hex(),
+            secret.curve.public,
+            address,
+            ("edge", "validator") if number <= voting else ("edge",),
+        )
+        for number, (secret, address) in enumerate(zip(secrets, addresses, strict=True), 1)
     )
     policies = msgspec.structs.replace(policies or Policies(), operators=(operator.public,))
     genesis = Genesis(cluster, os.urandom(16).hex(), members, tuple(assets), policies)
@@ -178,7 +207,17 @@ def open_node(path: Path) -> NodeFolder:
     if secrets.curve.public != member.curve:
         why = f"is not the key that the genesis has for {name}"
         raise BadGenesis(file=str(path / SECRETS), path="$.curve.public", why=why)
-    return NodeFolder(path, genesis, name, identity, secrets.curve)
+    return NodeFolder(path, genesis, name, identity, secrets.curve, _salts(secrets.salts, path / SECRETS))
+
+
+def _salts(kept: SaltSecret | None, file: Path) -> Salts | None:
+    if kept is None:
+        return None
+    try:
+        return Salts(kept.version, bytes.fromhex(kept.secret))
+    except (ValueError, BadInput):
+        why = f"a version from 1 and {2 * SECRET_BYTES} hex digits"
+        raise BadGenesis(file=str(file), path="$.salts", why=why) from None
 
 
 def node_folders(directory: Path) -> list[Path]:
