@@ -25,6 +25,7 @@ NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 NODE_ID_BYTES = 8
 MAX_NODES = 5_000
 MAX_DECIMALS = 18
+MAX_CHECKPOINT_INTERVAL_MS = 86_400_000
 
 Role = Literal["edge", "validator", "observer"]
 
@@ -73,12 +74,15 @@ class Custodian(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Policies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``grant_finality``: when rights granted by others may be spent: once settled, or as soon as seen (members trusted, crash
     faults only). ``withdrawal``: payable once settled, or on rights. ``grant_share_ppm``: the most a node gives away of what it
-    holds in answer to one request. ``shards``: how many groups accounts are mapped to."""
+    holds in answer to one request. ``shards``: how many groups accounts are mapped to. ``agreement``: how checkpoints come about:
+    by the validators' votes, or not at all. ``checkpoint_interval_ms``: how long after one is decided the next may begin."""
 
     grant_finality: Literal["settled", "immediate"] = "immediate"
     withdrawal: Literal["settled", "rights"] = "settled"
     grant_share_ppm: int = 500_000
     shards: int = 1
+    agreement: Literal["none", "tendermint"] = "none"
+    checkpoint_interval_ms: int = 1_000
     authorities: tuple[Authority, ...] = ()
     custodians: tuple[Custodian, ...] = ()
     operators: tuple[str, ...] = ()
@@ -204,6 +208,10 @@ def _check_policies(genesis: Genesis, need: Any, assets: Iterable[str]) -> None:
     policies = genesis.policies
     need(0 <= policies.grant_share_ppm <= 1_000_000, "$.policies.grant_share_ppm", "0 to 1000000")
     need(policies.shards == 1, "$.policies.shards", "this version keeps every account in one shard: 1")
+    voted = policies.agreement == "none" or any("validator" in member.roles for member in genesis.nodes)
+    need(voted, "$.policies.agreement", "tendermint takes at least one node with the role validator")
+    paced = 0 <= policies.checkpoint_interval_ms <= MAX_CHECKPOINT_INTERVAL_MS
+    need(paced, "$.policies.checkpoint_interval_ms", f"0 to {MAX_CHECKPOINT_INTERVAL_MS}")
     for i, authority in enumerate(policies.authorities):
         at = f"$.policies.authorities[{i}]"
         need(authority.node in genesis.by_name, f"{at}.node", f"no node is called {authority.node!r}")
