@@ -123,10 +123,21 @@ class SqliteStore:
         return self._select("WHERE height >= ? ORDER BY height LIMIT ?", (first, limit))
 
     def entries(self, first: int = 1) -> Iterator[StoredCheckpoint]:
-        """All entries from ``first`` on, a few at a time, as ``read``."""
+        """All checkpoints from ``first`` on, a few at a time, as ``read``; InvalidProof when the heights have a gap anywhere."""
+        if not self._is_gapless():  # a damaged row may also pass for one of another height
+            raise InvalidProof("checkpoint store", "its heights are not 1, 2, 3 ... without a gap: it is damaged")
         while part := self.read(first, READ_ROWS):
             yield from part
             first = part[-1].height + 1
+
+    def _is_gapless(self) -> bool:
+        try:
+            ((rows, low, high),) = self._connection.execute(
+                "SELECT count(*), min(height), max(height) FROM checkpoints"
+            )
+        except _UNREADABLE as error:
+            raise InvalidProof("checkpoint store", f"cannot be read: {error}") from error
+        return bool(rows == 0 or (low == 1 and high == rows))
 
     def _select(self, clause: str, values: tuple[int, ...]) -> list[StoredCheckpoint]:
         try:
