@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from crdtledger import errors
     from crdtledger.ledger import facts
+    from crdtledger.ledger.breaks import Break
     from crdtledger.ledger.collateral import Balance
     from crdtledger.ledger.drafting import FillColumns
     from crdtledger.ledger.genesis import Asset, Authority, Custodian, Genesis, Member, Policies
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from crdtledger.ledger.positions import Position
     from crdtledger.ledger.recorder import Recorded
     from crdtledger.ledger.replica import Replica
-    from crdtledger.ledger.view import Break
 
 __all__ = [
     "Asset",

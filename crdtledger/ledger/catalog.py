@@ -19,6 +19,7 @@ from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Body, definition_digests
 from crdtledger.ledger.facts import Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.reference import InstrumentKey, MarkEntry
 
 NO_ASSET = -1
 """The local number of "no asset named" (a fee in the settlement asset)."""
@@ -37,13 +38,6 @@ class Place(NamedTuple):
     seq: int
 
 
-class InstrumentKey(NamedTuple):
-    """One definition of one name."""
-
-    name: str
-    digest: bytes
-
-
 class Binding(NamedTuple):
     """A batch's dictionary in local numbers. All arrays are indexed by the batch's own indices."""
 
@@ -51,15 +45,6 @@ class Binding(NamedTuple):
     assets: npt.NDArray[np.int64]  # string index -> position in the genesis, or UNKNOWN_ASSET
     instruments: npt.NDArray[np.int64]  # instrument index -> instrument number
     scopes: npt.NDArray[np.int64]  # scope index -> instrument number
-
-
-class MarkEntry(NamedTuple):
-    """A mark, ordered so that the greatest stands."""
-
-    ts_us: int
-    sequence: int
-    price: int
-    instrument: InstrumentKey
 
 
 class Catalog:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from crdtledger.ledger.batch import NONCE_BYTES, Lane
+from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.clock import HybridClock
 from crdtledger.ledger.collateral import Balance
 from crdtledger.ledger.drafting import FillColumns
@@ -29,7 +30,6 @@ from crdtledger.ledger.positions import Position
 from crdtledger.ledger.recorder import Recorded, Recorder
 from crdtledger.ledger.replica import Applied, Forked, Replica
 from crdtledger.ledger.text import balance_json, fact_from_json, position_json
-from crdtledger.ledger.view import Break
 
 STATE = "provisional"
 TICK_US = 1_000

@@ -44,6 +44,10 @@ class KeyTable:
         """Memory held by the table's arrays."""
         return self._high.nbytes + self._low.nbytes + self._slots.nbytes
 
+    def keys(self, start: int, stop: int) -> tuple[Column, Column]:
+        """The keys with ordinals ``start`` up to ``stop``, not to be written to."""
+        return self._high[start:stop], self._low[start:stop]
+
     def _allocate(self, slots: int) -> None:
         slots = 1 << max(6, (slots - 1).bit_length())
         self._slots = np.full(slots, EMPTY, np.int64)

@@ -10,6 +10,8 @@ settlement asset's decimals, fill by fill, because that is what a venue books.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,22 @@ from crdtledger.ledger.wide import Limbs, from_ints, from_product
 INSTRUMENT_DIGEST_BYTES = 16
 MAX_VALUE = 1 << 126
 """No single fill is worth more than this, in minor units."""
+
+
+class InstrumentKey(NamedTuple):
+    """One definition of one name."""
+
+    name: str
+    digest: bytes
+
+
+class MarkEntry(NamedTuple):
+    """A mark, ordered so that the greatest stands."""
+
+    ts_us: int
+    sequence: int
+    price: int
+    instrument: InstrumentKey
 
 
 def instrument_digest(instrument: Instrument) -> bytes:

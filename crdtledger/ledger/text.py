@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from crdtledger.errors import BadInput, UnknownName, decimal_text
+from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.catalog import Catalog
 from crdtledger.ledger.collateral import Balance
 from crdtledger.ledger.decimals import InexactError, to_minor
 from crdtledger.ledger.facts import KIND_OF, Fact, Instrument
 from crdtledger.ledger.genesis import MAX_DECIMALS, Genesis
 from crdtledger.ledger.positions import Position
-from crdtledger.ledger.view import Break
 
 KINDS = sorted(kind.name.lower() for kind in KIND_OF.values())
 

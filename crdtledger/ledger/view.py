@@ -13,6 +13,7 @@ import numpy as np
 
 from crdtledger.errors import decimal_text
 from crdtledger.ledger.batch import Batch, lane_text
+from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.catalog import Binding, Catalog, Place
 from crdtledger.ledger.collateral import Balance, Collateral
 from crdtledger.ledger.dedupe import FillIndex, terms_of
@@ -21,15 +22,6 @@ from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.positions import Position, Positions
 from crdtledger.ledger.rights import Rights
-
-
-class Break(msgspec.Struct, frozen=True):
-    """A recorded fact that does not simply count. ``type``: conflict, void_batch, void_fact, suspended, definitions, bust,
-    overdraft, fork. ``subject`` names it, ``detail`` tells the whole story, the same at every replica."""
-
-    type: str
-    subject: str
-    detail: str
 
 
 class VoidBatch(NamedTuple):

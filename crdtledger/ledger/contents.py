@@ -1,0 +1,85 @@
+"""What a fact says, as 128 bits that are the same wherever it was recorded.
+
+    content = BLAKE2b-128 over BLAKE2b-128(the names it uses, each with its length) and its numbers
+
+Two statements of one id are the same fact exactly when their contents are equal. Names go in by text, so the digest does not
+depend on a batch's dictionary or a view's numbering; the recorder's clock, a venue's clock and a reserve's end are no part of it.
+A cryptographic hash, row by row, because whoever records a fact chooses what it says: a mix of bijections, which is good
+enough for ids, would let him choose two contents that look alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from crdtledger.ledger.body import Body, reserve_keys
+from crdtledger.ledger.facts import NO_STRING, Kind
+from crdtledger.ledger.seenids import Contents
+
+_NUMBERS: Final = {
+    Kind.FILL: ("side", "qty", "price", "fee"),
+    Kind.BUST: ("side", "qty", "price", "fee"),
+    Kind.GRANT: ("amount", "node"),
+    Kind.VOID: (),
+}
+_NAMES: Final = ("account", "asset", "credit", "fee_asset")
+
+
+def fact_contents(body: Body, kind: Kind, rows: npt.NDArray[np.int64] | None = None) -> Contents:
+    """What rows of ``kind`` say (all of them by default), shape (n, 2). For fills, busts and facts that move rights."""
+    table = body.tables[kind] if rows is None else body.tables[kind][rows]
+    if not len(table):
+        return np.empty((0, 2), np.uint64)
+    columns = [table[column].astype("<i8").view("<u8") for column in _NUMBERS.get(kind, ("amount",))]
+    if kind in (Kind.POST, Kind.VOID):
+        high, low = reserve_keys(body, kind)
+        columns += [high, low] if rows is None else [high[rows], low[rows]]
+    prefixes, which = _prefixes(body, kind, table)
+    packed = np.empty((len(table), 2 + len(columns)), "<u8")
+    packed[:, :2] = prefixes[which]
+    for place, column in enumerate(columns, 2):
+        packed[:, place] = column
+    raw, width = packed.tobytes(), packed.shape[1] * 8
+    hashed = b"".join(
+        hashlib.blake2b(raw[at : at + width], digest_size=16).digest() for at in range(0, len(raw), width)
+    )
+    return np.frombuffer(hashed, "<u8").astype(np.uint64).reshape(-1, 2)
+
+
+def _prefixes(
+    body: Body, kind: Kind, table: npt.NDArray[np.void]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The digest of each distinct set of names that the rows use, shape (m, 2), and which of them each row uses."""
+    used = [column for column in _NAMES if column in (table.dtype.names or ())]
+    parts = [table[column].astype(np.int64) for column in used]
+    if "scope" in (table.dtype.names or ()):
+        parts.append(np.array([scope.instrument for scope in body.scopes], np.int64)[table["scope"]])
+    if not parts:
+        parts.append(np.zeros(len(table), np.int64))
+    distinct, which = np.unique(np.stack(parts, axis=1), axis=0, return_inverse=True)
+    digests = [_hash(kind, _words(body, used, row)) for row in distinct.tolist()]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64).reshape(-1, 2), which.reshape(-1)
+
+
+def _words(body: Body, used: Sequence[str], row: Sequence[int]) -> list[bytes]:
+    words = [
+        b"" if number == NO_STRING else body.strings[number].encode() for _, number in zip(used, row, strict=False)
+    ]
+    if "fee_asset" in used:
+        name, definition = body.instruments[row[len(used)]]
+        words += [name.encode(), definition]
+    return words
+
+
+def _hash(kind: Kind, words: Sequence[bytes]) -> bytes:
+    """One digest for a fill and for its bust: what is compared is whether they speak of the same terms."""
+    domain = b"fill" if kind is Kind.BUST else kind.name.lower().encode()
+    state = hashlib.blake2b(digest_size=16, person=b"crdtledger/says")
+    for word in (domain, *words):
+        state.update(len(word).to_bytes(4, "little") + word)
+    return state.digest()

@@ -1,0 +1,280 @@
+"""The one encoding of a settled state: what a snapshot in a journal holds.
+
+    raw = msgpack [version, cluster, counts, lanes, definitions, ...]      every mapping a list of rows, sorted by key
+
+Amounts are decimal text, because sums outgrow what msgpack carries; columns of ids are bytes. Decoding takes nothing for granted:
+bytes from a torn file, or from somebody who means harm, are answered with InvalidProof. That rows are sorted, and that
+everything is spelt in its one way, is seen by encoding again (``settled.decode_state``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+
+from crdtledger.errors import InvalidBatch, InvalidProof
+from crdtledger.ledger.batch import LANE_BYTES, MAX_SEQ, parse_lane
+from crdtledger.ledger.breaks import Break
+from crdtledger.ledger.facts import MAX_AMOUNT, Instrument
+from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.identity import DIGEST_BYTES
+from crdtledger.ledger.reference import (
+    INSTRUMENT_DIGEST_BYTES,
+    InstrumentKey,
+    MarkEntry,
+    instrument_digest,
+    instrument_fault,
+)
+from crdtledger.ledger.seenids import unpack_seen
+from crdtledger.ledger.settledparts import (
+    Definition,
+    Reserved,
+    SettledBalance,
+    SettledLane,
+    SettledPosition,
+    SuspendedFills,
+)
+
+if TYPE_CHECKING:
+    from crdtledger.ledger.settled import SettledState
+
+VERSION: Final = 1
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,79}")
+_WHERE: Final = "settled state"
+
+_LaneKey = Annotated[bytes, msgspec.Meta(min_length=LANE_BYTES, max_length=LANE_BYTES)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+_Half = Annotated[int, msgspec.Meta(ge=0)]
+_Seen = tuple[bytes, bytes, bytes]
+_Balance = tuple[str, str, str, str, str, str, tuple[tuple[int, str], ...]]
+
+
+class _Position(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    account: str
+    instrument: str
+    bought: str
+    sold: str
+    value_bought: str
+    value_sold: str
+    fees: str
+    other_fees: tuple[tuple[str, str], ...]
+    fills: int
+    cost: str
+    realised: str
+
+
+class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    version: int
+    cluster: bytes
+    facts: Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
+    batches: Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
+    lanes: tuple[tuple[_LaneKey, SettledLane], ...]
+    definitions: tuple[tuple[str, tuple[Instrument, ...]], ...]
+    labels: tuple[tuple[str, str], ...]
+    marks: tuple[tuple[str, str, int, int, int, bytes], ...]
+    cursors: tuple[tuple[_LaneKey, str, _Count, _Count], ...]
+    positions: tuple[_Position, ...]
+    collateral: tuple[_Balance, ...]
+    reserves: tuple[tuple[_LaneKey, _Half, _Half, str, str, str, str, int], ...]
+    fills: _Seen
+    busts: _Seen
+    used: tuple[tuple[int, _Seen], ...]
+    shared: _Seen
+    suspended: tuple[tuple[_LaneKey, _Count, tuple[_Count, ...], bytes], ...]
+    breaks: tuple[tuple[str, str, str], ...]
+
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(_Wire)
+
+
+def encode(state: SettledState) -> bytes:
+    """The bytes of a state."""
+    return _encoder.encode(
+        _Wire(
+            version=VERSION,
+            cluster=state.cluster,
+            facts=state.facts,
+            batches=state.batches,
+            lanes=tuple(sorted(state.lanes.items())),
+            definitions=tuple(
+                (name, tuple(rival.instrument for rival in state.definitions[name]))
+                for name in sorted(state.definitions)
+            ),
+            labels=tuple(sorted(state.labels.items())),
+            marks=tuple(
+                (*slot, mark.ts_us, mark.sequence, mark.price, mark.instrument.digest)
+                for slot, mark in sorted(state.marks.items())
+            ),
+            cursors=tuple((*slot, *at) for slot, at in sorted(state.cursors.items())),
+            positions=tuple(_position(*name, state.positions[name]) for name in sorted(state.positions)),
+            collateral=tuple(_balance(*name, state.collateral[name]) for name in sorted(state.collateral)),
+            reserves=tuple(
+                (lane, *key, held.account, held.asset, str(held.remaining), held.id, held.expires_us)
+                for lane, reserves in sorted(state.reserves.items(), key=lambda item: item[0])
+                for key, held in sorted(reserves.items(), key=lambda item: item[0])
+            ),
+            fills=state.fills.pack(),
+            busts=state.busts.pack(),
+            used=tuple((member, state.used[member].pack()) for member in sorted(state.used)),
+            shared=state.shared.pack(),
+            suspended=tuple(waiting.stated for waiting in state.suspended),
+            breaks=tuple((one.type, one.subject, one.detail) for one in state.breaks),
+        )
+    )
+
+
+def _position(account: str, instrument: str, held: SettledPosition) -> _Position:
+    return _Position(
+        account,
+        instrument,
+        str(held.bought),
+        str(held.sold),
+        str(held.value_bought),
+        str(held.value_sold),
+        str(held.fees),
+        tuple((asset, str(fee)) for asset, fee in held.other_fees),
+        held.fills,
+        str(held.cost),
+        str(held.realised),
+    )
+
+
+def _balance(account: str, asset: str, held: SettledBalance) -> _Balance:
+    amounts = (str(held.deposited), str(held.withdrawn), str(held.reserved), str(held.shortfall))
+    return (account, asset, *amounts, tuple((member, str(amount)) for member, amount in held.rights))
+
+
+def decode(raw: bytes, genesis: Genesis, salt: int) -> dict[str, Any]:
+    """The fields of a state by name. InvalidProof for anything that cannot stand in this cluster's."""
+    try:
+        wire = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as fault:
+        raise InvalidProof(_WHERE, f"it is not a state: {fault}") from None
+    _need(wire.version == VERSION, f"its version is {wire.version}, this program reads {VERSION}")
+    _need(wire.cluster == genesis.hash, "it is another cluster's")
+    try:
+        return _fields(wire, genesis, salt)
+    except InvalidBatch as fault:
+        raise InvalidProof(_WHERE, str(fault)) from None
+
+
+def _fields(wire: _Wire, genesis: Genesis, salt: int) -> dict[str, Any]:
+    members = len(genesis.nodes)
+    _need(all(0 <= member < members for member, _ in wire.used), "it names a member that the genesis does not have")
+    reserves = _reserves(wire, genesis)
+    return {
+        "cluster": wire.cluster,
+        "facts": wire.facts,
+        "batches": wire.batches,
+        "lanes": _lanes(wire, genesis),
+        "definitions": {name: _definitions(name, rivals, genesis) for name, rivals in wire.definitions},
+        "labels": dict(wire.labels),
+        "marks": {
+            (name, source): MarkEntry(ts_us, sequence, price, InstrumentKey(name, digest))
+            for name, source, ts_us, sequence, price, digest in wire.marks
+            if _need(len(digest) == INSTRUMENT_DIGEST_BYTES, f"a mark of {name!r} names no definition")
+        },
+        "cursors": {(lane, source): (position, line) for lane, source, position, line in wire.cursors},
+        "positions": {(held.account, held.instrument): _opened_position(held, genesis) for held in wire.positions},
+        "collateral": _collateral(wire, genesis, reserves),
+        "reserves": reserves,
+        "fills": unpack_seen(wire.fills, salt, _WHERE),
+        "busts": unpack_seen(wire.busts, salt, _WHERE),
+        "used": {member: unpack_seen(seen, salt, _WHERE) for member, seen in wire.used},
+        "shared": unpack_seen(wire.shared, salt, _WHERE),
+        "suspended": tuple(_suspended(*entry) for entry in wire.suspended),
+        "breaks": tuple(Break(*words) for words in wire.breaks),
+    }
+
+
+def _need(holds: bool, why: str) -> bool:
+    if not holds:
+        raise InvalidProof(_WHERE, why)
+    return True
+
+
+def _amount(text: str, least: int | None = 0) -> int:
+    _need(_NUMBER.fullmatch(text) is not None, f"{text[:40]!r} is no amount")
+    number = int(text)
+    _need(least is None or number >= least, f"an amount of {number}")
+    return number
+
+
+def _lanes(wire: _Wire, genesis: Genesis) -> dict[bytes, SettledLane]:
+    for key, lane in wire.lanes:
+        _need(parse_lane(key).node in genesis.by_id, "a lane is of no member")
+        _need(len(lane.hash) == DIGEST_BYTES and 0 <= lane.seq <= MAX_SEQ, "a lane's cut names no batch")
+        _need(lane.base_height >= 0 and lane.closed >= 0, "a lane's base or its fork is below zero")
+        _need((lane.closed > 0) == bool(lane.evidence), "a lane is closed without evidence, or open with it")
+    return dict(wire.lanes)
+
+
+def _definitions(name: str, rivals: tuple[Instrument, ...], genesis: Genesis) -> tuple[Definition, ...]:
+    for rival in rivals:
+        sound = instrument_fault(rival) is None and rival.settlement in genesis.asset_decimals
+        _need(sound and rival.name == name, f"a definition of {name!r} cannot stand")
+    digests = [instrument_digest(rival) for rival in rivals]
+    _need(0 < len(digests) == len(set(digests)), f"{name!r} has no definition, or one twice")
+    return tuple(Definition(digest, rival) for digest, rival in zip(digests, rivals, strict=True))
+
+
+def _opened_position(held: _Position, genesis: Genesis) -> SettledPosition:
+    assets = [asset for asset, _ in held.other_fees]
+    _need(assets == sorted(set(assets)) and genesis.asset_decimals.keys() >= set(assets), "fees in unknown assets")
+    signed = [held.bought, held.sold, held.value_bought, held.value_sold, held.fees]
+    bought, sold, value_bought, value_sold, fees = (_amount(text, None) for text in signed)
+    return SettledPosition(
+        bought=bought,
+        sold=sold,
+        value_bought=value_bought,
+        value_sold=value_sold,
+        fees=fees,
+        other_fees=tuple((asset, _amount(fee, None)) for asset, fee in held.other_fees),
+        fills=held.fills,
+        cost=_amount(held.cost, None),
+        realised=_amount(held.realised, None),
+    )
+
+
+def _reserves(wire: _Wire, genesis: Genesis) -> dict[bytes, dict[tuple[int, int], Reserved]]:
+    out: dict[bytes, dict[tuple[int, int], Reserved]] = {}
+    for lane, high, low, account, asset, remaining, id, expires_us in wire.reserves:
+        _need(asset in genesis.asset_decimals, f"a reserve of {asset!r}, which is no asset of this cluster")
+        out.setdefault(lane, {})[high, low] = Reserved(account, asset, _amount(remaining, 1), id, expires_us)
+    return out
+
+
+def _collateral(
+    wire: _Wire, genesis: Genesis, reserves: dict[bytes, dict[tuple[int, int], Reserved]]
+) -> dict[tuple[str, str], SettledBalance]:
+    reserved: dict[tuple[str, str], int] = {}
+    for held in (one for lane in reserves.values() for one in lane.values()):
+        cell = (held.account, held.asset)
+        reserved[cell] = reserved.get(cell, 0) + held.remaining
+    out: dict[tuple[str, str], SettledBalance] = {}
+    for account, asset, came, went, kept, short, rights in wire.collateral:
+        _need(asset in genesis.asset_decimals, f"collateral in {asset!r}, which is no asset of this cluster")
+        members = [member for member, _ in rights]
+        _need(members == sorted(set(members)) and all(0 <= m < len(genesis.nodes) for m in members), "rights of nobody")
+        out[account, asset] = SettledBalance(
+            deposited=_amount(came),
+            withdrawn=_amount(went),
+            reserved=_amount(kept),
+            shortfall=_amount(short),
+            rights=tuple((member, _amount(amount, 1)) for member, amount in rights),
+        )
+        _need(out[account, asset].reserved == reserved.pop((account, asset), 0), "reserves do not add up")
+    _need(not reserved, "a reserve is of no balance")
+    return out
+
+
+def _suspended(key: bytes, seq: int, rows: tuple[int, ...], raw: bytes) -> SuspendedFills:
+    waiting = SuspendedFills(key, seq, rows, raw)
+    tables = list(waiting.body.tables.values())
+    _need(
+        len(tables) == 1 and len(tables[0]) == len(rows) and "scope" in (tables[0].dtype.names or ()), "no fills wait"
+    )
+    return waiting
