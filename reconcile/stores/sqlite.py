@@ -59,10 +59,11 @@ class SqliteStore:
                 connection.pragma("page_size", PAGE_BYTES)
                 connection.pragma("journal_mode", "WAL")
                 with connection:
-                    for _, statement in _SCHEMA:
-                        connection.execute(statement)
-                    connection.pragma("application_id", APPLICATION_ID)
-                    connection.pragma("user_version", FORMAT_VERSION)
+                    if not connection.pragma("schema_version"):  # or another was faster
+                        for _, statement in _SCHEMA:
+                            connection.execute(statement)
+                        connection.pragma("application_id", APPLICATION_ID)
+                        connection.pragma("user_version", FORMAT_VERSION)
         except _UNREADABLE as error:
             connection.close(True)
             raise StoreUnusable(path=str(path), why=f"cannot be made a checkpoint store: {error}") from error
