@@ -22,6 +22,7 @@ from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.positions import Position, Positions
 from crdtledger.ledger.rights import Rights
+from crdtledger.ledger.settled import SettledState
 
 
 class VoidBatch(NamedTuple):
@@ -35,8 +36,12 @@ class VoidBatch(NamedTuple):
 class View:
     """The folded state of a set of batches. ``salt`` only places hash-table slots; no figure depends on it."""
 
-    def __init__(self, genesis: Genesis, salt: int = 0) -> None:
+    def __init__(
+        self, genesis: Genesis, salt: int = 0, base: SettledState | None = None, settling: bool = False
+    ) -> None:
         self.genesis = genesis
+        self.base = SettledState.empty(genesis) if base is None else base
+        self.settling = settling
         self.catalog = Catalog(genesis)
         self._batches: list[Batch] = []
         self._bindings: list[Binding] = []
@@ -50,11 +55,12 @@ class View:
         self.cursors: dict[tuple[bytes, str], tuple[int, int]] = {}
         self.facts = 0
 
-    def apply(self, batch: Batch) -> None:
+    def apply(self, batch: Batch, place: Place | None = None) -> None:
         """Fold one batch. Its lane's earlier batches and its deps are in already."""
         number = len(self._batches)
-        clock = self._lane_clock[batch.key] = max(batch.header.clock, self._lane_clock.get(batch.key, 0) + 1)
-        place = Place(clock, batch.key, batch.seq)
+        if place is None:
+            clock = self._lane_clock[batch.key] = max(batch.header.clock, self._lane_clock.get(batch.key, 0) + 1)
+            place = Place(clock, batch.key, batch.seq)
         binding = self.catalog.bind(batch.body)
         self._batches.append(batch)
         self._bindings.append(binding)
