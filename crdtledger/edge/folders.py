@@ -207,12 +207,15 @@ def open_node(path: Path) -> NodeFolder:
     if secrets.curve.public != member.curve:
         why = f"is not the key that the genesis has for {name}"
         raise BadGenesis(file=str(path / SECRETS), path="$.curve.public", why=why)
-    return NodeFolder(path, genesis, name, identity, secrets.curve, _salts(secrets.salts, path / SECRETS))
+    return NodeFolder(path, genesis, name, identity, secrets.curve, _salts(secrets.salts, path / SECRETS, genesis))
 
 
-def _salts(kept: SaltSecret | None, file: Path) -> Salts | None:
+def _salts(kept: SaltSecret | None, file: Path, genesis: Genesis) -> Salts | None:
     if kept is None:
-        return None
+        if genesis.policies.agreement == "none":
+            return None
+        why = "is missing, and nodes that agree on checkpoints share one: copy it from another node's"
+        raise BadGenesis(file=str(file), path="$.salts", why=why)
     try:
         return Salts(kept.version, bytes.fromhex(kept.secret))
     except (ValueError, BadInput):

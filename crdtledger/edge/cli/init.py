@@ -11,9 +11,9 @@ from cyclopts import Parameter
 from crdtledger.edge.cli.options import GOOD
 
 if TYPE_CHECKING:
-    from crdtledger.ledger.genesis import Asset
+    from crdtledger.ledger.genesis import Asset, Genesis
 
-DEFAULT_NODES = 3
+DEFAULT_NODES = 4
 FIRST_PORT = 4711
 
 
@@ -21,13 +21,26 @@ def init(
     directory: Path,
     /,
     *,
-    nodes: Annotated[int | None, Parameter(help="How many nodes. Default: as many as addresses, else 3.")] = None,
+    nodes: Annotated[int | None, Parameter(help="How many nodes. Default: as many as addresses, else 4.")] = None,
     address: Annotated[
         list[str] | None,
         Parameter(
             help="Where a node listens, e.g. tcp://10.0.0.7:4711; once per node. Default: free ports on loopback."
         ),
     ] = None,
+    validators: Annotated[
+        int | None,
+        Parameter(
+            help="How many of them vote on checkpoints, the first ones. Default: all. Of 3f+1, f may fail or lie."
+        ),
+    ] = None,
+    agreement: Annotated[
+        Literal["tendermint", "none"],
+        Parameter(help="How checkpoints come about: by the validators' votes; or never, and all stays provisional."),
+    ] = "tendermint",
+    checkpoint_interval_ms: Annotated[
+        int, Parameter(help="How long after a checkpoint the next may begin, while there is something to settle.")
+    ] = 1_000,
     cluster: Annotated[str, Parameter(help="The cluster's name.")] = "cluster",
     asset: Annotated[
         list[str] | None, Parameter(help="NAME:DECIMALS, once per asset. Default: USDT, USD, BTC, ETH with 8.")
@@ -54,13 +67,33 @@ def init(
     if address and len(address) != count:
         raise BadInput(what=f"{len(address)} addresses", where="--address", why=f"one for each of {count} nodes")
     assets = [_asset(text) for text in asset] if asset else folders.DEFAULT_ASSETS
-    policies = Policies(grant_finality=grant_finality)
-    genesis = folders.found(directory, address or free_addresses(count), cluster, assets, policies)
+    if validators is not None and not 0 <= validators <= count:
+        raise BadInput(what=str(validators), where="--validators", why=f"0 to {count}, the number of nodes")
+    policies = Policies(
+        grant_finality=grant_finality, agreement=agreement, checkpoint_interval_ms=checkpoint_interval_ms
+    )
+    genesis = folders.found(directory, address or free_addresses(count), cluster, assets, policies, validators)
     print(f"{directory}: cluster {genesis.cluster!r}, genesis {genesis.hash.hex()[:16]}")
     for member in genesis.nodes:
-        print(f"  {member.name}  {member.address}")
+        print(f"  {member.name}  {member.address}{'  validator' if 'validator' in member.roles else ''}")
+    print(_who_settles(genesis))
     print(f"start all of them with `crdtledger up {directory}`")
     return GOOD
+
+
+def _who_settles(genesis: Genesis) -> str:
+    """What checkpoints this cluster will have, in a sentence."""
+    from reconcile.policy import quorum_threshold
+    from reconcile.quorum import committee_of
+
+    if genesis.policies.agreement == "none":
+        return "no checkpoints: every figure stays provisional"
+    committee = committee_of(genesis)
+    count, faulty = len(committee.validators), committee.tolerated
+    enough = f"{quorum_threshold(count)} of {count} validators certify a checkpoint"
+    if not faulty:
+        return f"{enough}; none of them may fail or lie: that takes four"
+    return f"{enough}; {faulty} may fail or lie"
 
 
 def _asset(text: str) -> Asset:
