@@ -83,6 +83,15 @@ class MerkleLog:
         self._within(size, "size")
         return self._range_root(0, size) if size else EMPTY_ROOT
 
+    def root_with(self, leaf: bytes) -> bytes:
+        """The root that the log would have if ``leaf`` were appended now."""
+        root, level, place = leaf_hash(leaf), 0, self.size
+        while place:
+            if place & 1:
+                root = node_hash(self._complete(level, place - 1), root)
+            level, place = level + 1, place >> 1
+        return root
+
     def prove_inclusion(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
         """The audit path of leaf ``index`` in the tree of ``size`` leaves, sibling of the leaf first (RFC 6962 2.1.1)."""
         size = self.size if size is None else size

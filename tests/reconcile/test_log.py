@@ -191,3 +191,11 @@ def refused_inclusion(hashed: bytes, index: int, size: int, path: list[bytes], r
 def refused_consistency(old: int, old_root: bytes, size: int, root: bytes, path: list[bytes], why: str = ".") -> None:
     with pytest.raises(InvalidProof, match=why):
         verify_consistency(old, old_root, size, root, path)
+
+
+@given(size=SIZES)
+def test_the_root_with_one_leaf_more_is_the_root_after_appending_it(size: int) -> None:
+    *before, last = leaves_of(size)
+    log = MerkleLog(leaf_hash(leaf) for leaf in before)
+    assert log.root_with(last) == plain_root([*before, last])
+    assert log.size == size - 1
