@@ -8,6 +8,10 @@ Why it is safe although reusing a client id is the classic way to lose data in Y
 of their place alone. A replica never appends what it has not verified to be *the* batch at that seq; a fork never
 reaches the document (the lane ends before it and its document is rebuilt). Raw Yjs updates from peers never touch a
 lane: pycrdt accepts mutated updates, and out-of-order ones lose data (y-crdt issues 582, 628, 632).
+
+Settled batches are deleted from the front. What yrs keeps of them is one range, whatever they held and in however many steps
+they went, so a replica that starts from a checkpoint appends that many empty elements, deletes them, and has the same bytes
+as one that lived through it (decision 0014).
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from crdtledger.ledger.identity import digest
 
 CLIENT_ID_BITS = 53  # what a JavaScript number holds exactly
 MAX_APPENDS = 400  # per transaction: beyond some hundreds yrs takes quadratic time
+MAX_PLACEHOLDERS = 64  # per transaction: the same quadratic, where only speed decides
 MAX_DUMP_BYTES = 1 << 30
 
 
@@ -30,14 +35,19 @@ def client_id(lane: bytes) -> int:
 
 
 class LaneDocument:
-    """One lane as a pycrdt document. ``len`` is the number of batches appended."""
+    """One lane as a pycrdt document. ``len`` is the number of batches in it; ``pruned`` were before them and are deleted."""
 
-    __slots__ = ("_batches", "_doc", "lane")
+    __slots__ = ("_batches", "_doc", "lane", "pruned")
 
-    def __init__(self, lane: bytes) -> None:
+    def __init__(self, lane: bytes, pruned: int = 0) -> None:
         self.lane = lane
+        self.pruned = 0
         self._doc: Doc[Array[bytes]] = Doc(client_id=client_id(lane))
         self._batches: Array[bytes] = self._doc.get("batches", type=Array)
+        for start in range(0, pruned, MAX_PLACEHOLDERS):
+            count = min(MAX_PLACEHOLDERS, pruned - start)
+            self._batches.extend([b""] * count)
+            self.prune(count)
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -47,8 +57,14 @@ class LaneDocument:
         for start in range(0, len(raw), MAX_APPENDS):
             self._batches.extend(list(raw[start : start + MAX_APPENDS]))
 
+    def prune(self, count: int) -> None:
+        """Delete the first ``count`` batches: a checkpoint has settled them."""
+        if count:
+            del self._batches[0:count]
+            self.pruned += count
+
     def elements(self) -> list[bytes]:
-        """The batches as they travel, in seq order."""
+        """The batches as they travel, in seq order, without the pruned ones."""
         return [bytes(element) for element in self._batches]
 
     def dump(self) -> bytes:
@@ -56,9 +72,9 @@ class LaneDocument:
         return self._doc.get_update()
 
 
-def rebuild(lane: bytes, raw: Iterable[bytes]) -> LaneDocument:
-    """A fresh document of these batches: byte-identical to one that grew by single appends."""
-    document = LaneDocument(lane)
+def rebuild(lane: bytes, raw: Iterable[bytes], pruned: int = 0) -> LaneDocument:
+    """A fresh document of these batches after ``pruned`` deleted ones: byte-identical to one that grew by single appends."""
+    document = LaneDocument(lane, pruned)
     document.append(list(raw))
     return document
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdtledger.errors import InvalidBatch
-from crdtledger.ledger import replica as replicas
+from crdtledger.ledger import aside, waiting
 from crdtledger.ledger.batch import Batch, fork_evidence, open_evidence
 from crdtledger.ledger.facts import Deposit, Fill, Grant, Withdrawal
 from crdtledger.ledger.replica import Applied, Duplicate, Forked, Pending, Rejected, Replica
@@ -147,9 +147,9 @@ def test_evidence_releases_what_waited_and_says_so() -> None:
         replica = Replica(FOUNDED)
         replica.admit(deposit.raw)
         assert isinstance(replica.admit(after.raw), Pending)
-        waiting = replica.admit(spend.raw)
-        assert isinstance(waiting, Pending)
-        assert [name.hash for name in waiting.missing] == [grant.hash]
+        answer = replica.admit(spend.raw)
+        assert isinstance(answer, Pending)
+        assert [name.hash for name in answer.missing] == [grant.hash]
         replica.admit(twin.raw)
         outcome = replica.admit_evidence(prove) if prove else replica.admit(grant.raw)
         assert isinstance(outcome, Forked)
@@ -273,10 +273,10 @@ def test_of_several_proofs_everybody_ends_with_the_least() -> None:
 def test_the_waiting_room_and_the_shelf_of_forked_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     pen = Pen(FOUNDED, 0)
     first = pen.write(fill(0))
-    later = [pen.write(fill(number)) for number in range(1, replicas.MAX_PENDING_PER_LANE + 20)]
+    later = [pen.write(fill(number)) for number in range(1, waiting.MAX_PENDING_PER_LANE + 20)]
     replica = Replica(FOUNDED)
     outcomes = [replica.admit(batch.raw) for batch in later]
-    assert replica.waiting() == replicas.MAX_PENDING_PER_LANE
+    assert replica.waiting() == waiting.MAX_PENDING_PER_LANE
     assert [outcome.kept for outcome in outcomes if isinstance(outcome, Pending)].count(False) == 19
     assert isinstance(replica.admit(first.raw), Applied)
     assert replica.waiting() == 0
@@ -284,13 +284,14 @@ def test_the_waiting_room_and_the_shelf_of_forked_batches_are_bounded(monkeypatc
         replica.admit(batch.raw)
     assert replica.head(pen.lane.key).seq == pen.seq
 
-    monkeypatch.setattr(replicas, "MAX_PENDING_BYTES", 3 * len(later[0].raw))
+    monkeypatch.setattr(waiting, "MAX_PENDING_BYTES", 3 * len(later[0].raw))
     small = Replica(FOUNDED)
     for batch in later:
         small.admit(batch.raw)
     assert small.waiting() <= 3
 
-    for number in range(replicas.MAX_KEPT_ASIDE + 10):
+    monkeypatch.setattr(aside, "MAX_KEPT_ASIDE", 30)
+    for number in range(40):
         branch = Pen(FOUNDED, 0)
         replica.admit(branch.write(fill(5000 + number)).raw)
-    assert len(replica.aside()) == replicas.MAX_KEPT_ASIDE
+    assert len(replica.aside()) == 30
