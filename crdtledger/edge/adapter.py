@@ -2,6 +2,9 @@
 
 Gossip calls ``admit`` while it handles a frame; the core afterwards takes what was applied (``take_fresh``) and persists
 it. Heads and ranges speak of what is durable only: a batch counts from the moment its journal position was synced.
+
+A rebase prunes what is settled, and loses no head by it: the cut of a lane is a head like any other, and ranges go on being served
+across it for as long as the replica keeps settled batches.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from crdtledger.ledger import replica as ledger
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.frontier import LaneHead
 from crdtledger.ledger.replica import Replica
+from crdtledger.ledger.settled import SettledState
 from gossip.replica import Admission, BatchName, Head, Status
 
 MAX_BATCHES_PER_READ = 256
@@ -46,10 +50,28 @@ class GossipReplica:
         self._unsynced.append((position, batches))
 
     def durable(self, position: int) -> None:
-        """Everything up to ``position`` is synced: advertise it."""
+        """Everything up to ``position`` is synced: advertise it, if it stands (a fork may have set it aside by now)."""
         while self._unsynced and self._unsynced[0][0] <= position:
             for batch in self._unsynced.popleft()[1]:
-                self._advance(batch.key, batch.seq)
+                if self.replica.hash_at(batch.key, batch.seq) == batch.hash:
+                    self._advance(batch.key, batch.seq)
+
+    def rebase(self, height: int, digest: bytes, state: SettledState) -> list[Batch]:
+        """Move the replica's base. What is settled must be durable here; what could be applied then is to be persisted."""
+        fleeting = {batch.hash for _, batches in self._unsynced for batch in batches} | {b.hash for b in self._fresh}
+        for batch in self._settling(state):
+            assert batch.hash not in fleeting, "a checkpoint settles only what is durable here"
+        applied = self.replica.rebase(height, digest, state)
+        self._fresh += applied
+        for lane, settled in state.lanes.items():
+            self._advance(lane, settled.seq)
+        return applied
+
+    def _settling(self, state: SettledState) -> list[Batch]:
+        """What lies between the base and ``state``."""
+        cut = [ledger.Name(lane, settled.seq, settled.hash) for lane, settled in state.lanes.items()]
+        found = self.replica.collect(cut)
+        return found if isinstance(found, list) else []
 
     def durable_frontier(self) -> dict[bytes, LaneHead]:
         """What this node holds for good: its frontier as far as it is synced."""
@@ -70,11 +92,11 @@ class GossipReplica:
     def _advance(self, lane: bytes, seq: int) -> None:
         """The lane is durable up to ``seq``, or up to where it ends by now if it was found to fork."""
         seq = min(max(seq, self._heads[lane].seq if lane in self._heads else 0), self.replica.head(lane).seq)
-        held = self.replica.batch(lane, seq)
-        if held is None:
+        name = self.replica.hash_at(lane, seq)
+        if name is None:
             self._heads.pop(lane, None)
         else:
-            self._heads[lane] = Head(seq, held.hash)
+            self._heads[lane] = Head(seq, name)
 
     # -- what gossip calls ----------------------------------------------------------------------------------
 
@@ -87,12 +109,11 @@ class GossipReplica:
         return self.replica.head(lane).seq
 
     def hash_at(self, lane: bytes, seq: int) -> bytes | None:
-        """The hash of the batch held at a place."""
-        held = self.replica.batch(lane, seq)
-        return held.hash if held else None
+        """The hash of the batch held at a place; the cut's is known even when its batch is gone."""
+        return self.replica.hash_at(lane, seq)
 
     def read(self, lane: bytes, first: int, last: int, max_bytes: int) -> Sequence[bytes]:
-        """Durable batches in order, at least one, within ``max_bytes``."""
+        """Durable batches in order, at least one unless it is gone, within ``max_bytes``. Settled ones are served for a while."""
         durable = self._heads.get(lane)
         out: list[bytes] = []
         size = 0
