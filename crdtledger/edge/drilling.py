@@ -1,15 +1,14 @@
 """A node that breaks its word on purpose: two batches for one place of its own lane. For drills only; pure.
 
 Both branches are well-formed, signed and follow the lane's head; each says nothing but how far an import has come that nobody runs,
-so no fact of anybody is lost with them. Every reachable peer is shown one: which, alternates from peer to peer. The node
+so no fact of anybody is lost with them. Every reachable peer is shown one, half of them the one and half the other. The node
 itself keeps neither. From then on it is as guilty as any node that forks: the evidence is made by the peers, travels
 everywhere, ends the lane before the two, and stays. The caller opens a new epoch at once, so that the node can go on recording.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -28,12 +27,10 @@ SOURCE = "fork drill"
 
 
 class Drilled(msgspec.Struct, frozen=True):
-    """What was done: what to send, and by name of peer the hash of the branch that it is shown."""
+    """What is to be sent, and what the operator is told: ``lane``, ``seq``, and the ``branches``, each with who is shown it."""
 
     sends: tuple[Send, ...]
-    lane: str
-    seq: int
-    shown: dict[str, str]
+    answer: dict[str, Any]
 
 
 def branches(recorder: Recorder, now_us: int) -> tuple[Batch, Batch]:
@@ -67,14 +64,13 @@ def fork(core: NodeCore, request: Fork, now_us: int) -> Drilled:
     if not peers:
         raise BadInput(what=core.name, where=where, why="no other node is connected, so nobody would see the fork")
     both = branches(core.recorder, now_us)
-    shown = _dealt(peers, both)
-    sends = tuple(Send(peer, wire.encode(wire.Push((batch.raw,))), core.position) for peer, batch in shown)
+    # A single peer is shown both: one after the other is a fork too.
+    sides = [peers, peers] if len(peers) == 1 else [peers[::2], peers[1::2]]
+    sends = tuple(
+        Send(peer, wire.encode(wire.Push((branch.raw,))), core.position)
+        for branch, side in zip(both, sides, strict=True)
+        for peer in side
+    )
+    told = [{"hash": branch.hash.hex(), "peers": side} for branch, side in zip(both, sides, strict=True)]
     lane = lane_text(core.recorder.lane.key, core.genesis)
-    return Drilled(sends, lane, both[0].seq, {peer: batch.hash.hex() for peer, batch in shown})
-
-
-def _dealt(peers: Sequence[str], both: tuple[Batch, Batch]) -> list[tuple[str, Batch]]:
-    """Who is shown which branch, in turn; a single peer is shown both."""
-    if len(peers) == 1:
-        return [(peers[0], batch) for batch in both]
-    return [(peer, both[place % 2]) for place, peer in enumerate(peers)]
+    return Drilled(sends, {"lane": lane, "seq": both[0].seq, "branches": told})

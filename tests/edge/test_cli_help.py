@@ -13,7 +13,24 @@ from tests.edge.processes import run, spawn_cli
 HEAVY = ("numpy", "pycrdt", "zmq", "apsw", "nacl", "msgspec", "asyncio")
 COMMANDS = [
     *("demo", "init", "up", "node", "import", "record", "define", "positions", "collateral", "instruments", "frontier"),
-    *("members", "status", "breaks", "wait", "diff", "drill", "doctor", "backup", "restore", "completion"),
+    *(
+        "members",
+        "status",
+        "breaks",
+        "wait",
+        "diff",
+        "checkpoint",
+        "prove",
+        "verify-proof",
+        "drill",
+        "doctor",
+        "backup",
+    ),
+    *("restore", "completion"),
+]
+PARTS = [
+    *("drill partition", "drill kill", "drill heal", "drill fork"),
+    *("checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint policy", "prove account"),
 ]
 
 
@@ -21,7 +38,7 @@ def test_every_command_is_known_and_no_other() -> None:
     assert sorted(name for name in app if not name.startswith("-")) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "drill partition", "drill kill", "drill heal"])
+@pytest.mark.parametrize("command", [*COMMANDS, *PARTS])
 def test_every_command_tells_what_it_does_and_explains_each_parameter(command: str) -> None:
     ran = run(*command.split(), "--help")
     assert ran.code == 0
@@ -56,7 +73,11 @@ def test_the_console_script_the_module_and_its_version() -> None:
         (["positions", "x", "--colour"], "--colour"),
         (["wait", "a", "b", "--timeout", "soon"], "soon"),
         (["wait", "a"], "two or more"),
-        (["wait", "a", "b", "--settled"], "no checkpoints yet"),
+        (["checkpoint", "verify", "x"], "--genesis"),
+        (["checkpoint", "verify", "--genesis", "g"], "one source or more"),
+        (["checkpoint", "list", "x", "--last", "-1"], "0 or more"),
+        (["verify-proof", "x"], "--genesis"),
+        (["prove", "account", "A", "--cluster", "/nowhere"], "--target NODE"),
         (["define", "x"], "FILE.toml or --preset"),
         (["import", "x", "f", "--format", "binance-streams", "--instrument", "I"], "binance-stream"),
     ],

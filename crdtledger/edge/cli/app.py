@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from crdtledger.edge.cli import (
     backup,
     breaks,
+    checkpoint,
     collateral,
     completion,
     define,
@@ -25,9 +26,11 @@ from crdtledger.edge.cli import (
     members,
     node,
     positions,
+    prove,
     record,
     status,
     up,
+    verifyproof,
     wait,
 )
 from crdtledger.edge.cli.options import INTERRUPTED, WRONG_USE
@@ -38,7 +41,8 @@ BROKEN_PIPE = 141
 _RUN = Group("Run", sort_key=1)
 _RECORD = Group("Record", sort_key=2)
 _READ = Group("Read", sort_key=3)
-_OPERATE = Group("Operate", sort_key=4)
+_PROVE = Group("Prove", sort_key=4)
+_OPERATE = Group("Operate", sort_key=5)
 
 
 def _version() -> str:
@@ -76,6 +80,7 @@ _COMMANDS: Sequence[tuple[Group, str, Callable[..., int]]] = (
     (_READ, "breaks", breaks.breaks),
     (_READ, "wait", wait.wait),
     (_READ, "diff", diff.diff),
+    (_PROVE, "verify-proof", verifyproof.verify_proof),
     (_OPERATE, "doctor", doctor.doctor),
     (_OPERATE, "backup", backup.backup),
     (_OPERATE, "restore", backup.restore),
@@ -83,8 +88,9 @@ _COMMANDS: Sequence[tuple[Group, str, Callable[..., int]]] = (
 )
 for _group, _name, _command in _COMMANDS:
     app.command(_command, name=_name, group=_group)
-drill.app.group = (_OPERATE,)
-app.command(drill.app)
+for _group, _app in ((_PROVE, checkpoint.app), (_PROVE, prove.app), (_OPERATE, drill.app)):
+    _app.group = (_group,)
+    app.command(_app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from crdtledger.edge.cli.options import DIFFERENT, GOOD, Format
 from crdtledger.edge.cli.output import emit, say
 
 if TYPE_CHECKING:
+    from crdtledger.edge.folders import NodeFolder
     from crdtledger.ledger.examination import Report
     from crdtledger.ledger.genesis import Genesis
 
@@ -36,7 +37,7 @@ def doctor(
     ] = False,
     format: Format = "table",
 ) -> int:
-    """Check a node's configuration, keys and journal. Exit 1 when something is wrong.
+    """Check a node's configuration, keys, journal and checkpoints. Exit 1 when something is wrong.
 
     With --repair (node stopped) the journal is cut back to what can be proven; the other nodes send the rest when the
     node starts again, in a new epoch.
@@ -67,6 +68,7 @@ def doctor(
             say("start the node: it opens a new epoch and its peers send what was cut off")
         elif repair:
             say("nothing to repair: the journal holds")
+    findings += _checkpoints(node)
     emit([finding._asdict() for finding in findings], COLUMNS, format)
     return DIFFERENT if any(finding.verdict == "bad" for finding in findings) else GOOD
 
@@ -100,3 +102,24 @@ def _journal(report: Report, genesis: Genesis) -> Iterator[Finding]:
         text: Any = lane_text(lane, genesis)
         detail = f"{held.batches} batches, {held.first}-{held.last}" + (f", missing {gaps}" if gaps else "")
         yield Finding(f"lane {text}", "note" if gaps else "good", detail)
+
+
+def _checkpoints(node: NodeFolder) -> Iterator[Finding]:
+    """The checkpoint store, judged like a stranger's."""
+    from crdtledger.edge.cli.heights import judged
+    from crdtledger.errors import InvalidProof
+    from reconcile.stores import StoreUnusable
+
+    if not node.checkpoints.exists():
+        if node.genesis.policies.agreement != "none":
+            yield Finding("checkpoints", "note", "there is no store yet: the node makes one when it starts")
+        return
+    height = 0
+    try:
+        for one in judged(str(node.checkpoints), node.genesis):
+            height = one.height
+    except (InvalidProof, StoreUnusable) as fault:
+        mend = f"move {node.checkpoints} away while the node is stopped: its peers send them all again"
+        yield Finding("checkpoints", "bad", f"{fault}; {height} before it hold; {mend}")
+    else:
+        yield Finding("checkpoints", "good", f"{height} certified, each follows from the one before")

@@ -1,4 +1,4 @@
-"""``crdtledger drill``: break things on purpose. Cut the network, kill a node, heal."""
+"""``crdtledger drill``: break things on purpose. Cut the network, kill a node, make one lie, heal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import App, Parameter
 
-from crdtledger.edge.cli.options import GOOD
+from crdtledger.edge.cli.options import GOOD, Keys, Target
 from crdtledger.edge.cli.output import say
 from crdtledger.edge.cli.reach import connect
 
@@ -17,7 +17,9 @@ Cluster: TypeAlias = Annotated[
 ]
 
 app = App(
-    name="drill", help="Break things on purpose: cut the network, kill a node, heal.", result_action="return_value"
+    name="drill",
+    help="Break things on purpose: cut the network, kill a node, make one fork its lane, heal.",
+    result_action="return_value",
 )
 
 
@@ -75,6 +77,21 @@ def kill(node: Annotated[str, Parameter(help="A node's name.")], /, *, cluster: 
     if pid is None:
         raise Unreachable(target=str(home / node), why="no process runs this node here")
     print(f"{node} killed (process {pid}); start it again with `crdtledger node {home / node}`")
+    return GOOD
+
+
+@app.command
+def fork(target: Target, /, *, cluster: Keys = None) -> int:
+    """Make a running node fork its own lane: sign two batches for one place and show some peers one, the others the other.
+
+    All nodes will name it with evidence, for ever; what it recorded before still counts. It goes on in a new epoch.
+    """
+    from crdtledger.edge import api
+
+    with connect(target, cluster) as node:
+        done = node.request(api.Fork(node.endpoint.name))
+    sides = "; ".join(f"{', '.join(each['peers'])} got {each['hash'][:12]}" for each in done["branches"])
+    print(f"{node.endpoint.name} forked its lane {done['lane']} at {done['seq']}: {sides}")
     return GOOD
 
 

@@ -1,4 +1,4 @@
-"""``crdtledger wait``: until nodes hold exactly the same, for good."""
+"""``crdtledger wait``: until nodes hold exactly the same, for good, and with ``--settled`` until all of it is settled."""
 
 from __future__ import annotations
 
@@ -22,41 +22,45 @@ RETRY_S = 0.2
 
 def wait(
     *targets: Annotated[str, Parameter(help="Two or more nodes: folders or addresses.")],
-    settled: Annotated[bool, Parameter(help="Until they stand on the same checkpoint.")] = False,
+    settled: Annotated[bool, Parameter(help="Until all is settled, by one checkpoint.")] = False,
     timeout: Annotated[float, Parameter(help="Give up after so many seconds.")] = 60.0,
     format: Format = "table",
     cluster: Keys = None,
 ) -> int:
-    """Wait until the nodes' durable frontiers are equal. Exit 1 when they are not in time, and say who lacks what."""
+    """Wait until the nodes' durable frontiers are equal. Exit 1 when they are not in time, and say who lacks what.
+
+    With --settled also until they stand on the same checkpoint and nothing is above it.
+    """
     import asyncio
 
     from crdtledger.errors import BadInput
 
-    if settled:
-        why = "there are no checkpoints yet: wait without it for equal frontiers"
-        raise BadInput(what="--settled", where="wait", why=why)
     if len(targets) < 2:
         raise BadInput(what="targets", where="wait", why="two or more nodes")
     if not timeout > 0:
         raise BadInput(what=str(timeout), where="--timeout", why="more than 0 seconds")
-    return asyncio.run(_wait(targets, timeout, cluster, format))
+    return asyncio.run(_wait(targets, timeout, cluster, format, settled))
 
 
 class _Watched:
-    """What is known of one node. ``rows`` is its durable frontier, None before it was heard."""
+    """What is known of one node. ``rows`` is its durable frontier, None before it was heard. When settlement is waited for:
+    its ``base`` (height, digest), and the ``unsettled`` batches above it, both as of the frontier ``settling``."""
 
     def __init__(self, target: str, client: AsyncClient) -> None:
         self.target = target
         self.client = client
         self.digest: bytes | None = None
         self.rows: list[dict[str, Any]] | None = None
+        self.base: tuple[int, str] | None = None
+        self.unsettled = 0
+        self.settling = ""
 
     @property
     def heads(self) -> dict[str, int]:
         return {row["name"]: row["seq"] for row in self.rows or ()}
 
 
-async def _wait(targets: Sequence[str], timeout_s: float, cluster: Path | None, format: Any) -> int:
+async def _wait(targets: Sequence[str], timeout_s: float, cluster: Path | None, format: Any, settled: bool) -> int:
     import asyncio
     from contextlib import AsyncExitStack
 
@@ -69,14 +73,18 @@ async def _wait(targets: Sequence[str], timeout_s: float, cluster: Path | None, 
     changed = asyncio.Event()
     async with AsyncExitStack() as held:
         nodes = [_Watched(t, await held.enter_async_context(AsyncClient(t, cluster, ASK_S))) for t in targets]
+        if settled:
+            _check_settling(nodes)
         screen = console(stderr=True)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("batches")
         bar = held.enter_context(Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal))
         tasks = [bar.add_task(node.target, total=None) for node in nodes]
         watchers = [asyncio.create_task(_watch(node, changed)) for node in nodes]
+        if settled:
+            watchers += [asyncio.create_task(_watch_base(node, changed)) for node in nodes]
         try:
             async with asyncio.timeout(timeout_s):
-                while len({node.digest for node in nodes}) > 1 or nodes[0].digest is None:
+                while not _equal(nodes) or (settled and not _settled(nodes)):
                     await changed.wait()
                     changed.clear()
                     _show(bar, tasks, nodes)
@@ -84,15 +92,39 @@ async def _wait(targets: Sequence[str], timeout_s: float, cluster: Path | None, 
                         if watcher.done():
                             watcher.result()  # whatever ended it is what there is to say
         except TimeoutError:
-            return _too_late(nodes, timeout_s)
+            return _too_late(nodes, timeout_s, settled)
         finally:
             for watcher in watchers:
                 watcher.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
         batches = sum(nodes[0].heads.values())
     row = {"equal": True, "nodes": list(targets), "batches": batches, "seconds": round(loop.time() - began, 3)}
+    if settled and nodes[0].base:
+        row |= {"height": nodes[0].base[0], "checkpoint": nodes[0].base[1]}
     emit_one(row, format)
     return GOOD
+
+
+def _check_settling(nodes: Sequence[_Watched]) -> None:
+    """Raise BadInput for a node of a cluster that settles nothing: nobody should wait for that."""
+    from crdtledger.errors import BadInput
+
+    for node in nodes:
+        genesis = node.client.endpoint.genesis
+        if genesis is not None and genesis.policies.agreement == "none":
+            why = "this cluster's genesis has no agreement: nothing is ever settled; wait without --settled"
+            raise BadInput(what=node.target, where="wait --settled", why=why)
+
+
+def _equal(nodes: Sequence[_Watched]) -> bool:
+    return nodes[0].digest is not None and len({node.digest for node in nodes}) == 1
+
+
+def _settled(nodes: Sequence[_Watched]) -> bool:
+    """Whether all stand on one checkpoint with nothing above it, and said so of the very frontier that they are known to hold."""
+    current = all(node.digest is not None and node.settling == node.digest.hex() for node in nodes)
+    same = nodes[0].base is not None and len({node.base for node in nodes}) == 1
+    return current and same and not any(node.unsettled for node in nodes)
 
 
 async def _watch(node: _Watched, changed: Any) -> None:
@@ -121,6 +153,26 @@ async def _watch(node: _Watched, changed: Any) -> None:
         changed.set()
 
 
+async def _watch_base(node: _Watched, changed: Any) -> None:
+    """Keep the base of ``node`` up to date for ever. A checkpoint moves no frontier, so it is asked for again and again."""
+    import asyncio
+
+    from crdtledger.errors import Unreachable
+
+    try:
+        while True:
+            try:
+                status = await node.client.query("status")
+                node.base = (status["base"]["height"], status["base"]["digest"])
+                node.unsettled, node.settling = status["unsettled_batches"], status["frontier"]
+            except Unreachable:
+                node.base = None
+            changed.set()
+            await asyncio.sleep(RETRY_S)
+    finally:
+        changed.set()
+
+
 def _show(bar: Progress, tasks: Sequence[TaskID], nodes: Sequence[_Watched]) -> None:
     union = _union(nodes)
     for task, node in zip(tasks, nodes, strict=True):
@@ -135,12 +187,18 @@ def _union(nodes: Sequence[_Watched]) -> dict[str, int]:
     return union
 
 
-def _too_late(nodes: Sequence[_Watched], timeout_s: float) -> int:
+def _too_late(nodes: Sequence[_Watched], timeout_s: float, settled: bool) -> int:
     from crdtledger.errors import Unreachable
 
     for node in nodes:
         if node.digest is None:
             raise Unreachable(target=node.target, why=f"no answer within {timeout_s:g} s; is the node running?")
+    if settled and _equal(nodes):
+        say(f"equal, but not settled after {timeout_s:g} s:")
+        for node in nodes:
+            height, digest = node.base or (0, "")
+            say(f"  {node.target} stands on checkpoint {height} {digest[:12]}, {node.unsettled} batches are above it")
+        return DIFFERENT
     union = _union(nodes)
     say(f"not equal after {timeout_s:g} s:")
     for node in nodes:
