@@ -41,8 +41,8 @@ CREDIT: Final = "credit landed"
 
 
 class Adjustment(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One effect on facts of one batch. ``lane`` is empty where no batch is meant (``seq`` 0), ``kind`` 0 where no kind is. ``runs``: (first
-    row, rows). ``detail`` is for people."""
+    """One effect on facts of one batch. ``lane`` is empty and ``seq`` 0 where no batch is meant, ``kind`` 0 where no kind is.
+    ``runs``: (first row, rows). ``detail`` is for people."""
 
     effect: Effect
     cause: str

@@ -1,0 +1,331 @@
+"""Which cells stand for which part of the settled state. Between them they stand for all of it.
+
+An account's cells are for people (``cells.encode_value``; amounts are decimal text of minor units, with the decimals beside them):
+
+    collateral / account / asset        free, reserved, shortfall, deposited, withdrawn, held; the nodes' shares by digest
+    position / account / instrument     qty, bought, sold, value_bought, value_sold, fees, fills, cost, realised, other_fees
+    label / account                     the account's label, by digest where it cannot be printed
+    account / account                   the manifest over these
+
+The others (account ``""``) are digests, so their size does not depend on what anybody recorded: ``lane``, ``instrument`` (all
+definitions of a name), ``mark``, ``cursor``, ``reserve``, ``suspended`` (of one batch), ``breaks``, ``totals``; and, because ids are
+only ever appended, ``fills``, ``busts``, ``shared`` and ``used`` (by member): one cell for each ``CHUNK`` of them in settled order.
+
+``Touched`` says which parts a settlement changed; ``changed_cells`` looks at nothing else, but for the names of accounts that got
+or lost a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.identity import digest
+from crdtledger.ledger.reference import value_decimals
+from crdtledger.ledger.seenids import SeenIds
+from crdtledger.ledger.settled import Key, SettledState
+
+from .cells import CellName, encode_value, manifest_name, manifest_value
+
+CHUNK: Final = 4_096
+"""Ids under one cell."""
+MAX_TEXT: Final = 1_024
+"""Characters of a text that stands in a cell as it is; a longer one stands by its digest."""
+
+Cells: TypeAlias = dict[CellName, bytes | None]
+Pair: TypeAlias = tuple[str, str]
+
+
+class Touched(NamedTuple):
+    """The parts of a state that one settlement may have changed, by their names in it. Appended ids, suspended fills, breaks and totals
+    need not be named."""
+
+    lanes: frozenset[bytes] = frozenset()
+    definitions: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+    marks: frozenset[Pair] = frozenset()
+    cursors: frozenset[tuple[bytes, str]] = frozenset()
+    positions: frozenset[Pair] = frozenset()
+    collateral: frozenset[Pair] = frozenset()
+    reserves: frozenset[tuple[bytes, Key]] = frozenset()
+
+
+def everything(state: SettledState) -> Touched:
+    """Every part of ``state``."""
+    return Touched(
+        frozenset(state.lanes),
+        frozenset(state.definitions),
+        frozenset(state.labels),
+        frozenset(state.marks),
+        frozenset(state.cursors),
+        frozenset(state.positions),
+        frozenset(state.collateral),
+        frozenset((lane, key) for lane, held in state.reserves.items() for key in held),
+    )
+
+
+def cells_of(state: SettledState, genesis: Genesis) -> dict[CellName, bytes]:
+    """Every cell of ``state``."""
+    cells = changed_cells(SettledState.empty(genesis), state, everything(state), genesis)
+    return {name: value for name, value in cells.items() if value is not None}
+
+
+def changed_cells(before: SettledState, after: SettledState, touched: Touched, genesis: Genesis) -> Cells:
+    """The cells in which ``after`` differs from ``before``: new value by name, None where the cell is gone."""
+    cells = dict(_touched_cells(before, after, touched, genesis))
+    for kind, old, new in _id_lists(before, after, genesis):
+        cells |= _id_cells(kind, old, new)
+    cells |= _suspended(before, after)
+    if after.breaks != before.breaks:
+        cells[CellName("breaks", "")] = _digest("breaks", after.breaks) if after.breaks else None
+    if (after.facts, after.batches) != (before.facts, before.batches):
+        cells[CellName("totals", "")] = encode_value({"facts": after.facts, "batches": after.batches})
+    return cells
+
+
+def liabilities_of(state: SettledState, genesis: Genesis) -> dict[str, dict[str, int]]:
+    """What is owed: asset -> account -> minor units, zeros left out."""
+    owed: dict[str, dict[str, int]] = {asset: {} for asset in genesis.asset_decimals}
+    for (account, asset), balance in state.collateral.items():
+        if balance.held:
+            owed[asset][account] = balance.held
+    return owed
+
+
+def changed_liabilities(
+    before: SettledState, after: SettledState, touched: Touched
+) -> dict[str, dict[str, int | None]]:
+    """Asset -> account -> what it is owed now, None where that is nothing; only where it changed."""
+    changed: dict[str, dict[str, int | None]] = {}
+    for account, asset in touched.collateral:
+        old, new = (state.collateral.get((account, asset)) for state in (before, after))
+        was, now = (balance.held if balance else 0 for balance in (old, new))
+        if was != now:
+            changed.setdefault(asset, {})[account] = now or None
+    return changed
+
+
+# -- parts ----------------------------------------------------------------------------------------------------
+
+
+def _touched_cells(
+    before: SettledState, after: SettledState, touched: Touched, genesis: Genesis
+) -> Iterator[tuple[CellName, bytes | None]]:
+    members: dict[str, None] = {}  # accounts whose set of cells may have changed
+
+    def part(
+        old: Mapping[Any, Any],
+        new: Mapping[Any, Any],
+        keys: Iterable[Any],
+        name: Callable[[Any], CellName],
+        value: Callable[[Any], bytes],
+    ) -> Iterator[tuple[CellName, bytes | None]]:
+        for key in keys:
+            if new.get(key) == old.get(key):
+                continue
+            cell = name(key)
+            if cell.kind in _OF_ACCOUNTS and (key in old) != (key in new):
+                members[cell.account] = None
+            yield cell, value(key) if key in new else None
+
+    yield from part(
+        before.lanes, after.lanes, touched.lanes, _lane_name, lambda lane: _digest("lane", after.lanes[lane])
+    )
+    yield from part(
+        before.definitions,
+        after.definitions,
+        touched.definitions,
+        lambda name: CellName("instrument", "", name),
+        lambda name: _digest("instrument", [[digest, _plain(d)] for digest, d in after.definitions[name]]),
+    )
+    yield from part(before.labels, after.labels, touched.labels, label_name, lambda one: _label(after.labels[one]))
+    yield from part(
+        before.marks, after.marks, touched.marks, lambda at: _pair_name("mark", *at), lambda at: _mark(at, after)
+    )
+    yield from part(
+        before.cursors,
+        after.cursors,
+        touched.cursors,
+        lambda at: _pair_name("cursor", at[0].hex(), at[1]),
+        lambda at: _digest("cursor", [*at, *after.cursors[at]]),
+    )
+    yield from part(
+        before.positions,
+        after.positions,
+        touched.positions,
+        lambda at: CellName("position", *at),
+        lambda at: _position(at, after, genesis),
+    )
+    yield from part(
+        before.collateral,
+        after.collateral,
+        touched.collateral,
+        lambda at: CellName("collateral", *at),
+        lambda at: _collateral(at, after, genesis),
+    )
+    old = {(lane, key): one for lane, key in touched.reserves if (one := before.reserves.get(lane, {}).get(key))}
+    new = {(lane, key): one for lane, key in touched.reserves if (one := after.reserves.get(lane, {}).get(key))}
+    yield from part(old, new, touched.reserves, _reserve_name, lambda at: _digest("reserve", _plain(new[at])))
+    yield from _manifests(after, members)
+
+
+_OF_ACCOUNTS: Final = frozenset({"collateral", "position", "label"})
+
+
+def label_name(account: str) -> CellName:
+    """The name of the cell of an account's label."""
+    return CellName("label", account)
+
+
+def account_cells(state: SettledState, accounts: Iterable[str]) -> dict[str, list[CellName]]:
+    """The names of all cells of each account but its manifest, sorted. One pass over what is held."""
+    names: dict[str, list[CellName]] = {account: [] for account in accounts}
+    for kind, pairs in (("collateral", state.collateral), ("position", state.positions)):
+        for account, subject in pairs:
+            if account in names:
+                names[account].append(CellName(kind, account, subject))
+    for account, cells in names.items():
+        if account in state.labels:
+            cells.append(label_name(account))
+        cells.sort()
+    return names
+
+
+def _manifests(state: SettledState, accounts: Iterable[str]) -> Iterator[tuple[CellName, bytes | None]]:
+    for account, cells in account_cells(state, accounts).items():
+        yield manifest_name(account), manifest_value(cells) if cells else None
+
+
+def _lane_name(lane: bytes) -> CellName:
+    return CellName("lane", "", lane.hex())
+
+
+def _pair_name(kind: str, one: str, other: str) -> CellName:
+    """A cell with two names: by digest, since joined names could be split in two ways, and recorded text may be long."""
+    return CellName(kind, "", digest("cell-subject", one.encode(), other.encode()).hex())
+
+
+def _reserve_name(at: tuple[bytes, Key]) -> CellName:
+    lane, (high, low) = at
+    return CellName("reserve", "", f"{lane.hex()}/{high:016x}{low:016x}")
+
+
+def _text(field: str, text: str) -> dict[str, str]:
+    """A recorded text as a field: itself, or its digest where it is long or cannot be printed."""
+    if len(text) <= MAX_TEXT and text.isprintable():
+        return {field: text}
+    return {f"{field}_digest": digest("cell-text", text.encode()).hex()}
+
+
+def _label(label: str) -> bytes:
+    return encode_value(_text("label", label))
+
+
+def _mark(at: Pair, state: SettledState) -> bytes:
+    entry = state.marks[at]
+    return _digest("mark", [*at, entry.ts_us, entry.sequence, entry.price, *entry.instrument])
+
+
+def _collateral(at: Pair, state: SettledState, genesis: Genesis) -> bytes:
+    balance = state.collateral[at]
+    fields: dict[str, str | int] = {
+        "decimals": genesis.asset_decimals[at[1]],
+        "deposited": balance.deposited,
+        "free": balance.held - balance.reserved,
+        "held": balance.held,
+        "reserved": balance.reserved,
+        "rights_digest": _digest("rights", balance.rights).hex(),
+        "shortfall": balance.shortfall,
+        "withdrawn": balance.withdrawn,
+    }
+    return encode_value(fields)
+
+
+def _position(at: Pair, state: SettledState, genesis: Genesis) -> bytes:
+    position = state.positions[at]
+    definition = state.definitions[at[1]][0].instrument
+    fields: dict[str, str | int] = {
+        "bought": position.bought,
+        "cost": position.cost,
+        "fee_asset": definition.settlement,
+        "fee_decimals": genesis.asset_decimals[definition.settlement],
+        "fees": position.fees,
+        "fills": position.fills,
+        "qty": position.qty,
+        "qty_decimals": definition.qty_decimals,
+        "realised": position.realised,
+        "sold": position.sold,
+        "value_bought": position.value_bought,
+        "value_decimals": value_decimals(definition, genesis),
+        "value_sold": position.value_sold,
+    }
+    if position.other_fees:
+        others = (f"{asset} {amount} {genesis.asset_decimals[asset]}" for asset, amount in position.other_fees)
+        fields |= _text("other_fees", ", ".join(others))  # minor units, then the asset's decimals
+    return encode_value(fields)
+
+
+# -- what is only appended, or changes as one -----------------------------------------------------------------
+
+
+def _id_lists(
+    before: SettledState, after: SettledState, genesis: Genesis
+) -> Iterator[tuple[str, SeenIds | None, SeenIds | None]]:
+    yield "fills", before.fills, after.fills
+    yield "busts", before.busts, after.busts
+    yield "shared", before.shared, after.shared
+    for member in before.used.keys() | after.used.keys():
+        yield f"used {genesis.nodes[member].name}", before.used.get(member), after.used.get(member)
+
+
+def _id_cells(kind: str, old: SeenIds | None, new: SeenIds | None) -> Cells:
+    """The chunks that differ. Ids are never taken away."""
+    start, end = len(old) if old else 0, len(new) if new else 0
+    cells: Cells = {}
+    if new is None or start == end:
+        return cells
+    first = start // CHUNK
+    (high, low), contents = new.rows(first * CHUNK)
+    for chunk in range(first, (end - 1) // CHUNK + 1):
+        rows = slice((chunk - first) * CHUNK, (chunk - first + 1) * CHUNK)
+        columns = [part.astype("<u8").tobytes() for part in (high[rows], low[rows], contents[rows])]
+        cells[CellName(kind, "", str(chunk))] = digest("cell-ids", *columns)
+    return cells
+
+
+def _suspended(before: SettledState, after: SettledState) -> Cells:
+    if before.suspended == after.suspended:
+        return {}
+
+    def grouped(state: SettledState) -> dict[CellName, list[Any]]:
+        groups: dict[CellName, list[Any]] = {}
+        for waiting in state.suspended:
+            name = CellName("suspended", "", f"{waiting.key.hex()}/{waiting.seq}")
+            groups.setdefault(name, []).append([waiting.rows, waiting.raw])
+        return groups
+
+    old, new = grouped(before), grouped(after)
+    cells: Cells = dict.fromkeys(old.keys() - new.keys())
+    return cells | {name: _digest("suspended", told) for name, told in new.items() if told != old.get(name)}
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value, builtin_types=(bytes,))
+
+
+def _digest(kind: str, value: Any) -> bytes:
+    """32 bytes over plain data. Integers beyond 64 bits, which MessagePack cannot carry, go in as text."""
+    return digest(f"cell-{kind}", msgspec.msgpack.encode(_carried(_plain(value)), order="deterministic"))
+
+
+def _carried(value: Any) -> Any:
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return f"{value:d}"
+    if isinstance(value, dict):
+        return {key: _carried(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_carried(item) for item in value]
+    return value
