@@ -166,7 +166,7 @@ def documents(replica: Replica) -> dict[bytes, bytes]:
 
 
 class Pen:
-    """Seals batches onto one lane, past every check. ``seal`` goes on from the last one unless told otherwise."""
+    """Seals batches onto one lane, past every check, each on the checkpoint ``base``. ``seal`` goes on from the last one."""
 
     def __init__(self, founded: Genesis, node: int, epoch: int = 1, nonce: int = 0) -> None:
         self.genesis, self.node = founded, node
@@ -174,11 +174,13 @@ class Pen:
         self.identity = identity(node)
         self.seq, self.head = 0, FIRST_PREV
         self.clock = 1 << 16
+        self.base = (0, founded.hash)
 
     def copy(self, nonce: int | None = None) -> Pen:
         """A second hand on the same lane (or on another one of the node): what it writes next forks the lane."""
         other = Pen(self.genesis, self.node, self.lane.epoch)
         other.lane, other.seq, other.head, other.clock = self.lane, self.seq, self.head, self.clock
+        other.base = self.base
         return other
 
     def draft(self, facts: Sequence[Fact], definitions: Mapping[str, bytes] | None = None) -> WireBody:
@@ -205,7 +207,7 @@ class Pen:
             self.seq + 1,
             self.head,
             self.clock,
-            (0, self.genesis.hash),
+            self.base,
             tuple(sorted(deps, key=lambda dep: dep.lane)),
             wire,
         )
@@ -222,7 +224,7 @@ def header_for(pen: Pen, body: bytes, **fields: Any) -> Header:
         pen.seq + 1,
         pen.head,
         pen.clock + 1,
-        (0, pen.genesis.hash),
+        pen.base,
         (),
         (),
         len(body),
