@@ -65,12 +65,11 @@ class History:
         return self.log.size
 
     def extend(self, stored: StoredCheckpoint) -> CertifiedCheckpoint:
-        """Judge the next height. Raises InvalidProof, naming the height and what does not hold; that ends the history."""
-        height = self.height + 1
+        """Judge the next height. Raises InvalidProof, naming the height and what does not hold; nothing has happened then."""
         try:
             return self._judge(stored)
         except InvalidProof as fault:
-            raise InvalidProof(f"height {height}: {fault.where}", fault.why) from None
+            raise InvalidProof(f"height {self.height + 1}: {fault.where}", fault.why) from None
 
     def _judge(self, stored: StoredCheckpoint) -> CertifiedCheckpoint:
         checkpoint = decode_checkpoint(stored.body)
@@ -88,9 +87,9 @@ class History:
         if adjustments_root(adjustments) != record.adjustments_root:
             raise InvalidProof("adjustments", "they are not those that the record commits to")
         certificate = open_certificate(stored.certificate, self._policy, self._origin)
+        if (certificate.head.size, certificate.head.root) != (record.height, self.log.root_with(record.encode())):
+            raise InvalidProof("certificate", f"it certifies another log than the one of these {record.height} heights")
         self.log.append_hash(checkpoint.digest)
-        if (certificate.head.size, certificate.head.root) != (self.log.size, self.log.root()):
-            raise InvalidProof("certificate", f"it certifies another log than the one of these {self.log.size} heights")
         self._last, self._cut = record, cut
         self._closed |= closed.keys()
         return CertifiedCheckpoint(checkpoint, adjustments, certificate, stored)
