@@ -70,6 +70,10 @@ def test_a_founded_cluster_runs_until_it_is_told_to_stop(tmp_path: Path) -> None
         (["--asset", "EUR:99"], "$.assets[0].decimals"),
         (["--cluster", "a b"], "$.cluster"),
         (["--grant-finality", "soon"], "immediate"),
+        (["--agreement", "raft"], "tendermint"),
+        (["--validators", "5"], "0 to 4"),
+        (["--validators", "0"], "$.policies.agreement"),
+        (["--checkpoint-interval-ms", "-1"], "$.policies.checkpoint_interval_ms"),
     ],
 )
 def test_a_cluster_that_cannot_stand_is_not_founded(tmp_path: Path, more: list[str], complaint: str) -> None:
@@ -77,6 +81,30 @@ def test_a_cluster_that_cannot_stand_is_not_founded(tmp_path: Path, more: list[s
     assert (ran.code, ran.err.count("\n")) == (2, 1)
     assert complaint in ran.err
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "voting", "said"),
+    [
+        ([], 4, "3 of 4 validators certify a checkpoint; 1 may fail or lie"),
+        (["--nodes", "8", "--validators", "7"], 7, "5 of 7 validators certify a checkpoint; 2 may fail or lie"),
+        (["--nodes", "3"], 3, "3 of 3 validators certify a checkpoint; none of them may fail or lie"),
+        (["--agreement", "none"], 4, "no checkpoints: every figure stays provisional"),
+    ],
+)
+def test_who_founds_a_cluster_is_told_who_votes_and_how_many_may_lie(
+    tmp_path: Path, more: list[str], voting: int, said: str
+) -> None:
+    ran = run("init", tmp_path / "x", *more, "--checkpoint-interval-ms", 250)
+    assert (ran.code, ran.err) == (0, "")
+    genesis = folders.open_node(tmp_path / "x" / "node-1").genesis
+    assert [("validator" in member.roles) for member in genesis.nodes] == [
+        number < voting for number in range(len(genesis.nodes))
+    ]
+    assert ran.out.count("  validator\n") == voting
+    assert genesis.policies.agreement == ("none" if "none" in more else "tendermint")
+    assert genesis.policies.checkpoint_interval_ms == 250
+    assert said in ran.out
 
 
 def test_founding_overwrites_nothing(tmp_path: Path) -> None:
