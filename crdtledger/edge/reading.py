@@ -36,7 +36,7 @@ def query(core: NodeCore, request: Query) -> Any:
     if request.view == "instruments":
         return [_instrument(view, name) for name in view.catalog.names() if request.instrument in ("", name)]
     if request.view == "accounts":
-        return [{"account": name, "label": label} for name, (_, label) in sorted(view.catalog.labels.items())]
+        return [{"account": name, "label": label} for name, label in sorted(view.catalog.labels.items())]
     if request.view == "marks":
         return _marks(view)
     if request.view == "breaks":

@@ -5,12 +5,15 @@ local numbers for accounts and for instruments (name *and* definition digest: tw
 instruments). Local numbers depend on arrival and never leave the process; every figure shown is named by text.
 
 Definitions, accounts and marks are small last- or first-writer registers whose winner is decided by ``Place`` or by the
-mark's own time, never by arrival.
+mark's own time, never by arrival. What is settled comes first: a settled definition stands, a settled label stays. The base
+is looked up, not copied.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,10 @@ from crdtledger.ledger.body import Body, definition_digests
 from crdtledger.ledger.facts import Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.reference import InstrumentKey, MarkEntry
+from crdtledger.ledger.settled import SettledState
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 NO_ASSET = -1
 """The local number of "no asset named" (a fee in the settlement asset)."""
@@ -27,10 +34,11 @@ UNKNOWN_ASSET = -2
 
 
 class Place(NamedTuple):
-    """Where a batch stands in the provisional canonical order.
+    """Where a batch stands in the canonical order.
 
-    ``clock`` is the batch's hybrid clock made monotone along its lane, so a lane's own order is never contradicted.
-    Settlement replaces this order by one that no single node can steer; until then it is the same at every replica.
+    Provisionally ``clock`` is the batch's hybrid clock made monotone along its lane, so a lane's own order is never contradicted.
+    Settlement replaces this order by one that no single node can steer (``clock`` is then the batch's number in that order);
+    until then it is the same at every replica. What is settled stands before everything: its clock is below zero.
     """
 
     clock: int
@@ -48,10 +56,14 @@ class Binding(NamedTuple):
 
 
 class Catalog:
-    """Local numbers and reference data of one view."""
+    """Local numbers and reference data of one view, on top of what its base has settled.
 
-    def __init__(self, genesis: Genesis) -> None:
+    ``definitions``: every one known, by digest. ``labels``: by account. ``marks``: by (instrument's name, source).
+    """
+
+    def __init__(self, genesis: Genesis, base: SettledState) -> None:
         self.genesis = genesis
+        self.base = base
         self.assets = [asset.name for asset in genesis.assets]
         self._authority: dict[tuple[str, int], bool] = {}
         self._asset_number = {name: number for number, name in enumerate(self.assets)}
@@ -59,10 +71,14 @@ class Catalog:
         self._account_number: dict[str, int] = {}
         self.instrument_keys: list[InstrumentKey] = []
         self._instrument_number: dict[InstrumentKey, int] = {}
-        self.definitions: dict[bytes, Instrument] = {}
+        self._fresh: dict[bytes, Instrument] = {}
         self._first_seen: dict[str, dict[bytes, Place]] = {}
-        self.labels: dict[str, tuple[Place, str]] = {}
-        self.marks: dict[tuple[str, str], MarkEntry] = {}
+        self._labels: dict[str, tuple[Place, str]] = {}
+        self._fresh_labels: dict[str, str] = {}
+        self._marks: dict[tuple[str, str], MarkEntry] = {}
+        self.definitions: Mapping[bytes, Instrument] = layered(self._fresh, base.by_digest)
+        self.labels: Mapping[str, str] = layered(self._fresh_labels, base.labels)
+        self.marks: Mapping[tuple[str, str], MarkEntry] = layered(self._marks, base.marks)
 
     # -- numbers --------------------------------------------------------------------------------------------
 
@@ -130,16 +146,19 @@ class Catalog:
         for definition, digest in zip(batch.body.definitions, definition_digests(batch.body), strict=True):
             if definition.settlement not in self._asset_number:
                 continue  # cannot mean anything in this cluster; facts under it stay suspended
+            if digest in self.base.by_digest:
+                continue
             places = self._first_seen.setdefault(definition.name, {})
-            if digest not in self.definitions:
-                self.definitions[digest] = definition
+            if digest not in self._fresh:
+                self._fresh[digest] = definition
                 fresh.append(digest)
             places[digest] = min(places.get(digest, place), place)
         for entry in batch.body.accounts:
-            known = self.labels.get(entry.name)
+            known = self._labels.get(entry.name)
             candidate = (place, entry.label)
-            if known is None or candidate < known:
-                self.labels[entry.name] = candidate
+            if entry.name not in self.base.labels and (known is None or candidate < known):
+                self._labels[entry.name] = candidate
+                self._fresh_labels[entry.name] = entry.label
         marks = batch.body.tables.get(Kind.MARK)
         if marks is not None:
             self._apply_marks(batch, marks)
@@ -152,23 +171,31 @@ class Catalog:
         for row in newest_last[len(pairs) - 1 - last].tolist():
             slot, entry = _mark(batch.body, row)
             if slot not in self.marks or self.marks[slot] < entry:
-                self.marks[slot] = entry
+                self._marks[slot] = entry
 
     def known_marks(self, body: Body) -> npt.NDArray[np.bool_]:
         """Which marks of a body change nothing: a newer one of their source stands, or comes earlier in the body."""
-        standing = dict(self.marks)
+        newer: dict[tuple[str, str], MarkEntry] = {}
+        standing = layered(newer, self.marks)
         known = np.zeros(len(body.tables[Kind.MARK]), np.bool_)
         for row in range(len(known)):
             slot, entry = _mark(body, row)
             known[row] = slot in standing and entry <= standing[slot]
             if not known[row]:
-                standing[slot] = entry
+                newer[slot] = entry
         return known
 
+    def rivals_of(self, name: str) -> tuple[bytes, ...]:
+        """The digests of all definitions of ``name``: the standing one first, settled ones before others."""
+        places = self._first_seen.get(name, {})
+        settled = tuple(rival.digest for rival in self.base.definitions.get(name, ()))
+        return settled + tuple(sorted(places, key=lambda digest: (places[digest], digest)))
+
     def standing(self, name: str) -> bytes | None:
-        """The digest of the definition of ``name`` that stands: the first in canonical order."""
-        places = self._first_seen.get(name)
-        return min(places, key=lambda digest: (places[digest], digest)) if places else None
+        """The digest of the definition of ``name`` that stands: the settled one, or else the first in canonical order."""
+        settled = self.base.standing(name)
+        places = self._first_seen.get(name) if settled is None else None
+        return min(places, key=lambda digest: (places[digest], digest)) if places else settled
 
     def definition(self, name: str) -> Instrument | None:
         """The standing definition of ``name``."""
@@ -177,21 +204,42 @@ class Catalog:
 
     def names(self) -> list[str]:
         """Every instrument name that has a definition, sorted."""
-        return sorted(self._first_seen)
+        return sorted({*self._first_seen, *self.base.definitions})
 
-    def rivals(self) -> dict[str, list[bytes]]:
-        """Names with more than one definition: their digests, the standing one first."""
-        return {
-            name: sorted(places, key=lambda digest: (places[digest], digest))
-            for name, places in sorted(self._first_seen.items())
-            if len(places) > 1
-        }
+    def rivals(self) -> dict[str, tuple[bytes, ...]]:
+        """Names for which the unsettled batches make more than one definition: all their digests, the standing one first."""
+        all_of = {name: self.rivals_of(name) for name in sorted(self._first_seen)}
+        return {name: digests for name, digests in all_of.items() if len(digests) > 1}
+
+    def fresh_definitions(self) -> dict[str, tuple[bytes, ...]]:
+        """Names that the unsettled batches add a definition to: all their digests, the standing one first."""
+        return {name: self.rivals_of(name) for name in sorted(self._first_seen)}
+
+    def fresh_labels(self) -> Mapping[str, str]:
+        """Labels of accounts that the base does not know."""
+        return self._fresh_labels
+
+    def fresh_marks(self) -> Mapping[tuple[str, str], MarkEntry]:
+        """Marks that stand above those of the base."""
+        return self._marks
+
+    def lost(self, number: int) -> bool:
+        """Whether facts under this local number can never count: another definition of the name is settled, or the
+        digest is of a settled definition with another name."""
+        key = self.instrument_keys[number]
+        settled = self.base.standing(key.name)
+        return settled != key.digest if settled is not None else key.digest in self.base.by_digest
 
     def meaning(self, number: int) -> Instrument | None:
         """The definition behind a local number, if it is known and bears that name."""
         key = self.instrument_keys[number]
         definition = self.definitions.get(key.digest)
         return definition if definition is not None and definition.name == key.name else None
+
+
+def layered(front: dict[K, V], back: Mapping[K, V]) -> ChainMap[K, V]:
+    """Both mappings as one; the front's entries hide the back's, and only the front is ever written to."""
+    return ChainMap(front, cast("MutableMapping[K, V]", back))
 
 
 def _mark(body: Body, row: int) -> tuple[tuple[str, str], MarkEntry]:

@@ -7,8 +7,8 @@ on their order of arrival: a later arrival that stands earlier takes over.
 
 Compared are the terms (account, instrument, side, quantity, price, fee), not the recorder's clock or the venue's.
 
-Bounded memory (floors per venue, a window of digests in settled state) comes with checkpoints; until a base exists
-everything is inside the window.
+This is about what is not settled. Ids that a base has settled are held against it before anything gets here (``positions``): the
+settled statement stands, whatever its place.
 """
 
 from __future__ import annotations
@@ -37,10 +37,16 @@ class Spot(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a column of fills changed: rows of this batch that now count, and spots that no longer do."""
+    """What a column of fills changed: rows of this batch that now count, and spots that no longer do.
+
+    ``repeated``, ``contradicted``: rows that found their id taken, with the same terms or with others. Which rows these are depends
+    on the order of arrival, so they mean something to a view that is given its batches in canonical order, and only there.
+    """
 
     counted: Rows
     withdrawn: list[Spot]
+    repeated: Rows
+    contradicted: Rows
 
 
 class FillIndex:
@@ -82,6 +88,11 @@ class FillIndex:
         """Where the winner of an id stands, by the id's ordinal."""
         return Spot(int(self._batch[ordinal]), int(self._row[ordinal]))
 
+    def winners(self) -> tuple[Keys, npt.NDArray[np.int64], Rows]:
+        """Every id in the order of first sight, and the batch number and row of its winner."""
+        size = len(self._table)
+        return self._table.keys(0, size), self._batch[:size].astype(np.int64), self._row[:size].astype(np.int64)
+
     def find(self, keys: Keys) -> list[Spot | None]:
         """Where the winner of each key stands."""
         return [self.spot(n) if n >= 0 else None for n in self._table.find(*keys).tolist()]
@@ -96,10 +107,12 @@ class FillIndex:
         withdrawn: list[Spot] = []
         repeated = np.flatnonzero(~new)
         holders = self._batch[ordinals[repeated]]
+        contradicted = np.zeros(len(rows), np.bool_)
         for holder in np.unique(holders).tolist():
             mine = repeated[holders == holder]
             winners = self._row[ordinals[mine]].astype(np.int64)
             differs = (self._terms(holder, winners) != terms[mine]).any(axis=1)
+            contradicted[mine] = differs
             contested = np.fromiter((int(n) in self.variants for n in ordinals[mine]), np.bool_, len(mine))
             if self._places[batch] < self._places[holder]:  # same terms, but this statement stands earlier
                 same = np.flatnonzero(~differs & ~contested)
@@ -115,7 +128,7 @@ class FillIndex:
                 if loser is not None:
                     counted.append(rows[index : index + 1])
                     withdrawn.append(loser)
-        return _cancel(batch, np.concatenate(counted), withdrawn)
+        return _cancel(batch, np.concatenate(counted), withdrawn, rows[~new & ~contradicted], rows[contradicted])
 
     def _contest(self, ordinal: int, key: tuple[int, int], spot: Spot, terms: npt.NDArray[np.int64]) -> Spot | None:
         """Enter one more statement about a contested id. The spot that lost its place to it, if it wins."""
@@ -147,10 +160,10 @@ def terms_of(stated: bytes) -> tuple[int, ...]:
     return tuple(np.frombuffer(stated, np.int64).tolist())
 
 
-def _cancel(batch: int, counted: Rows, withdrawn: list[Spot]) -> Taken:
+def _cancel(batch: int, counted: Rows, withdrawn: list[Spot], repeated: Rows, contradicted: Rows) -> Taken:
     """A row of this very batch that won and then lost to an earlier row of it neither counts nor is withdrawn."""
     own = {spot.row for spot in withdrawn if spot.batch == batch}
-    if not own:
-        return Taken(counted, withdrawn)
-    kept = counted[~np.isin(counted, list(own))]
-    return Taken(kept, [spot for spot in withdrawn if spot.batch != batch])
+    if own:
+        counted = counted[~np.isin(counted, list(own))]
+        withdrawn = [spot for spot in withdrawn if spot.batch != batch]
+    return Taken(counted, withdrawn, repeated, contradicted)

@@ -5,8 +5,11 @@ to which seq; ``claimed`` says up to which seq it has taken over what other node
 maximum, so joining two pasts is order-free and counts nothing twice however the lanes name each other: what is added is
 always just the steps and the grants that were not in yet.
 
-What a lane may spend = own steps + steps of covered lanes + grants up to ``claimed``
+What a lane may spend = what the base grants its node
+                        + own steps + steps of covered lanes + grants up to ``claimed``
                         - deposits that two of these lanes recorded (the one in the first lane counts).
+
+Steps are unsettled batches: what is at or below the cut is in the base, so ``covered`` and ``claimed`` begin there.
 
 Every step remembers ``covered`` and ``claimed`` as they were then: a batch that names a lane at seq 5 must get the same
 answer at a replica that has already seen seq 9.
@@ -79,6 +82,7 @@ class LaneRights:
         self.reserves = KeyTable(salt)
         self.reserve_cells: list[int] = []
         self.remaining: list[int] = []
+        self.reserve_words: list[tuple[str, int]] = []
 
     @property
     def last(self) -> Step:
@@ -118,6 +122,13 @@ class LaneRights:
         for index in range(first, end):
             if member in self._given[index]:
                 yield self._given_at[index], self._given[index][member]
+
+    def open_reserve(self, key: tuple[int, int], cell: int, remaining: int, words: tuple[str, int]) -> None:
+        """Take in a reserve of the lane that its base holds. ``words``: its id as text, and when it ends."""
+        self.reserves.insert(np.array(key[:1], np.uint64), np.array(key[1:], np.uint64))
+        self.reserve_cells.append(cell)
+        self.remaining.append(remaining)
+        self.reserve_words.append(words)
 
     def used(self, keys: Keys, upto: int) -> npt.NDArray[np.bool_]:
         """Which ids the lane had used by ``upto``."""

@@ -5,12 +5,19 @@ of wide columns (``wide``); a batch is folded by sorting its rows by cell and su
 depends on order (average entry, realised profit) is derived at checkpoints, in canonical order.
 
 A fill under a definition that is not known yet, or that is not the one standing for its name, is *suspended*: kept,
-named, not counted. It counts from the moment its definition stands.
+named, not counted. It counts from the moment its definition stands. Once another definition of its name is settled it never
+can: then it does not compete for its id either.
+
+On a base, figures are the base's plus what is not settled. An id that the base has settled changes nothing any more: the
+same terms again are a duplicate, others a conflict that the settled statement has won.
+
+A view that settles is given its batches in canonical order and its fills when all definitions are known (``View.finish``);
+what it then leaves to the next state is read by ``carried``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -18,13 +25,16 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import fact_keys
+from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
+from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.dedupe import TERMS, FillIndex, Rows, Spot
 from crdtledger.ledger.facts import NO_STRING, Kind
 from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
-from crdtledger.ledger.wide import LIMBS, from_int64, normalise, sum_by, to_int
+from crdtledger.ledger.seenids import SeenIds
+from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
+from crdtledger.ledger.wide import LIMBS, Limbs, from_int64, normalise, sum_by, to_int
 
 QTY = slice(0, LIMBS)
 VALUE = slice(LIMBS, 2 * LIMBS)
@@ -37,7 +47,10 @@ ACCOUNT, INSTRUMENT, SIDE, QUANTITY, PRICE, FEE_AMOUNT, FEE_ASSET = range(TERMS)
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the positions view. Integers in minor units: quantities at ``qty_decimals``, values at ``value_decimals``,
-    fees at ``fee_decimals`` of the settlement asset; fees in other assets stand in ``other_fees`` as (asset, amount, its decimals)."""
+    fees at ``fee_decimals`` of the settlement asset; fees in other assets stand in ``other_fees`` as (asset, amount, its decimals).
+
+    ``settled``: no unsettled fact touches these figures. ``settled_qty``, ``cost``, ``realised``: of the settled part alone, 0 where
+    nothing is settled: its quantity, that quantity's value at its average entry, and its realised profit."""
 
     account: str
     instrument: str
@@ -51,6 +64,10 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     qty_decimals: int
     value_decimals: int
     fee_decimals: int
+    settled: bool = False
+    settled_qty: int = 0
+    cost: int = 0
+    realised: int = 0
 
     @property
     def qty(self) -> int:
@@ -59,23 +76,63 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Suspended(NamedTuple):
-    """Facts that wait for a definition: how many, under which name and digest, and why."""
+    """Facts that do not count for want of a definition: how many, under which name and digest, and why. ``final``: no definition
+    that may still come can change it."""
 
     instrument: str
     digest: bytes
     facts: int
     reason: str
+    final: bool
+
+
+class Mismatch(NamedTuple):
+    """A fill and a bust of one id that speak of different terms: a row of kind ``kind`` at ``spot``, and the ``other`` one, which
+    is a fill, or is settled (None)."""
+
+    kind: Kind
+    spot: Spot
+    other: Spot | None
+
+
+class Held(NamedTuple):
+    """Rows of one batch and kind that a settling view did not count: why is said where they stand."""
+
+    kind: Kind
+    number: int
+    rows: Rows
+
+
+class Counted(NamedTuple):
+    """Rows of one batch and instrument that count, in the order in which they were folded. ``sign``: +1 fills, -1 busts.
+    ``values``: what each adds to its side's value before ``reference.value_factor``, as wide columns."""
+
+    kind: Kind
+    number: int
+    rows: Rows
+    instrument: int
+    terms: npt.NDArray[np.int64]
+    values: Limbs
 
 
 class Positions:
     """The fold of fills and busts of one view. ``batches`` and ``bindings`` are the view's, by local batch number."""
 
     def __init__(
-        self, catalog: Catalog, batches: list[Batch], bindings: list[Binding], places: list[Place], salt: int
+        self,
+        catalog: Catalog,
+        batches: Sequence[Batch | SuspendedFills],
+        bindings: Sequence[Binding],
+        places: Sequence[Place],
+        salt: int,
+        settling: bool = False,
     ) -> None:
         self._catalog = catalog
+        self._base = catalog.base
         self._batches = batches
         self._bindings = bindings
+        self._places = places
+        self._settling = settling
         self._cells = KeyTable(salt)
         self._cell_keys: list[tuple[int, int, int]] = []
         self._sums = np.zeros((64, WIDTH), np.int64)
@@ -87,6 +144,17 @@ class Positions:
             kind: FillIndex(salt, places, lambda batch, rows, kind=kind: self.terms(kind, batch, rows))  # type: ignore[misc]
             for kind in (Kind.FILL, Kind.BUST)
         }
+        self.overruled: dict[tuple[Kind, int, int], dict[bytes, tuple[Place, Spot]]] = {}
+        """Settled ids that unsettled facts contradict: (kind, the id's halves) -> for each of their terms, as bytes, where it is
+        first stated."""
+        self.lost: list[Held] = []
+        """Facts under a definition that lost its name for good."""
+        self.counted: list[Counted] = []
+        """Settling only: what counts, in order."""
+        self.repeated: list[Held] = []
+        """Settling only: facts that say again what is settled or came before."""
+        self.contradicted: list[Held] = []
+        """Settling only: facts that say something else under an id that is taken."""
 
     def terms(self, kind: Kind, batch: int, rows: Rows) -> npt.NDArray[np.int64]:
         """What is compared when an id repeats: shape (len(rows), TERMS)."""
@@ -96,10 +164,15 @@ class Positions:
         """Take in rows of a batch's FILL or BUST table (those that its node may record)."""
         body = self._batches[number].body
         keys, terms = fact_keys(body, kind), fill_terms(body.tables[kind], self._bindings[number])
-        if len(rows) == len(terms):
-            taken = self.indexes[kind].take(number, keys, rows, terms)
+        open_rows = self._without_settled(number, kind, rows, keys, terms)
+        if len(open_rows) == len(terms):
+            taken = self.indexes[kind].take(number, keys, open_rows, terms)
         else:
-            taken = self.indexes[kind].take(number, (keys[0][rows], keys[1][rows]), rows, terms[rows])
+            some = (keys[0][open_rows], keys[1][open_rows])
+            taken = self.indexes[kind].take(number, some, open_rows, terms[open_rows])
+        if self._settling:
+            self._note(self.repeated, kind, number, taken.repeated)
+            self._note(self.contradicted, kind, number, taken.contradicted)
         sign = 1 if kind is Kind.FILL else -1
         self._add(kind, number, taken.counted, sign, terms[taken.counted])
         losers: dict[int, list[int]] = {}
@@ -108,6 +181,62 @@ class Positions:
         for batch, lost in losers.items():
             back = np.array(lost, np.int64)
             self._add(kind, batch, back, -sign, self.terms(kind, batch, back))
+
+    def _note(self, held: list[Held], kind: Kind, number: int, rows: Rows) -> None:
+        if len(rows):
+            held.append(Held(kind, number, rows))
+
+    def seen(self, kind: Kind) -> SeenIds:
+        """The settled ids of fills, or of busts."""
+        return self._base.fills if kind is Kind.FILL else self._base.busts
+
+    def _without_settled(self, number: int, kind: Kind, rows: Rows, keys: Keys, terms: npt.NDArray[np.int64]) -> Rows:
+        """The rows that compete for their ids: under no definition that lost its name, and with an id that is not settled."""
+        used = np.unique(terms[rows, INSTRUMENT]).tolist()
+        lost = [instrument for instrument in used if self._is_lost(instrument)]
+        if lost:
+            losing = np.isin(terms[rows, INSTRUMENT], lost)
+            self._note(self.lost, kind, number, rows[losing])
+            rows = rows[~losing]
+        seen = self.seen(kind)
+        if not len(seen) or not len(rows):
+            return rows
+        found = seen.find((keys[0][rows], keys[1][rows]))
+        settled = np.flatnonzero(found >= 0)
+        if not len(settled):
+            return rows
+        told = rows[settled]
+        contents = fact_contents(self._batches[number].body, kind, told)
+        differs = (contents != seen.says(found[settled])).any(axis=1)
+        for row in told[differs].tolist():
+            variants = self.overruled.setdefault((kind, int(keys[0][row]), int(keys[1][row])), {})
+            at = (self._places[number], Spot(number, row))
+            stated = terms[row].tobytes()
+            if stated not in variants or (at[0], row) < (variants[stated][0], variants[stated][1].row):
+                variants[stated] = at
+        if self._settling:
+            self._note(self.repeated, kind, number, told[~differs])
+            self._note(self.contradicted, kind, number, told[differs])
+        return rows[found < 0]
+
+    def _is_lost(self, instrument: int) -> bool:
+        if not self._settling:
+            return self._catalog.lost(instrument)
+        key = self._catalog.instrument_keys[instrument]
+        standing, known = self._catalog.standing(key.name), key.digest in self._catalog.definitions
+        return standing != key.digest if standing is not None else known  # known, but under another name
+
+    def known(self, kind: Kind, body: Body, keys: Keys, terms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which rows of a table would change nothing: their id is settled or recorded with exactly these terms."""
+        known = self.indexes[kind].known(keys, terms)
+        found = self.seen(kind).find(keys)
+        rows = np.flatnonzero(found >= 0)
+        if len(rows):
+            known[rows] = (fact_contents(body, kind, rows) == self.seen(kind).says(found[rows])).all(axis=1)
+        for row in rows[~known[rows]].tolist():
+            stated = self.overruled.get((kind, int(keys[0][row]), int(keys[1][row])), {})
+            known[row] = terms[row].tobytes() in stated
+        return known
 
     def define(self, digest: bytes) -> None:
         """A definition became known: fold what waited for it."""
@@ -145,6 +274,9 @@ class Positions:
             values, terms = values[valid], terms[valid]
             if not len(terms):
                 return
+        if self._settling:
+            rows = rows[valid]
+            self.counted.append(Counted(kind, batch, rows, number, terms, values))
         own_fee = (terms[:, FEE_ASSET] == NO_ASSET) | (terms[:, FEE_ASSET] == settlement)
         contribution = np.empty((len(terms), WIDTH), np.int64)
         contribution[:, QTY] = from_int64(terms[:, QUANTITY])
@@ -200,41 +332,51 @@ class Positions:
         table = self._sums[: len(self._cells)].tolist()
         for (account, number, side), sums in zip(self._cell_keys, table, strict=True):
             sides.setdefault((account, number), {})[side] = sums
-        out = [
-            position
-            for (account, number), pair in sides.items()
-            if (position := self._position(account, number, pair)) is not None
-        ]
-        return sorted(out, key=lambda position: (position.account, position.instrument))
+        rows: dict[tuple[str, str], Position | None] = dict.fromkeys(self._base.positions)
+        for (account, number), pair in sides.items():
+            name = (self._catalog.account_names[account], self._catalog.instrument_keys[number].name)
+            fees = {asset: fee for asset, fee in self._other_fees.get((account, number), {}).items() if fee}
+            # All zero: withdrawn altogether, as if it had never been.
+            if self._stands(number) and (fees or any(any(sums) for sums in pair.values())):
+                rows[name] = self._position(*name, pair, fees)
+        for name, row in rows.items():
+            if row is None:
+                rows[name] = self._position(*name, {}, {})
+        return [row for _, row in sorted(rows.items()) if row is not None and _says_something(row)]
 
-    def _position(self, account: int, number: int, pair: dict[int, list[int]]) -> Position | None:
+    def _stands(self, number: int) -> bool:
+        key = self._catalog.instrument_keys[number]
+        return self._catalog.meaning(number) is not None and self._catalog.standing(key.name) == key.digest
+
+    def _position(self, account: str, instrument: str, pair: dict[int, list[int]], other: dict[int, int]) -> Position:
+        """One row: what the base has settled, and the unsettled sums of both sides and of fees in other assets."""
         catalog = self._catalog
-        key, definition = catalog.instrument_keys[number], catalog.meaning(number)
-        if definition is None or catalog.standing(key.name) != key.digest:
-            return None
-        nothing = [0] * WIDTH
-        bought, sold = pair.get(1, nothing), pair.get(-1, nothing)
-        fees = [
-            (catalog.assets[asset], amount, catalog.genesis.assets[asset].decimals)
-            for asset, amount in self._other_fees.get((account, number), {}).items()
-            if amount
-        ]
-        if not any(bought) and not any(sold) and not fees:
-            return None  # withdrawn altogether: as if it had never been
+        definition = catalog.definition(instrument)
+        assert definition is not None, "a position has a standing definition"
+        settled = self._base.positions.get((account, instrument), _NO_POSITION)
+        bought, sold = pair.get(1, _NO_SUMS), pair.get(-1, _NO_SUMS)
+        fees = dict(settled.other_fees)
+        for number, amount in other.items():
+            fees[catalog.assets[number]] = fees.get(catalog.assets[number], 0) + amount
         factor = value_factor(definition)
+        decimals = catalog.genesis.asset_decimals
         return Position(
-            account=catalog.account_names[account],
-            instrument=key.name,
-            bought=to_int(bought[QTY]),
-            sold=to_int(sold[QTY]),
-            value_bought=to_int(bought[VALUE]) * factor,
-            value_sold=to_int(sold[VALUE]) * factor,
-            fees=to_int(bought[FEE]) + to_int(sold[FEE]),
-            other_fees=tuple(sorted(fees)),
-            fills=bought[COUNT] + sold[COUNT],
+            account=account,
+            instrument=instrument,
+            bought=settled.bought + to_int(bought[QTY]),
+            sold=settled.sold + to_int(sold[QTY]),
+            value_bought=settled.value_bought + to_int(bought[VALUE]) * factor,
+            value_sold=settled.value_sold + to_int(sold[VALUE]) * factor,
+            fees=settled.fees + to_int(bought[FEE]) + to_int(sold[FEE]),
+            other_fees=tuple((asset, fees[asset], decimals[asset]) for asset in sorted(fees) if fees[asset]),
+            fills=settled.fills + bought[COUNT] + sold[COUNT],
             qty_decimals=definition.qty_decimals,
             value_decimals=value_decimals(definition, catalog.genesis),
-            fee_decimals=catalog.genesis.asset_decimals[definition.settlement],
+            fee_decimals=decimals[definition.settlement],
+            settled=not pair and not other,
+            settled_qty=settled.qty,
+            cost=settled.cost,
+            realised=settled.realised,
         )
 
     def suspended(self) -> list[Suspended]:
@@ -246,39 +388,59 @@ class Positions:
             facts = sum(
                 len(rows) if (kind is Kind.FILL) == (sign > 0) else -len(rows) for kind, _, rows, sign in waiting
             )
-            reason = (
-                "no such definition" if key.digest not in catalog.definitions else "the definition has another name"
-            )
+            final = key.digest in catalog.definitions
+            reason = "the definition has another name" if final else "no such definition"
             if facts:
-                out.append(Suspended(key.name, key.digest, facts, reason))
+                out.append(Suspended(key.name, key.digest, facts, reason, final))
         losing: dict[int, int] = {}
         for (_, number, _), count in zip(self._cell_keys, self._sums[: len(self._cells), COUNT].tolist(), strict=True):
             key = catalog.instrument_keys[number]
             if count and catalog.standing(key.name) != key.digest:
                 losing[number] = losing.get(number, 0) + abs(count)
+        for held in self.lost:
+            numbers, counts = np.unique(self.terms(*held)[:, INSTRUMENT], return_counts=True)
+            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+                losing[number] = losing.get(number, 0) + count
         for number, facts in losing.items():
             key = catalog.instrument_keys[number]
-            out.append(Suspended(key.name, key.digest, facts, "another definition of this name stands"))
+            out.append(Suspended(key.name, key.digest, facts, "another definition of this name stands", True))
         return sorted(out)
 
-    def counted(self) -> int:
-        """How many distinct fills and busts have been seen."""
-        return sum(len(index) for index in self.indexes.values())
+    def waiting(self) -> Iterator[Held]:
+        """Facts that wait for a definition, batch by batch; settled ones that still wait among them."""
+        for waiting in self._waiting.values():
+            for kind, number, rows, _ in waiting:
+                yield Held(kind, number, rows)
 
-    def mismatched_busts(self) -> Iterator[tuple[Spot, Spot]]:
-        """Busts whose terms are not those of the fill they take back: (bust, fill)."""
-        index = self.indexes[Kind.BUST]
-        for number, batch in enumerate(self._batches):
-            if Kind.BUST not in batch.body.tables:
+    def mismatches(self) -> Iterator[Mismatch]:
+        """Busts whose terms are not those of the fill they take back, at least one of the two not settled."""
+        keys, batches, rows = self.indexes[Kind.BUST].winners()
+        fills = self.indexes[Kind.FILL].find(keys)
+        for batch, row, fill in zip(batches.tolist(), rows.tolist(), fills, strict=True):
+            if fill is None:
                 continue
-            keys = fact_keys(batch.body, Kind.BUST)
-            winners, fills = index.find(keys), self.indexes[Kind.FILL].find(keys)
-            for row, (winner, fill) in enumerate(zip(winners, fills, strict=True)):
-                if winner != Spot(number, row) or fill is None:
-                    continue
-                mine = self.terms(Kind.BUST, number, np.array([row]))
-                if (mine != self.terms(Kind.FILL, fill.batch, np.array([fill.row]))).any():
-                    yield winner, fill
+            mine = self.terms(Kind.BUST, batch, np.array([row]))
+            if (mine != self.terms(Kind.FILL, fill.batch, np.array([fill.row]))).any():
+                yield Mismatch(Kind.BUST, Spot(batch, row), fill)
+        for kind, other in ((Kind.BUST, Kind.FILL), (Kind.FILL, Kind.BUST)):
+            seen = self.seen(other)
+            keys, batches, rows = self.indexes[kind].winners()
+            found = seen.find(keys)
+            for at in np.flatnonzero(found >= 0).tolist():
+                spot = Spot(int(batches[at]), int(rows[at]))
+                said = fact_contents(self._batches[spot.batch].body, kind, rows[at : at + 1])
+                if (said != seen.says(found[at : at + 1])).any():
+                    yield Mismatch(kind, spot, None)
+
+
+_NO_POSITION = SettledPosition()
+_NO_SUMS = [0] * WIDTH
+
+
+def _says_something(row: Position) -> bool:
+    """Whether a row holds anything: what was settled and then taken back altogether is as if it had never been."""
+    amounts = (row.bought, row.sold, row.value_bought, row.value_sold, row.fees, row.fills, row.cost, row.realised)
+    return any(amounts) or bool(row.other_fees)
 
 
 def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64]:

@@ -26,6 +26,7 @@ from crdtledger.ledger.body import Body, Cursor, Keys, WireBody, fact_id, fact_k
 from crdtledger.ledger.catalog import Binding
 from crdtledger.ledger.clock import HybridClock
 from crdtledger.ledger.collateral import SHARED_IDS
+from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.drafting import FillColumns, check_fact, check_fills, draft_facts, draft_fills
 from crdtledger.ledger.facts import (
     RIGHTS_KINDS,
@@ -198,7 +199,7 @@ class Recorder:
                     continue
             if isinstance(fact, Account):
                 known = catalog.labels.get(fact.name)
-                label = labels.get(fact.name, known[1] if known else None)
+                label = labels.get(fact.name, known)
                 if label is not None and fact.label not in ("", label):
                     raise Conflict(
                         kind="account", id=fact.name, why=f"its label is {label!r}, and the first one stands"
@@ -254,7 +255,7 @@ class Recorder:
         if kind in (Kind.FILL, Kind.BUST):
             terms = fill_terms(body.tables[kind], binding)
             repeats: Mask = ~new & (terms == terms[first]).all(axis=1)
-            return repeats | view.positions.indexes[kind].known(keys, terms)
+            return repeats | view.positions.known(kind, body, keys, terms)
         known = ~new
         for row in np.flatnonzero(known).tolist():
             self._check_same(kind, body, row, stated(body, kind, int(first[row])))
@@ -262,6 +263,20 @@ class Recorder:
             if words is not None:
                 self._check_same(kind, body, row, words)
                 known[row] = True
+        return known | self._settled_rows(kind, body, keys)
+
+    def _settled_rows(self, kind: Kind, body: Body, keys: Keys) -> Mask:
+        """Rows that a checkpoint has settled, in the same words. ``Conflict`` in others."""
+        view = self.replica.view
+        settled = view.base.shared if kind in SHARED_IDS else view.rights.settled_ids(self.lane.key)
+        found = settled.find(keys) if settled is not None else np.full(len(keys[0]), -1)
+        rows = np.flatnonzero(found >= 0)
+        if settled is not None and len(rows):
+            differs = (fact_contents(body, kind, rows) != settled.says(found[rows])).any(axis=1)
+            for row in rows[differs].tolist():
+                why = "it is settled, and says something else"
+                raise Conflict(kind=kind.name.lower(), id=str(fact_id(body, kind, row)), why=why)
+        known: Mask = found >= 0
         return known
 
     def _check_same(self, kind: Kind, body: Body, row: int, words: tuple[int | str, ...]) -> None:
@@ -270,7 +285,7 @@ class Recorder:
             raise Conflict(kind=kind.name.lower(), id=str(fact_id(body, kind, row)), why=f"{told} (minor units)")
 
     def _recorded_words(self, kind: Kind, keys: Keys) -> Iterator[tuple[int | str, ...] | None]:
-        """What is recorded under each id: anywhere for ids that the cluster shares, in this node's lanes for the others."""
+        """What unsettled batches say under each id: anywhere for ids that the cluster shares, else in this node's lanes."""
         view = self.replica.view
         spots = view.rights.recorded(self.lane.key, keys)
         if kind in SHARED_IDS:

@@ -5,7 +5,8 @@ SRDS 2015) splits a resource into rights that nodes hold and can hand on: R[i][j
 deposits at i), U[i] consumed at i. Row i has one writer, node i. What a batch of node i may use is what its own past
 gives it:
 
-    own lane: deposits and releases, less spends, reserves and grants
+    what the base grants i: everything settled, whoever recorded it
+    + own lane: deposits and releases, less spends, reserves and grants
     + what other lanes granted to i, as far as the batch's lane has named them as deps (immediate finality only)
     + what a predecessor lane of the same node left, once the batch's lane has named it as a dep
 
@@ -13,7 +14,10 @@ A batch that would take any (account, asset) below zero is *void*: it has no eff
 everything the judgement reads lies in the batch's causal past, every replica judges every batch alike, whatever the order
 in which batches arrived.
 
-Inside a batch only the net effect counts; kinds apply in their precedence. An id already used in the lane is a no-op.
+Inside a batch only the net effect counts; kinds apply in their precedence. An id already used in the lane, or settled by any lane
+of its node, is a no-op. A batch is judged against the base that the view stands on, whatever base it names: settlement lowers
+what i holds only by i's own batches, so what was sound at its base is sound at every later one. For the same reason a void of
+a settled reserve that has nothing left is no fault: it frees nothing.
 """
 
 from __future__ import annotations
@@ -25,15 +29,19 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.batch import Batch, Dep, parse_lane
-from crdtledger.ledger.body import Body, Keys, fact_keys, reserve_keys
+from crdtledger.ledger.body import Body, Keys, fact_id, fact_keys, reserve_keys
 from crdtledger.ledger.catalog import UNKNOWN_ASSET, Binding, Catalog
 from crdtledger.ledger.facts import RIGHTS_KINDS, Kind
-from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.genesis import NODE_ID_BYTES, Genesis
 from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.lanerights import Deposits, LaneRights, Reach, Rows, Step, Totals, extended, repeated_deposits
+from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.wide import add_into, sum_by
 
 SPENDS = (Kind.GRANT, Kind.RESERVE, Kind.TRANSFER, Kind.WITHDRAWAL)
+
+OVERSPENT = "spends rights that its lane does not hold"
+DIVIDED = "spends rights that another lane of its node has spent"
 
 
 class Shortage(NamedTuple):
@@ -53,6 +61,7 @@ class ReserveChange(NamedTuple):
     made: Keys
     made_cells: npt.NDArray[np.int64]
     made_amounts: npt.NDArray[np.int64]
+    made_words: list[tuple[str, int]]
     voided: Rows
     posted: dict[int, int]
     released: Totals
@@ -63,14 +72,16 @@ class ReserveChange(NamedTuple):
 class Verdict(NamedTuple):
     """What a batch of rights facts does, or why it does nothing.
 
-    ``fault`` is empty for a batch that counts. ``effective``: rows per kind that do something. ``dropped``: rows that are
-    void by themselves (kind, row, reason). ``net``: change of the lane's own rights; ``inherited``: rights that its deps
-    bring in; ``granted``: what goes to each member (by genesis index). ``covered`` and ``claimed``: the lane's past with it.
+    ``fault`` is empty for a batch that counts. ``effective``: rows per kind that do something. ``repeated``: rows whose id is used
+    already. ``dropped``: rows that are void by themselves (kind, row, reason). ``net``: change of the lane's own rights;
+    ``inherited``: rights that its deps bring in; ``granted``: what goes to each member (by genesis index). ``covered`` and
+    ``claimed``: the lane's past with it.
     """
 
     fault: str
     shortage: Shortage | None
     effective: dict[Kind, Rows]
+    repeated: dict[Kind, Rows]
     dropped: list[tuple[Kind, int, str]]
     net: Totals
     inherited: Totals
@@ -93,6 +104,8 @@ class Rights:
         self._index = {member.id: index for index, member in enumerate(self._genesis.nodes)}
         self._immediate = self._genesis.policies.grant_finality == "immediate"
         self._custody: dict[tuple[int, int], str] = {}
+        self._base = catalog.base
+        self._shares: dict[tuple[int, int], int] = {}
 
     # -- names ----------------------------------------------------------------------------------------------
 
@@ -106,12 +119,51 @@ class Rights:
             row = self._rows[lane] = LaneRights(self._salt)
         return row
 
+    def member(self, lane: bytes) -> int:
+        """The index in the genesis of a lane's node."""
+        return self._index[lane[:NODE_ID_BYTES]]
+
+    # -- the base -------------------------------------------------------------------------------------------
+
+    def share(self, member: int, cell: int) -> int:
+        """What the base grants a member of a cell. Looked up once per view."""
+        key = (member, cell)
+        if key not in self._shares:
+            settled = self._base.collateral.get(self._catalog.cell_name(cell))
+            self._shares[key] = settled.share(member) if settled else 0
+        return self._shares[key]
+
+    def settled_ids(self, lane: bytes) -> SeenIds | None:
+        """The ids that the lane's node has used in settled batches, and what they say; None if there are none."""
+        return self._base.used.get(self.member(lane))
+
+    def _open_settled(self, lane: bytes, row: LaneRights, keys: Keys) -> None:
+        """Take in those of the reserves that the base holds open in this lane."""
+        settled = self._base.reserves.get(lane)
+        if not settled:
+            return
+        missing = np.flatnonzero(row.reserves.find(*keys) < 0)
+        for key in set(zip(keys[0][missing].tolist(), keys[1][missing].tolist(), strict=True)):
+            held = settled.get(key)
+            if held is not None:
+                cell = self.cell(held.account, held.asset)
+                row.open_reserve(key, cell, held.remaining, (held.id, held.expires_us))
+
+    def _drained(self, lane: bytes, keys: Keys) -> bool:
+        """Whether each of these is a settled reserve of the lane's node that has nothing left."""
+        used = self.settled_ids(lane)
+        if used is None or (used.find(keys) < 0).any():
+            return False
+        node = lane[:NODE_ID_BYTES]
+        still = [held for other, held in self._base.reserves.items() if other.startswith(node)]
+        return not any(key in held for key in zip(*map(np.ndarray.tolist, keys), strict=True) for held in still)
+
     # -- reading --------------------------------------------------------------------------------------------
 
     def available(self, lane: bytes, cell: int) -> int:
-        """What the lane's judged batches leave it of a cell, without grants it has not named yet."""
+        """What the base and the lane's judged batches leave it of a cell, without grants it has not named yet."""
         row = self._rows.get(lane)
-        return row.available.get(cell, 0) if row else 0
+        return self.share(self.member(lane), cell) + (row.available.get(cell, 0) if row else 0)
 
     def unclaimed(self, lane: bytes) -> dict[bytes, tuple[int, Totals]]:
         """Grants to this lane's node that the lane has not named as deps: by granting lane, (its last granting seq, amounts)."""
@@ -133,19 +185,23 @@ class Rights:
     def reserve(self, lane: bytes, keys: Keys) -> tuple[int, int] | None:
         """(cell, remaining) of one reserve of the lane, or None."""
         row = self._row(lane)
+        self._open_settled(lane, row, keys)
         ordinal = int(row.reserves.find(*keys)[0])
         return None if ordinal < 0 else (row.reserve_cells[ordinal], row.remaining[ordinal])
 
     def used_ids(self, lane: bytes, keys: Keys, covered: Reach | None = None) -> npt.NDArray[np.bool_]:
-        """Which ids the lane, or a predecessor that it covers, has used already."""
+        """Which ids the lane, a predecessor that it covers, or any settled batch of its node has used already."""
         row = self._row(lane)
+        settled = self.settled_ids(lane)
         used: npt.NDArray[np.bool_] = row.ids.find(*keys) >= 0
         for predecessor, seq in (row.last.covered if covered is None else covered).items():
             used |= self._row(predecessor).used(keys, seq)
+        if settled is not None:
+            used |= settled.find(keys) >= 0
         return used
 
     def recorded(self, lane: bytes, keys: Keys) -> list[tuple[bytes, int, int] | None]:
-        """Where each id was used by the lane or a predecessor that it covers: (lane, seq, row), or None."""
+        """Where each id was used, unsettled, by the lane or a predecessor that it covers: (lane, seq, row), or None."""
         found: list[tuple[bytes, int, int] | None] = [None] * len(keys[0])
         reach = {lane: self._row(lane).last.seq, **self._row(lane).last.covered}
         for one, upto in reach.items():
@@ -153,6 +209,17 @@ class Rights:
             for index in np.flatnonzero(self._row(one).used(keys, upto)).tolist():
                 found[index] = (one, *self._row(one).told(int(ordinals[index])))
         return found
+
+    def reserves_of(self, lane: bytes) -> list[tuple[tuple[int, int], int, int, tuple[str, int]]]:
+        """Every reserve of the lane that its unsettled batches touch: (key, cell, remaining, (id, when it ends))."""
+        row = self._row(lane)
+        high, low = row.reserves.keys(0, len(row.reserves))
+        keys = zip(high.tolist(), low.tolist(), strict=True)
+        return list(zip(keys, row.reserve_cells, row.remaining, row.reserve_words, strict=True))
+
+    def lanes(self) -> list[bytes]:
+        """Lanes with a counted, unsettled batch, sorted."""
+        return sorted(key for key, row in self._rows.items() if row.steps)
 
     def undivided(self, node: bytes) -> bool:
         """Whether the node's lanes follow each other: none spends before it covers all that the earlier ones ever did.
@@ -175,20 +242,26 @@ class Rights:
         row = self._row(lane)
         covered, claimed, inherited = self._inherit(lane, deps, row)
         effective: dict[Kind, Rows] = {}
+        repeated: dict[Kind, Rows] = {}
         dropped: list[tuple[Kind, int, str]] = []
         ids: list[Keys] = []
         for kind in sorted(RIGHTS_KINDS & body.tables.keys()):
             rows, refused = self._effective(lane, covered, body, binding, kind)
             dropped += refused
+            idle = np.ones(len(body.tables[kind]), np.bool_)
+            idle[[*rows.tolist(), *(row for _, row, _ in refused)]] = False
+            repeated[kind] = np.flatnonzero(idle)
             keys = fact_keys(body, kind)
             ids.append((keys[0][rows], keys[1][rows]))
             effective[kind] = rows
         net, granted = self._net(body, binding, effective)
-        reserves, fault = self._reserves(body, binding, effective, row, net)
-        shortage = None if fault else self._shortage(row, net, inherited)
+        reserves, fault = self._reserves(lane, body, binding, effective, row, net)
+        shortage = None if fault else self._shortage(lane, row, net, inherited)
         if shortage is not None:
-            fault = "spends rights that its lane does not hold"
-        return Verdict(fault, shortage, effective, dropped, net, inherited, granted, reserves, ids, covered, claimed)
+            fault = OVERSPENT
+        return Verdict(
+            fault, shortage, effective, repeated, dropped, net, inherited, granted, reserves, ids, covered, claimed
+        )
 
     def commit(self, batch: Batch, binding: Binding, verdict: Verdict) -> None:
         """Take a judged batch in. A void one changes nothing but the lane's history."""
@@ -213,6 +286,7 @@ class Rights:
         row.reserves.insert(*change.made)
         row.reserve_cells += change.made_cells.tolist()
         row.remaining += change.made_amounts.tolist()
+        row.reserve_words += change.made_words
         for ordinal in change.voided.tolist():
             row.remaining[ordinal] = 0
         for ordinal, amount in change.posted.items():
@@ -284,18 +358,22 @@ class Rights:
         return net, granted
 
     def _reserves(
-        self, body: Body, binding: Binding, effective: Mapping[Kind, Rows], row: LaneRights, net: Totals
+        self, lane: bytes, body: Body, binding: Binding, effective: Mapping[Kind, Rows], row: LaneRights, net: Totals
     ) -> tuple[ReserveChange, str]:
         """What happens to the lane's reserves; releases enter ``net``. A reserve that is not there is a fault."""
         empty = np.empty(0, np.int64)
         made: Keys = (np.empty(0, np.uint64), np.empty(0, np.uint64))
-        change = ReserveChange(made, empty, empty, empty, {}, {}, {}, {})
+        change = ReserveChange(made, empty, empty, [], empty, {}, {}, {}, {})
         rows = effective.get(Kind.VOID, empty)
         if len(rows):
             keys = reserve_keys(body, Kind.VOID)
-            voided = np.unique(row.reserves.find(keys[0][rows], keys[1][rows]))
-            if voided[0] < 0:
+            keys = (keys[0][rows], keys[1][rows])
+            self._open_settled(lane, row, keys)
+            found = row.reserves.find(*keys)
+            gone = found < 0
+            if gone.any() and not self._drained(lane, (keys[0][gone], keys[1][gone])):
                 return change, "voids a reserve that its lane does not hold"
+            voided = np.unique(found[~gone])
             for ordinal in voided.tolist():
                 add_into(change.released, {row.reserve_cells[ordinal]: row.remaining[ordinal]})
             add_into(net, change.released)
@@ -308,14 +386,21 @@ class Rights:
                 made=(keys[0][rows], keys[1][rows]),
                 made_cells=self._catalog.cells(binding, table),
                 made_amounts=table["amount"].astype(np.int64),
+                made_words=[
+                    (str(fact_id(body, Kind.RESERVE, at)), int(body.tables[Kind.RESERVE][at]["expires_us"]))
+                    for at in rows.tolist()
+                ],
             )
         rows = effective.get(Kind.POST, empty)
-        return change, self._posts(body, binding, rows, row, change) if len(rows) else ""
+        return change, self._posts(lane, body, binding, rows, row, change) if len(rows) else ""
 
-    def _posts(self, body: Body, binding: Binding, rows: Rows, row: LaneRights, change: ReserveChange) -> str:
+    def _posts(
+        self, lane: bytes, body: Body, binding: Binding, rows: Rows, row: LaneRights, change: ReserveChange
+    ) -> str:
         """Enter the batch's posts into ``change``; why they cannot be, or nothing."""
         keys = reserve_keys(body, Kind.POST)
         keys = (keys[0][rows], keys[1][rows])
+        self._open_settled(lane, row, keys)
         held = len(row.remaining)
         fresh = KeyTable(self._salt)
         fresh.insert(*change.made)
@@ -336,12 +421,13 @@ class Rights:
         add_into(change.incoming, sum_by(credits, table["amount"]))
         return ""
 
-    def _shortage(self, row: LaneRights, net: Totals, inherited: Totals) -> Shortage | None:
-        short = [
-            Shortage(cell, have, -change)
-            for cell, change in net.items()
-            if change < 0 and (have := row.available.get(cell, 0) + inherited.get(cell, 0)) + change < 0
-        ]
+    def _shortage(self, lane: bytes, row: LaneRights, net: Totals, inherited: Totals) -> Shortage | None:
+        member = self.member(lane)
+        short = []
+        for cell, change in net.items():
+            have = self.share(member, cell) + row.available.get(cell, 0) + inherited.get(cell, 0)
+            if change < 0 and have + change < 0:
+                short.append(Shortage(cell, have, -change))
         return min(short, key=lambda s: self._catalog.cell_name(s.cell)) if short else None
 
     # -- what deps bring in ---------------------------------------------------------------------------------

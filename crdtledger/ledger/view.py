@@ -1,28 +1,40 @@
 """A view: positions, collateral and reference data as a pure function of (base, batches).
 
-Batches go in one at a time, in any order that respects lanes and deps; the same set gives the same figures, byte for byte
-(``canonical``). Nothing here refuses a batch: what it may not do is void and named among the breaks.
+Batches go in one at a time, in any order that respects lanes and deps; the same set on the same base gives the same figures,
+byte for byte (``canonical``). Nothing here refuses a batch: what it may not do is void and named among the breaks.
+
+The base is the settled state that the batches come on top of; it is looked up, never copied, so a view costs what is not
+settled. Settlement is a view too, a *settling* one, and differs where it must:
+
+* It is given each batch's place in canonical order, in that order, so nothing that came before is ever taken back.
+* Its fills wait for ``finish``, when every definition of the cut is known: facts under a definition that lost its name do not
+  compete for ids.
+* A batch that would take its *node's* rights below zero is void (``rights.DIVIDED``): two lanes of one node that do not know of
+  each other cannot be told apart from honest ones until they are put in order.
+
+What a finished one leaves to the next state is read by ``carried``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from crdtledger.errors import decimal_text
-from crdtledger.ledger.batch import Batch, lane_text
+from crdtledger.ledger import findings
+from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.breaks import Break
-from crdtledger.ledger.catalog import Binding, Catalog, Place
+from crdtledger.ledger.catalog import Binding, Catalog, Place, layered
 from crdtledger.ledger.collateral import Balance, Collateral
-from crdtledger.ledger.dedupe import FillIndex, terms_of
 from crdtledger.ledger.facts import RIGHTS_KINDS, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.positions import Position, Positions
-from crdtledger.ledger.rights import Rights
+from crdtledger.ledger.rights import DIVIDED, OVERSPENT, Rights, Verdict
 from crdtledger.ledger.settled import SettledState
+from crdtledger.ledger.settledparts import SuspendedFills
 
 
 class VoidBatch(NamedTuple):
@@ -32,9 +44,34 @@ class VoidBatch(NamedTuple):
     seq: int
     reason: str
 
+    @property
+    def cause(self) -> str:
+        """One word: overspent (rights its lane lacks), divided (rights its node lacks), reserve (one that is not there)."""
+        return {OVERSPENT: "overspent", DIVIDED: "divided"}.get(self.reason, "reserve")
+
+
+class VoidFacts(NamedTuple):
+    """Facts of one batch and kind that are void by themselves, all for one reason."""
+
+    lane: bytes
+    seq: int
+    kind: Kind
+    reason: str
+    facts: int
+
+
+class Judged(NamedTuple):
+    """A batch of rights facts that counts, by its local number, and what it does."""
+
+    number: int
+    verdict: Verdict
+
 
 class View:
-    """The folded state of a set of batches. ``salt`` only places hash-table slots; no figure depends on it."""
+    """The folded state of a set of batches on a base. ``salt`` only places hash-table slots; no figure depends on it.
+
+    ``base`` None: nothing is settled. ``settling``: see the module; ``apply`` is then given each batch's place.
+    """
 
     def __init__(
         self, genesis: Genesis, salt: int = 0, base: SettledState | None = None, settling: bool = False
@@ -42,59 +79,106 @@ class View:
         self.genesis = genesis
         self.base = SettledState.empty(genesis) if base is None else base
         self.settling = settling
-        self.catalog = Catalog(genesis)
-        self._batches: list[Batch] = []
+        self.catalog = Catalog(genesis, self.base)
+        self.batches: list[Batch | SuspendedFills] = []
+        """By local number: first what is settled and waits for its definition, then the batches in the order of ``apply``."""
         self._bindings: list[Binding] = []
         self._places: list[Place] = []
         self._lane_clock: dict[bytes, int] = {}
-        self.positions = Positions(self.catalog, self._batches, self._bindings, self._places, salt)
+        self.positions = Positions(self.catalog, self.batches, self._bindings, self._places, salt, settling)
         self.rights = Rights(self.catalog, salt)
-        self.collateral = Collateral(self.catalog, self._batches, self._bindings, self._places, salt)
+        self.collateral = Collateral(self.catalog, self.batches, self._bindings, self._places, salt, settling)
         self.void_batches: list[VoidBatch] = []
-        self._void_facts: list[tuple[bytes, int, Kind, str, int]] = []
-        self.cursors: dict[tuple[bytes, str], tuple[int, int]] = {}
-        self.facts = 0
+        self._void_facts: list[VoidFacts] = []
+        self.judged: list[Judged] = []
+        """Settling only: the batches of rights facts that count, in order."""
+        self._unsettled_cursors: dict[tuple[bytes, str], tuple[int, int]] = {}
+        self.cursors: Mapping[tuple[bytes, str], tuple[int, int]] = layered(self._unsettled_cursors, self.base.cursors)
+        """How far imports have come: (lane, source) -> (position, line)."""
+        self.facts = self.base.facts
+        self._unfolded: list[int] = []
+        for index, waiting in enumerate(self.base.suspended, -len(self.base.suspended)):
+            self._enter(waiting, Place(index, waiting.key, waiting.seq))
+        if not settling:
+            self._fold_fills()
+
+    def _enter(self, source: Batch | SuspendedFills, place: Place) -> Binding:
+        self._unfolded.append(len(self.batches))
+        self.batches.append(source)
+        self._bindings.append(self.catalog.bind(source.body))
+        self._places.append(place)
+        return self._bindings[-1]
 
     def apply(self, batch: Batch, place: Place | None = None) -> None:
-        """Fold one batch. Its lane's earlier batches and its deps are in already."""
-        number = len(self._batches)
+        """Fold one batch. Its lane's earlier batches and its deps are in already. ``place``: where it stands in canonical order;
+        None for the provisional one."""
         if place is None:
             clock = self._lane_clock[batch.key] = max(batch.header.clock, self._lane_clock.get(batch.key, 0) + 1)
             place = Place(clock, batch.key, batch.seq)
-        binding = self.catalog.bind(batch.body)
-        self._batches.append(batch)
-        self._bindings.append(binding)
-        self._places.append(place)
+        number = len(self.batches)
+        binding = self._enter(batch, place)
         self.facts += batch.facts
         for fresh in self.catalog.apply(batch, place):
             self.positions.define(fresh)
-        for kind in (Kind.FILL, Kind.BUST):
-            if kind in batch.body.tables:
-                self._apply_fills(number, batch, binding, kind)
+        if not self.settling:
+            self._fold_fills()
         if batch.header.deps or RIGHTS_KINDS & batch.body.tables.keys():
             self._apply_rights(number, batch, binding)
         for cursor in batch.body.cursors:
-            self.cursors[batch.key, cursor.source] = (cursor.position, cursor.line)
+            self._unsettled_cursors[batch.key, cursor.source] = (cursor.position, cursor.line)
 
-    def _apply_fills(self, number: int, batch: Batch, binding: Binding, kind: Kind) -> None:
-        node = self.genesis.by_id[batch.lane.node].name
-        accounts = binding.accounts[batch.body.tables[kind]["account"]]
+    def finish(self) -> None:
+        """Settling: fold the fills of everything applied. All definitions are in by now."""
+        self._fold_fills()
+
+    def _fold_fills(self) -> None:
+        for number in self._unfolded:
+            for kind in (Kind.FILL, Kind.BUST):
+                if kind in self.batches[number].body.tables:
+                    self._apply_fills(number, kind)
+        self._unfolded.clear()
+
+    def _apply_fills(self, number: int, kind: Kind) -> None:
+        source = self.batches[number]
+        table = source.body.tables[kind]
+        if isinstance(source, SuspendedFills):
+            self.positions.apply(number, kind, np.arange(len(table)))  # its node's right to record them is settled too
+            return
+        node = self.genesis.by_id[source.lane.node].name
+        accounts = self._bindings[number].accounts[table["account"]]
         distinct, inverse = np.unique(accounts, return_inverse=True)
-        allowed = np.fromiter((self.catalog.may_record(node, account) for account in distinct.tolist()), np.bool_)[
-            inverse
-        ]
+        may = (self.catalog.may_record(node, account) for account in distinct.tolist())
+        allowed = np.fromiter(may, np.bool_, len(distinct))[inverse]
         if not allowed.all():
-            self._void_facts.append((batch.key, batch.seq, kind, "not this node's account", int((~allowed).sum())))
+            count = int((~allowed).sum())
+            self._void_facts.append(VoidFacts(source.key, source.seq, kind, "not this node's account", count))
         self.positions.apply(number, kind, np.flatnonzero(allowed))
 
     def _apply_rights(self, number: int, batch: Batch, binding: Binding) -> None:
         verdict = self.rights.judge(batch.key, batch.header.deps, batch.body, binding)
+        if self.settling and not verdict.fault and self._divides(number, batch, verdict):
+            verdict = verdict._replace(fault=DIVIDED)
         self.rights.commit(batch, binding, verdict)
         self.collateral.apply(number, verdict)
         if verdict.fault:
             self.void_batches.append(VoidBatch(batch.key, batch.seq, verdict.fault))
+        elif self.settling:
+            self.judged.append(Judged(number, verdict))
         for kind, _, reason in verdict.dropped:
-            self._void_facts.append((batch.key, batch.seq, kind, reason, 1))
+            self._void_facts.append(VoidFacts(batch.key, batch.seq, kind, reason, 1))
+
+    def _divides(self, number: int, batch: Batch, verdict: Verdict) -> bool:
+        """Whether the batch would take what its node holds of any cell below zero."""
+        member = self.member(batch.key)
+        held = self.collateral.rights[member]
+        return any(
+            change < 0 and self.rights.share(member, cell) + held.get(cell, 0) + change < 0
+            for cell, change in self.collateral.effect(number, verdict).items()
+        )
+
+    def member(self, lane: bytes) -> int:
+        """The index in the genesis of a lane's node."""
+        return self.rights.member(lane)
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -106,102 +190,28 @@ class View:
         """Collateral, sorted by account, then asset."""
         return self.collateral.rows()
 
+    def void_facts(self) -> Sequence[VoidFacts]:
+        """Facts that are void by themselves, grouped by batch, kind and reason."""
+        grouped: dict[tuple[bytes, int, Kind, str], int] = {}
+        for lane, seq, kind, reason, facts in self._void_facts:
+            grouped[lane, seq, kind, reason] = grouped.get((lane, seq, kind, reason), 0) + facts
+        for kind, number, _ in self.positions.out_of_range:
+            source = self.batches[number]
+            key = (source.key, source.seq, kind, "its value or its fee's asset cannot be carried")
+            grouped[key] = grouped.get(key, 0) + 1
+        return [VoidFacts(*group, facts) for group, facts in grouped.items()]
+
+    def unsettled_cursors(self) -> Mapping[tuple[bytes, str], tuple[int, int]]:
+        """The cursors that unsettled batches moved."""
+        return self._unsettled_cursors
+
     def breaks(self) -> list[Break]:
-        """Everything recorded that does not simply count, sorted; the same at every replica with these batches."""
-        out = [Break("void_batch", f"{self._lane(v.lane)}#{v.seq}", v.reason) for v in self.void_batches]
-        for (lane, seq, kind, reason), count in self._grouped_void_facts().items():
-            out.append(Break("void_fact", f"{self._lane(lane)}#{seq}", f"{count} x {kind.name.lower()}: {reason}"))
-        for waiting in self.positions.suspended():
-            detail = f"{waiting.facts} facts under definition {waiting.digest.hex()}: {waiting.reason}"
-            out.append(Break("suspended", waiting.instrument, detail))
-        for name, digests in self.catalog.rivals().items():
-            others = ", ".join(rival.hex() for rival in digests[1:])
-            out.append(Break("definitions", name, f"{digests[0].hex()} stands, not {others}"))
-        for kind in (Kind.FILL, Kind.BUST):
-            out += self._fill_conflicts(kind, self.positions.indexes[kind])
-        out += self._collateral_conflicts()
-        for account, asset, node, amount in self.collateral.overdrawn():
-            short = decimal_text(-amount, self.genesis.asset_decimals[asset])
-            out.append(Break("overdraft", f"{node} {account} {asset}", f"its lanes together spent {short} too much"))
-        for bust, fill in self.positions.mismatched_busts():
-            where = self._batches[bust.batch], self._batches[fill.batch]
-            subject = self._fill_name(Kind.BUST, bust.batch, bust.row)
-            detail = (
-                f"terms at {self._at(where[0], bust.row)} are not those of the fill at {self._at(where[1], fill.row)}"
-            )
-            out.append(Break("bust", subject, detail))
-        return sorted(out, key=lambda item: (item.type, item.subject, item.detail))
+        """Everything recorded that does not simply count, sorted; the same at every replica with this base and these batches."""
+        return sorted([*self.base.breaks, *findings.lasting(self), *findings.waiting(self)])
 
     def break_count(self) -> int:
         """How many ``breaks`` there are, without their words: somebody may have made very many."""
-        conflicts = sum(len(index.variants) for index in self.positions.indexes.values())
-        contradicted = sum(len({s.content for s in said}) > 1 for said in self.collateral.repeated.values())
-        busts = sum(1 for _ in self.positions.mismatched_busts())
-        named = len(self.positions.suspended()) + len(self.catalog.rivals()) + len(self.collateral.overdrawn())
-        return len(self.void_batches) + len(self._grouped_void_facts()) + conflicts + contradicted + busts + named
-
-    def _grouped_void_facts(self) -> dict[tuple[bytes, int, Kind, str], int]:
-        """How many facts of one batch and kind are void for one reason."""
-        grouped: dict[tuple[bytes, int, Kind, str], int] = {}
-        for lane, seq, kind, reason, count in self._void_facts:
-            grouped[lane, seq, kind, reason] = grouped.get((lane, seq, kind, reason), 0) + count
-        for kind, number, _ in self.positions.out_of_range:
-            batch = self._batches[number]
-            key = (batch.key, batch.seq, kind, "its value or its fee's asset cannot be carried")
-            grouped[key] = grouped.get(key, 0) + 1
-        return grouped
-
-    def _lane(self, lane: bytes) -> str:
-        return lane_text(lane, self.genesis)
-
-    def _at(self, batch: Batch, row: int) -> str:
-        return f"{self._lane(batch.key)}#{batch.seq}[{row}]"
-
-    def _fill_conflicts(self, kind: Kind, index: FillIndex) -> list[Break]:
-        out = []
-        for ordinal, variants in index.variants.items():
-            stories = sorted((at, stated) for stated, at in variants.items())  # no two stand at one place
-            texts = []
-            for (place, row), stated in stories:
-                texts.append(f"{self._terms_text(terms_of(stated))} at {self._lane(place.lane)}#{place.seq}[{row}]")
-            winner = index.spot(ordinal)
-            subject = self._fill_name(kind, winner.batch, winner.row)
-            out.append(Break("conflict", subject, f"counts: {texts[0]}; does not: {'; '.join(texts[1:])}"))
-        return out
-
-    def _fill_name(self, kind: Kind, number: int, row: int) -> str:
-        body = self._batches[number].body
-        fact = body.tables[kind][row]
-        scope = body.scopes[int(fact["scope"])]
-        trade = body.strings[int(fact["id"])] if fact["flags"] & 1 else str(fact["id"])
-        leg = f"/{scope.leg}" if scope.leg else ""
-        name = body.instruments[scope.instrument][0]
-        return f"{kind.name.lower()} {scope.venue}/{scope.id_space}/{name}/{trade}{leg}"
-
-    def _terms_text(self, terms: tuple[int, ...]) -> str:
-        account, instrument, side, qty, price, fee, asset = terms
-        definition = self.catalog.meaning(instrument)
-        name = self.catalog.instrument_keys[instrument].name
-        amounts = f"{qty}@{price}"
-        if definition is not None:
-            amounts = f"{decimal_text(qty, definition.qty_decimals)}@{decimal_text(price, definition.price_decimals)}"
-        fees = f" fee {fee} {self.catalog.assets[asset] if asset >= 0 else ''}".rstrip() if fee else ""
-        return f"{self.catalog.account_names[account]} {'buy' if side > 0 else 'sell'} {amounts} {name}{fees}"
-
-    def _collateral_conflicts(self) -> list[Break]:
-        out = []
-        for (kind, _), statements in self.collateral.repeated.items():
-            if len({statement.content for statement in statements}) < 2:
-                continue
-            texts = []
-            for statement in sorted(statements, key=lambda one: (one.place, one.row)):
-                account, asset = self.catalog.cell_name(statement.cell)
-                amount = decimal_text(statement.amount, self.genesis.asset_decimals[asset])
-                texts.append(
-                    f"{account} {amount} {asset} at {self._lane(statement.lane)}#{statement.seq}[{statement.row}]"
-                )
-            out.append(Break("conflict", f"{kind.name.lower()}", "; ".join(texts)))
-        return out
+        return len(self.base.breaks) + findings.count(self)
 
     def canonical(self) -> bytes:
         """The whole view as canonical bytes. Equal frontiers and base give equal bytes."""
@@ -210,7 +220,7 @@ class View:
             "collateral": self.collateral_rows(),
             "breaks": self.breaks(),
             "instruments": {name: self.catalog.standing(name) for name in self.catalog.names()},
-            "accounts": {name: label for name, (_, label) in self.catalog.labels.items()},
+            "accounts": dict(self.catalog.labels),
             "marks": sorted(self.catalog.marks.items()),  # pairs: a joined name could be split in two ways
             "cursors": {f"{lane.hex()} {source}": at for (lane, source), at in self.cursors.items()},
         }
