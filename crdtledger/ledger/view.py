@@ -12,7 +12,9 @@ settled. Settlement is a view too, a *settling* one, and differs where it must:
 * A batch that would take its *node's* rights below zero is void (``rights.DIVIDED``): two lanes of one node that do not know of
   each other cannot be told apart from honest ones until they are put in order.
 
-What a finished one leaves to the next state is read by ``carried``.
+What a finished one leaves to the next state: ``judged`` (which ids are used, by whom), ``collateral.landed()``,
+``rights.reserves_after()``, ``catalog.fresh_*()``, ``unsettled_cursors()``, ``void_batches``, ``void_facts()``,
+``lasting_breaks()``. The average entries of positions, and which row of which batch was a duplicate, are settlement's own.
 """
 
 from __future__ import annotations
@@ -208,6 +210,10 @@ class View:
     def breaks(self) -> list[Break]:
         """Everything recorded that does not simply count, sorted; the same at every replica with this base and these batches."""
         return sorted([*self.base.breaks, *findings.lasting(self), *findings.waiting(self)])
+
+    def lasting_breaks(self) -> list[Break]:
+        """Of the unsettled breaks those that stay when these batches are settled, sorted."""
+        return sorted(findings.lasting(self))
 
     def break_count(self) -> int:
         """How many ``breaks`` there are, without their words: somebody may have made very many."""
