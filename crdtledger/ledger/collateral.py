@@ -363,6 +363,26 @@ class Collateral:
             settled=cell < 0,
         )
 
+    def landed(self) -> dict[tuple[str, str], SettledBalance]:
+        """Every (account, asset) that changes, as it is once credits have landed and refunds are given: what settlement makes of
+        these sums. Nothing is in transit then, and nothing refundable."""
+        moved = (self.deposited, self.withdrawn, self.reserved, *self.rights, *self.landing)
+        cells = {cell for totals in moved for cell, amount in totals.items() if amount}
+        out = {}
+        for cell in sorted(cells, key=self._catalog.cell_name):
+            settled = self._settled(cell)
+            shares = dict(settled.rights)
+            for member, (own, landing) in enumerate(zip(self.rights, self.landing, strict=True)):
+                shares[member] = shares.get(member, 0) + own.get(cell, 0) + landing.get(cell, 0)
+            out[self._catalog.cell_name(cell)] = SettledBalance(
+                deposited=settled.deposited + self.deposited.get(cell, 0),
+                withdrawn=settled.withdrawn + self.withdrawn.get(cell, 0),
+                reserved=settled.reserved + self.reserved.get(cell, 0),
+                shortfall=settled.shortfall,
+                rights=tuple((member, shares[member]) for member in sorted(shares) if shares[member]),
+            )
+        return out
+
     def imbalance(self) -> dict[str, int]:
         """in - held - out - shortfall per asset, where it is not zero. Empty, always: conservation is an invariant."""
         out = dict(self._base.imbalance())

@@ -2,7 +2,7 @@
 
 All of them are sums, so they do not depend on the order in which fills arrive. Each (account, instrument, side) is a cell
 of wide columns (``wide``); a batch is folded by sorting its rows by cell and summing runs, whole columns at a time. What
-depends on order (average entry, realised profit) is derived at checkpoints, in canonical order.
+depends on order (average entry, realised profit) is derived at checkpoints, in canonical order; a row shows it of its settled part.
 
 A fill under a definition that is not known yet, or that is not the one standing for its name, is *suspended*: kept,
 named, not counted. It counts from the moment its definition stands. Once another definition of its name is settled it never
@@ -11,8 +11,6 @@ can: then it does not compete for its id either.
 On a base, figures are the base's plus what is not settled. An id that the base has settled changes nothing any more: the
 same terms again are a duplicate, others a conflict that the settled statement has won.
 
-A view that settles is given its batches in canonical order and its fills when all definitions are known (``View.finish``);
-what it then leaves to the next state is read by ``carried``.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
-from crdtledger.ledger.wide import LIMBS, Limbs, from_int64, normalise, sum_by, to_int
+from crdtledger.ledger.wide import LIMBS, from_int64, normalise, sum_by, to_int
 
 QTY = slice(0, LIMBS)
 VALUE = slice(LIMBS, 2 * LIMBS)
@@ -96,23 +94,11 @@ class Mismatch(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Rows of one batch and kind that a settling view did not count: why is said where they stand."""
+    """Rows of one batch, by its local number."""
 
     kind: Kind
     number: int
     rows: Rows
-
-
-class Counted(NamedTuple):
-    """Rows of one batch and instrument that count, in the order in which they were folded. ``sign``: +1 fills, -1 busts.
-    ``values``: what each adds to its side's value before ``reference.value_factor``, as wide columns."""
-
-    kind: Kind
-    number: int
-    rows: Rows
-    instrument: int
-    terms: npt.NDArray[np.int64]
-    values: Limbs
 
 
 class Positions:
@@ -149,12 +135,6 @@ class Positions:
         first stated."""
         self.lost: list[Held] = []
         """Facts under a definition that lost its name for good."""
-        self.counted: list[Counted] = []
-        """Settling only: what counts, in order."""
-        self.repeated: list[Held] = []
-        """Settling only: facts that say again what is settled or came before."""
-        self.contradicted: list[Held] = []
-        """Settling only: facts that say something else under an id that is taken."""
 
     def terms(self, kind: Kind, batch: int, rows: Rows) -> npt.NDArray[np.int64]:
         """What is compared when an id repeats: shape (len(rows), TERMS)."""
@@ -170,9 +150,6 @@ class Positions:
         else:
             some = (keys[0][open_rows], keys[1][open_rows])
             taken = self.indexes[kind].take(number, some, open_rows, terms[open_rows])
-        if self._settling:
-            self._note(self.repeated, kind, number, taken.repeated)
-            self._note(self.contradicted, kind, number, taken.contradicted)
         sign = 1 if kind is Kind.FILL else -1
         self._add(kind, number, taken.counted, sign, terms[taken.counted])
         losers: dict[int, list[int]] = {}
@@ -181,10 +158,6 @@ class Positions:
         for batch, lost in losers.items():
             back = np.array(lost, np.int64)
             self._add(kind, batch, back, -sign, self.terms(kind, batch, back))
-
-    def _note(self, held: list[Held], kind: Kind, number: int, rows: Rows) -> None:
-        if len(rows):
-            held.append(Held(kind, number, rows))
 
     def seen(self, kind: Kind) -> SeenIds:
         """The settled ids of fills, or of busts."""
@@ -196,28 +169,27 @@ class Positions:
         lost = [instrument for instrument in used if self._is_lost(instrument)]
         if lost:
             losing = np.isin(terms[rows, INSTRUMENT], lost)
-            self._note(self.lost, kind, number, rows[losing])
+            self.lost.append(Held(kind, number, rows[losing]))
             rows = rows[~losing]
         seen = self.seen(kind)
-        if not len(seen) or not len(rows):
+        if not len(seen) or not len(rows) or self._waits_in_base(number):
             return rows
         found = seen.find((keys[0][rows], keys[1][rows]))
         settled = np.flatnonzero(found >= 0)
         if not len(settled):
             return rows
         told = rows[settled]
-        contents = fact_contents(self._batches[number].body, kind, told)
-        differs = (contents != seen.says(found[settled])).any(axis=1)
+        differs = (fact_contents(self._batches[number].body, kind, told) != seen.says(found[settled])).any(axis=1)
         for row in told[differs].tolist():
             variants = self.overruled.setdefault((kind, int(keys[0][row]), int(keys[1][row])), {})
             at = (self._places[number], Spot(number, row))
             stated = terms[row].tobytes()
-            if stated not in variants or (at[0], row) < (variants[stated][0], variants[stated][1].row):
-                variants[stated] = at
-        if self._settling:
-            self._note(self.repeated, kind, number, told[~differs])
-            self._note(self.contradicted, kind, number, told[differs])
+            variants[stated] = min(variants.get(stated, at), at)
         return rows[found < 0]
+
+    def _waits_in_base(self, number: int) -> bool:
+        """Whether a batch is one of the base's that wait for a definition: their ids are settled, and theirs."""
+        return number < len(self._base.suspended)
 
     def _is_lost(self, instrument: int) -> bool:
         if not self._settling:
@@ -274,9 +246,6 @@ class Positions:
             values, terms = values[valid], terms[valid]
             if not len(terms):
                 return
-        if self._settling:
-            rows = rows[valid]
-            self.counted.append(Counted(kind, batch, rows, number, terms, values))
         own_fee = (terms[:, FEE_ASSET] == NO_ASSET) | (terms[:, FEE_ASSET] == settlement)
         contribution = np.empty((len(terms), WIDTH), np.int64)
         contribution[:, QTY] = from_int64(terms[:, QUANTITY])
@@ -406,18 +375,12 @@ class Positions:
             out.append(Suspended(key.name, key.digest, facts, "another definition of this name stands", True))
         return sorted(out)
 
-    def waiting(self) -> Iterator[Held]:
-        """Facts that wait for a definition, batch by batch; settled ones that still wait among them."""
-        for waiting in self._waiting.values():
-            for kind, number, rows, _ in waiting:
-                yield Held(kind, number, rows)
-
     def mismatches(self) -> Iterator[Mismatch]:
         """Busts whose terms are not those of the fill they take back, at least one of the two not settled."""
         keys, batches, rows = self.indexes[Kind.BUST].winners()
         fills = self.indexes[Kind.FILL].find(keys)
         for batch, row, fill in zip(batches.tolist(), rows.tolist(), fills, strict=True):
-            if fill is None:
+            if fill is None or (self._waits_in_base(batch) and self._waits_in_base(fill.batch)):
                 continue
             mine = self.terms(Kind.BUST, batch, np.array([row]))
             if (mine != self.terms(Kind.FILL, fill.batch, np.array([fill.row]))).any():
@@ -427,7 +390,10 @@ class Positions:
             keys, batches, rows = self.indexes[kind].winners()
             found = seen.find(keys)
             for at in np.flatnonzero(found >= 0).tolist():
+                one: Keys = (keys[0][at : at + 1], keys[1][at : at + 1])
                 spot = Spot(int(batches[at]), int(rows[at]))
+                if self._waits_in_base(spot.batch) or self.indexes[other].find(one) != [None]:
+                    continue  # both settled; or the other one waits in the base, and was compared above
                 said = fact_contents(self._batches[spot.batch].body, kind, rows[at : at + 1])
                 if (said != seen.says(found[at : at + 1])).any():
                     yield Mismatch(kind, spot, None)

@@ -36,6 +36,7 @@ from crdtledger.ledger.genesis import NODE_ID_BYTES, Genesis
 from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.lanerights import Deposits, LaneRights, Reach, Rows, Step, Totals, extended, repeated_deposits
 from crdtledger.ledger.seenids import SeenIds
+from crdtledger.ledger.settledparts import Reserved
 from crdtledger.ledger.wide import add_into, sum_by
 
 SPENDS = (Kind.GRANT, Kind.RESERVE, Kind.TRANSFER, Kind.WITHDRAWAL)
@@ -210,16 +211,19 @@ class Rights:
                 found[index] = (one, *self._row(one).told(int(ordinals[index])))
         return found
 
-    def reserves_of(self, lane: bytes) -> list[tuple[tuple[int, int], int, int, tuple[str, int]]]:
-        """Every reserve of the lane that its unsettled batches touch: (key, cell, remaining, (id, when it ends))."""
-        row = self._row(lane)
-        high, low = row.reserves.keys(0, len(row.reserves))
-        keys = zip(high.tolist(), low.tolist(), strict=True)
-        return list(zip(keys, row.reserve_cells, row.remaining, row.reserve_words, strict=True))
-
-    def lanes(self) -> list[bytes]:
-        """Lanes with a counted, unsettled batch, sorted."""
-        return sorted(key for key, row in self._rows.items() if row.steps)
+    def reserves_after(self) -> dict[bytes, dict[tuple[int, int], Reserved]]:
+        """Open reserves, by lane and key, of every lane that unsettled batches made, posted or voided reserves in."""
+        out = {}
+        for lane, row in sorted(self._rows.items()):
+            if not len(row.reserves):
+                continue
+            held = dict(self._base.reserves.get(lane, {}))
+            high, low = row.reserves.keys(0, len(row.reserves))
+            for ordinal, key in enumerate(zip(high.tolist(), low.tolist(), strict=True)):
+                account, asset = self._catalog.cell_name(row.reserve_cells[ordinal])
+                held[key] = Reserved(account, asset, row.remaining[ordinal], *row.reserve_words[ordinal])
+            out[lane] = {key: reserve for key, reserve in held.items() if reserve.remaining}
+        return out
 
     def undivided(self, node: bytes) -> bool:
         """Whether the node's lanes follow each other: none spends before it covers all that the earlier ones ever did.

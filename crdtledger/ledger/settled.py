@@ -6,8 +6,9 @@ append-only and shared between heights (``seenids``).
 
 * Nothing is in transit and nothing is refundable in it: credits have landed, refunds are given.
 * A definition, once it stands, stands; a label, once told, stays; of marks the greatest stays.
-* A fill under a definition that is not known waits here with its terms, by name, and its id is taken: it counts at the height
-  at which its definition stands. A fill under a definition that lost its name is not here, and its id is free.
+* A fill under a definition that is not known waits here with its terms, by name. Its id is taken, so it is among the ids too. It
+  counts at the height at which its definition stands. A fill that was told under a definition that had lost its name is not
+  here, and its id is free.
 * Every replica that settled the same checkpoints has the same bytes (``encode``), and saving, loading and saving gives them
   again.
 
