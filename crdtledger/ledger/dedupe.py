@@ -37,10 +37,16 @@ class Spot(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a column of fills changed: rows of this batch that now count, and spots that no longer do."""
+    """What a column of fills changed: rows of this batch that now count, and spots that no longer do.
+
+    ``repeated``, ``contradicted``: rows that found their id taken, with the same terms or with others. Which rows these are depends
+    on the order of arrival, so they mean something to a view that is given its batches in canonical order, and only there.
+    """
 
     counted: Rows
     withdrawn: list[Spot]
+    repeated: Rows
+    contradicted: Rows
 
 
 class FillIndex:
@@ -101,10 +107,12 @@ class FillIndex:
         withdrawn: list[Spot] = []
         repeated = np.flatnonzero(~new)
         holders = self._batch[ordinals[repeated]]
+        contradicted = np.zeros(len(rows), np.bool_)
         for holder in np.unique(holders).tolist():
             mine = repeated[holders == holder]
             winners = self._row[ordinals[mine]].astype(np.int64)
             differs = (self._terms(holder, winners) != terms[mine]).any(axis=1)
+            contradicted[mine] = differs
             contested = np.fromiter((int(n) in self.variants for n in ordinals[mine]), np.bool_, len(mine))
             if self._places[batch] < self._places[holder]:  # same terms, but this statement stands earlier
                 same = np.flatnonzero(~differs & ~contested)
@@ -120,7 +128,8 @@ class FillIndex:
                 if loser is not None:
                     counted.append(rows[index : index + 1])
                     withdrawn.append(loser)
-        return _cancel(batch, np.concatenate(counted), withdrawn)
+        counted_rows, withdrawn = _cancel(batch, np.concatenate(counted), withdrawn)
+        return Taken(counted_rows, withdrawn, rows[~new & ~contradicted], rows[contradicted])
 
     def _contest(self, ordinal: int, key: tuple[int, int], spot: Spot, terms: npt.NDArray[np.int64]) -> Spot | None:
         """Enter one more statement about a contested id. The spot that lost its place to it, if it wins."""
@@ -152,10 +161,9 @@ def terms_of(stated: bytes) -> tuple[int, ...]:
     return tuple(np.frombuffer(stated, np.int64).tolist())
 
 
-def _cancel(batch: int, counted: Rows, withdrawn: list[Spot]) -> Taken:
+def _cancel(batch: int, counted: Rows, withdrawn: list[Spot]) -> tuple[Rows, list[Spot]]:
     """A row of this very batch that won and then lost to an earlier row of it neither counts nor is withdrawn."""
     own = {spot.row for spot in withdrawn if spot.batch == batch}
     if not own:
-        return Taken(counted, withdrawn)
-    kept = counted[~np.isin(counted, list(own))]
-    return Taken(kept, [spot for spot in withdrawn if spot.batch != batch])
+        return counted, withdrawn
+    return counted[~np.isin(counted, list(own))], [spot for spot in withdrawn if spot.batch != batch]

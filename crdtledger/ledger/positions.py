@@ -32,7 +32,7 @@ from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
-from crdtledger.ledger.wide import LIMBS, from_int64, normalise, sum_by, to_int
+from crdtledger.ledger.wide import LIMBS, Limbs, from_int64, normalise, sum_by, to_int
 
 QTY = slice(0, LIMBS)
 VALUE = slice(LIMBS, 2 * LIMBS)
@@ -101,6 +101,19 @@ class Held(NamedTuple):
     rows: Rows
 
 
+class Counted(NamedTuple):
+    """Rows of one batch and instrument that count, in the order in which they were folded. ``instrument``: its local number.
+    ``terms``, ``values`` are aligned with ``rows``: what each adds to its side's value before ``reference.value_factor``, as wide
+    columns."""
+
+    kind: Kind
+    number: int
+    rows: Rows
+    instrument: int
+    terms: npt.NDArray[np.int64]
+    values: Limbs
+
+
 class Positions:
     """The fold of fills and busts of one view. ``batches`` and ``bindings`` are the view's, by local batch number."""
 
@@ -135,6 +148,12 @@ class Positions:
         first stated."""
         self.lost: list[Held] = []
         """Facts under a definition that lost its name for good."""
+        self.counted: list[Counted] = []
+        """Settling only: what counts, in order."""
+        self.repeated: list[Held] = []
+        """Settling only: facts that say again what is settled or came before."""
+        self.contradicted: list[Held] = []
+        """Settling only: facts that say something else under an id that is taken."""
 
     def terms(self, kind: Kind, batch: int, rows: Rows) -> npt.NDArray[np.int64]:
         """What is compared when an id repeats: shape (len(rows), TERMS)."""
@@ -150,6 +169,7 @@ class Positions:
         else:
             some = (keys[0][open_rows], keys[1][open_rows])
             taken = self.indexes[kind].take(number, some, open_rows, terms[open_rows])
+        self._note(kind, number, taken.repeated, taken.contradicted)
         sign = 1 if kind is Kind.FILL else -1
         self._add(kind, number, taken.counted, sign, terms[taken.counted])
         losers: dict[int, list[int]] = {}
@@ -158,6 +178,12 @@ class Positions:
         for batch, lost in losers.items():
             back = np.array(lost, np.int64)
             self._add(kind, batch, back, -sign, self.terms(kind, batch, back))
+
+    def _note(self, kind: Kind, number: int, repeated: Rows, contradicted: Rows) -> None:
+        if self._settling:
+            for held, rows in ((self.repeated, repeated), (self.contradicted, contradicted)):
+                if len(rows):
+                    held.append(Held(kind, number, rows))
 
     def seen(self, kind: Kind) -> SeenIds:
         """The settled ids of fills, or of busts."""
@@ -185,6 +211,7 @@ class Positions:
             at = (self._places[number], Spot(number, row))
             stated = terms[row].tobytes()
             variants[stated] = min(variants.get(stated, at), at)
+        self._note(kind, number, told[~differs], told[differs])
         return rows[found < 0]
 
     def _waits_in_base(self, number: int) -> bool:
@@ -246,6 +273,8 @@ class Positions:
             values, terms = values[valid], terms[valid]
             if not len(terms):
                 return
+        if self._settling:
+            self.counted.append(Counted(kind, batch, rows[valid], number, terms, values))
         own_fee = (terms[:, FEE_ASSET] == NO_ASSET) | (terms[:, FEE_ASSET] == settlement)
         contribution = np.empty((len(terms), WIDTH), np.int64)
         contribution[:, QTY] = from_int64(terms[:, QUANTITY])
@@ -374,6 +403,12 @@ class Positions:
             key = catalog.instrument_keys[number]
             out.append(Suspended(key.name, key.digest, facts, "another definition of this name stands", True))
         return sorted(out)
+
+    def waiting(self) -> Iterator[Held]:
+        """Facts that wait for a definition, batch by batch; those that wait in the base too."""
+        for waiting in self._waiting.values():
+            for kind, number, rows, _ in waiting:
+                yield Held(kind, number, rows)
 
     def mismatches(self) -> Iterator[Mismatch]:
         """Busts whose terms are not those of the fill they take back, at least one of the two not settled."""

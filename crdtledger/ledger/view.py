@@ -14,7 +14,7 @@ settled. Settlement is a view too, a *settling* one, and differs where it must:
 
 What a finished one leaves to the next state: ``judged`` (which ids are used, by whom), ``collateral.landed()``,
 ``rights.reserves_after()``, ``catalog.fresh_*()``, ``unsettled_cursors()``, ``void_batches``, ``void_facts()``,
-``lasting_breaks()``. The average entries of positions, and which row of which batch was a duplicate, are settlement's own.
+``lasting_breaks()``, and of fills ``positions.counted``, ``repeated``, ``contradicted``, ``lost`` and ``waiting()``.
 """
 
 from __future__ import annotations
