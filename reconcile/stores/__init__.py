@@ -36,7 +36,7 @@ class StoredCheckpoint(msgspec.Struct, frozen=True):
     decided_us: int
 
     def checksum(self) -> bytes:
-        """16 bytes over the whole entry, against decay; whoever means harm can compute it too."""
+        """16 bytes over all of it, against decay; whoever means harm can compute it too."""
         return hashlib.blake2b(msgspec.msgpack.encode(msgspec.structs.astuple(self)), digest_size=16).digest()
 
 
@@ -73,17 +73,17 @@ class CheckpointStore(Protocol):
     """What every kind of store does."""
 
     def last(self) -> StoredCheckpoint | None:
-        """The newest entry; None when there is none."""
+        """The newest checkpoint; None when there is none."""
 
-    def append(self, entry: StoredCheckpoint) -> bool:
-        """Whether ``entry`` is new; False when its digest stands at its height already. Raises StoreConflict otherwise."""
+    def append(self, stored: StoredCheckpoint) -> bool:
+        """Whether ``stored`` is new; False when its digest stands at its height already. Raises StoreConflict otherwise."""
 
     def read(self, first: int, limit: int) -> Sequence[StoredCheckpoint]:
-        """Up to ``limit`` entries in order of height, from height ``first`` on."""
+        """Up to ``limit`` checkpoints in order of height, from height ``first`` on."""
 
 
 def stored_checkpoint(value: bytes, adjustments: bytes, certificate: bytes, decided_us: int) -> StoredCheckpoint:
-    """The entry of the checkpoint that ``value`` encodes. Raises InvalidProof when it encodes none."""
+    """What a store keeps of the checkpoint that ``value`` encodes. Raises InvalidProof when it encodes none."""
     checkpoint = decode_checkpoint(value)
     previous = checkpoint.record.previous
     return StoredCheckpoint(checkpoint.height, checkpoint.digest, previous, value, adjustments, certificate, decided_us)

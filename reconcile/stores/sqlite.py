@@ -9,6 +9,7 @@ Why apsw and not the interpreter's own SQLite: see ``crdtledger.ledger.journalfi
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import apsw
 import msgspec
 
 from crdtledger.errors import InvalidProof
+from crdtledger.ledger import durablefile
 from reconcile.heights import NONE
 from reconcile.stores import StoreConflict, StoredCheckpoint, StoreUnusable
 
@@ -50,24 +52,15 @@ class SqliteStore:
     @classmethod
     def create(cls, path: Path) -> SqliteStore:
         """Open ``path`` for writing, making it first if there is none. Raises StoreUnusable."""
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        connection = _connect(path, str(path), flags)
         try:
-            connection.pragma("synchronous", "FULL")
-            connection.transaction_mode = "IMMEDIATE"  # a second writer waits before it reads where the store ends
-            if not connection.pragma("application_id") and not connection.pragma("schema_version"):
-                connection.pragma("page_size", PAGE_BYTES)
-                connection.pragma("journal_mode", "WAL")
-                with connection:
-                    if not connection.pragma("schema_version"):  # or another was faster
-                        for _, statement in _SCHEMA:
-                            connection.execute(statement)
-                        connection.pragma("application_id", APPLICATION_ID)
-                        connection.pragma("user_version", FORMAT_VERSION)
-        except _UNREADABLE as error:
-            connection.close(True)
-            raise StoreUnusable(path=str(path), why=f"cannot be made a checkpoint store: {error}") from error
-        return cls(path, _identified(path, connection))
+            if not path.exists():
+                _make(path)
+        except (apsw.Error, OSError) as error:
+            raise StoreUnusable(path=str(path), why=f"cannot be made: {error}") from error
+        connection = _identified(path, _connect(path, str(path), apsw.SQLITE_OPEN_READWRITE))
+        connection.pragma("synchronous", "FULL")
+        connection.transaction_mode = "IMMEDIATE"  # a second writer waits before it reads where the store ends
+        return cls(path, connection)
 
     @classmethod
     def open(cls, path: Path) -> SqliteStore:
@@ -91,36 +84,36 @@ class SqliteStore:
         self._connection.close(True)
 
     def last(self) -> StoredCheckpoint | None:
-        """The newest entry; None when there is none. Raises InvalidProof when it is not what was written."""
+        """The newest checkpoint; None when there is none. Raises InvalidProof when it is not what was written."""
         return next(iter(self._select("ORDER BY height DESC LIMIT 1", ())), None)
 
-    def append(self, entry: StoredCheckpoint) -> bool:
-        """Append ``entry``, or find it there: see ``reconcile.stores``. True when it was written, and then it is synced."""
+    def append(self, stored: StoredCheckpoint) -> bool:
+        """Append ``stored``, or find it there: see ``reconcile.stores``. True when it was written, and then it is synced."""
         try:
             with self._connection:
-                new = self._append(entry)
+                new = self._append(stored)
         except apsw.Error as error:
             raise StoreUnusable(path=str(self.path), why=f"cannot be written: {error}") from error
         return new
 
-    def _append(self, entry: StoredCheckpoint) -> bool:
-        held = self._select("WHERE height = ?", (entry.height,))
+    def _append(self, stored: StoredCheckpoint) -> bool:
+        held = self._select("WHERE height = ?", (stored.height,))
         if held:
-            if held[0].digest == entry.digest:
+            if held[0].digest == stored.digest:
                 return False
-            raise self._conflict(entry, f"another one, {held[0].digest.hex()[:16]}, stands there")
+            raise self._conflict(stored, f"another one, {held[0].digest.hex()[:16]}, stands there")
         end = self.last()
         height, digest = (end.height, end.digest) if end else (0, NONE)
-        if entry.height != height + 1:
-            raise self._conflict(entry, f"the store ends at {height}")
-        if entry.previous != digest:
-            raise self._conflict(entry, f"it does not follow the one at {height}, {digest.hex()[:16]}")
-        row = (*msgspec.structs.astuple(entry), entry.checksum())
+        if stored.height != height + 1:
+            raise self._conflict(stored, f"the store ends at {height}")
+        if stored.previous != digest:
+            raise self._conflict(stored, f"it does not follow the one at {height}, {digest.hex()[:16]}")
+        row = (*msgspec.structs.astuple(stored), stored.checksum())
         self._connection.execute(f"INSERT INTO checkpoints ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         return True
 
     def read(self, first: int, limit: int) -> list[StoredCheckpoint]:
-        """Up to ``limit`` entries from height ``first`` on. Raises InvalidProof at one that is not what was written."""
+        """Up to ``limit`` checkpoints from height ``first`` on. Raises InvalidProof at one that is not what was written."""
         return self._select("WHERE height >= ? ORDER BY height LIMIT ?", (first, limit))
 
     def entries(self, first: int = 1) -> Iterator[StoredCheckpoint]:
@@ -145,20 +138,38 @@ class SqliteStore:
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM checkpoints {clause}", values).fetchall()
         except _UNREADABLE as error:
             raise InvalidProof("checkpoint store", f"cannot be read: {error}") from error
-        return [_entry(row) for row in rows]
+        return [_stored(row) for row in rows]
 
-    def _conflict(self, entry: StoredCheckpoint, why: str) -> StoreConflict:
-        return StoreConflict(path=str(self.path), height=entry.height, why=why)
+    def _conflict(self, stored: StoredCheckpoint, why: str) -> StoreConflict:
+        return StoreConflict(path=str(self.path), height=stored.height, why=why)
 
 
-def _entry(row: tuple[object, ...]) -> StoredCheckpoint:
+def _make(path: Path) -> None:
+    """An empty store at ``path``: made under another name and then linked, so that there is never half of one."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    draft.unlink(missing_ok=True)
+    connection = apsw.Connection(str(draft))
+    connection.pragma("page_size", PAGE_BYTES)
+    for _, statement in _SCHEMA:
+        connection.execute(statement)
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.pragma("user_version", FORMAT_VERSION)
+    connection.pragma("journal_mode", "WAL")
+    connection.close(True)
+    with contextlib.suppress(FileExistsError):  # somebody was faster, and made the same
+        os.link(draft, path)
+    draft.unlink()
+    durablefile.sync_directory(path.parent)
+
+
+def _stored(row: tuple[object, ...]) -> StoredCheckpoint:
     where = f"height {row[0]}"
     if tuple(map(type, row)) != _TYPES:
         raise InvalidProof(where, "a column has the wrong type")
-    entry = StoredCheckpoint(*row[:-1])  # type: ignore[arg-type]  # just checked
-    if entry.checksum() != row[-1]:
+    stored = StoredCheckpoint(*row[:-1])  # type: ignore[arg-type]  # just checked
+    if stored.checksum() != row[-1]:
         raise InvalidProof(where, "it does not match its checksum: its row is damaged")
-    return entry
+    return stored
 
 
 def _connect(path: Path, name: str, flags: int) -> apsw.Connection:

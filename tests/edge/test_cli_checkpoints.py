@@ -372,6 +372,19 @@ def test_a_certified_cell_of_another_form_is_not_guessed_at(place: Path, fields:
     assert "cell collateral USDT: its" in ran.err
 
 
+def test_liabilities_in_an_asset_that_the_genesis_has_not_are_not_printed(place: Path) -> None:
+    sums = SumTree("GOLD", SALTS, {"A001": 5})
+    chain = Chain()
+    roots = {"state_root": STATE.root, "liabilities": liabilities_digest({"GOLD": sums.root})}
+    chain.add(chain.checkpoint(cut_at((lane(0), 1)), **roots))
+    log = MerkleLog(record.leaf_hash() for record in chain.records)
+    path = {"GOLD": (sums.root, sums.prove("A001"))}
+    raw = prove_account("A001", CELLS, STATE, chain.records[0], log, chain.stored[0].certificate, 1, path)
+    (place / "gold.proof").write_bytes(raw)
+    ran = check(place / "gold.proof")
+    assert (ran.code, ran.out, "no asset 'GOLD'" in ran.err) == (1, "", True)
+
+
 # -- where nothing is settled -------------------------------------------------------------------------------
 
 
