@@ -30,7 +30,7 @@ from crdtledger.ledger.dedupe import TERMS, FillIndex, Rows, Spot
 from crdtledger.ledger.facts import NO_STRING, Kind
 from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
-from crdtledger.ledger.seenids import SeenIds
+from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
 from crdtledger.ledger.wide import LIMBS, Limbs, from_int64, normalise, sum_by, to_int
 
@@ -409,6 +409,18 @@ class Positions:
         for waiting in self._waiting.values():
             for kind, number, rows, _ in waiting:
                 yield Held(kind, number, rows)
+
+    def taken(self, kind: Kind) -> tuple[Keys, Contents]:
+        """The ids that unsettled fills (or busts) take, whether they count or wait, and what they say; by first sight, which while
+        settling is canonical order."""
+        keys, batches, rows = self.indexes[kind].winners()
+        fresh = batches >= len(self._base.suspended)
+        batches, rows = batches[fresh], rows[fresh]
+        contents = np.empty((len(rows), 2), np.uint64)
+        for number in np.unique(batches).tolist():
+            mine = batches == number
+            contents[mine] = fact_contents(self._batches[number].body, kind, rows[mine])
+        return (keys[0][fresh], keys[1][fresh]), contents
 
     def mismatches(self) -> Iterator[Mismatch]:
         """Busts whose terms are not those of the fill they take back, at least one of the two not settled."""

@@ -63,7 +63,7 @@ class VoidFacts(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A batch of rights facts that counts, by its local number, and what it does."""
+    """A batch of rights facts, by its local number, and what was judged of it."""
 
     number: int
     verdict: Verdict
@@ -94,6 +94,8 @@ class View:
         self._void_facts: list[VoidFacts] = []
         self.judged: list[Judged] = []
         """Settling only: the batches of rights facts that count, in order."""
+        self.refused: list[Judged] = []
+        """Settling only: the void ones, in order, with what they would have done."""
         self._unsettled_cursors: dict[tuple[bytes, str], tuple[int, int]] = {}
         self.cursors: Mapping[tuple[bytes, str], tuple[int, int]] = layered(self._unsettled_cursors, self.base.cursors)
         """How far imports have come: (lane, source) -> (position, line)."""
@@ -164,8 +166,8 @@ class View:
         self.collateral.apply(number, verdict)
         if verdict.fault:
             self.void_batches.append(VoidBatch(batch.key, batch.seq, verdict.fault))
-        elif self.settling:
-            self.judged.append(Judged(number, verdict))
+        if self.settling:
+            (self.refused if verdict.fault else self.judged).append(Judged(number, verdict))
         for kind, _, reason in verdict.dropped:
             self._void_facts.append(VoidFacts(batch.key, batch.seq, kind, reason, 1))
 
