@@ -88,11 +88,13 @@ class SqliteStore:
         return next(iter(self._select("ORDER BY height DESC LIMIT 1", ())), None)
 
     def append(self, stored: StoredCheckpoint) -> bool:
-        """Append ``stored``, or find it there: see ``reconcile.stores``. True when it was written, and then it is synced."""
+        """Append ``stored``, or find it there: see ``reconcile.stores``. True when it was written, and then it is synced.
+
+        Raises StoreConflict, and StoreUnusable when the file cannot be written or what stands at its end is damaged."""
         try:
             with self._connection:
                 new = self._append(stored)
-        except apsw.Error as error:
+        except (apsw.Error, InvalidProof) as error:
             raise StoreUnusable(path=str(self.path), why=f"cannot be written: {error}") from error
         return new
 

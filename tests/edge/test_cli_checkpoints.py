@@ -266,6 +266,29 @@ def test_a_changed_byte_is_named_by_its_height(
     assert run("checkpoint", "show", place).code == 1
 
 
+def test_a_store_is_copied_verified_and_gone_on_with(place: Path) -> None:
+    mine = store_of(place / "mine.db", Chain().grow(1))
+    for copied in (3, 0):
+        ran = run("checkpoint", "copy", place, mine, "--format", "json")
+        assert (ran.code, ran.json()) == (0, {"file": str(mine), "heights": 4, "copied": copied})
+    assert verify(place, mine, genesis=place / folders.GENESIS).code == 0
+    (place / "lost").mkdir()
+    assert run("checkpoint", "copy", place / folders.CHECKPOINTS, place / "lost").code == 0
+    assert verify(place / "lost", genesis=place / folders.GENESIS).code == 0
+
+
+def test_what_does_not_hold_or_does_not_continue_is_not_copied(place: Path) -> None:
+    bad = Chain()
+    bad.stored = [*CHAIN.stored[:2], changed(CHAIN.stored[2], certificate=CHAIN.stored[1].certificate)]
+    ran = run("checkpoint", "copy", store_of(place / "bad.db", bad), place / "mine.db")
+    assert (ran.code, "does not hold: height 3: certificate" in ran.err) == (1, True)
+    with SqliteStore.open(place / "mine.db") as store:
+        assert list(store.entries()) == CHAIN.stored[:2]
+    other = store_of(place / "other.db", Chain().grow(1, adjustments=()))
+    ran = run("checkpoint", "copy", place, other)
+    assert (ran.code, "another one" in ran.err, ran.err.count("\n")) == (2, True, 1)
+
+
 # -- proofs -------------------------------------------------------------------------------------------------
 
 

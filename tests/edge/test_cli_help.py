@@ -30,7 +30,8 @@ COMMANDS = [
 ]
 PARTS = [
     *("drill partition", "drill kill", "drill heal", "drill fork"),
-    *("checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint policy", "prove account"),
+    *("checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint copy", "checkpoint policy"),
+    "prove account",
 ]
 
 

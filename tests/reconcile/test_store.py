@@ -210,6 +210,8 @@ def test_a_damaged_row_is_named_and_read_as_nothing_else(tmp_path: Path) -> None
             assert store.read(1, 1) == WHOLE.stored[:1]
             with pytest.raises(InvalidProof, match="height 2"):
                 list(store.entries())
+        with SqliteStore.create(path) as store, pytest.raises(StoreUnusable, match="height 2"):
+            store.append(WHOLE.stored[1])
 
 
 @given(place=st.integers(0, 10**9), bit=st.integers(0, 7))

@@ -1,4 +1,6 @@
-"""``crdtledger backup`` and ``restore``: copies of a node's journal."""
+"""``crdtledger backup`` and ``restore``: copies of a node's journal.
+
+The checkpoint store needs none: every node's holds the same heights, and ``crdtledger checkpoint copy`` takes them over verified."""
 
 from __future__ import annotations
 
@@ -60,6 +62,10 @@ def restore(
     kept = node.journal.with_name(f"{node.journal.name}.{aside}")
     row = {"node": node.name, "journal": str(node.journal), "records": report.records, "position": report.position}
     emit_one({**row, "replaced": str(kept) if kept.exists() else None}, format)
+    if node.genesis.policies.agreement != "none" and not node.checkpoints.exists():
+        say(
+            f"there is no checkpoint store in {folder}: take another node's over, `crdtledger checkpoint copy NODE {folder}`"
+        )
     say(
         f"{node.name} will open a new epoch when it starts: it records at once, refills from its peers, and spends "
         "nothing before it has heard all of them"

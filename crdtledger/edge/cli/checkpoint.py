@@ -137,6 +137,35 @@ def verify(
 
 
 @app.command
+def copy(
+    source: Source,
+    file: Annotated[
+        Path, Parameter(help="A store's file, new or one to go on with; or the folder of a node that lost its own.")
+    ],
+    /,
+    *,
+    genesis: GenesisFile = None,
+    format: Format = "table",
+    cluster: Keys = None,
+) -> int:
+    """Copy checkpoints into a store, each verified on the way. What is there already stays; exit 1 at one that does not hold."""
+    from crdtledger.edge import folders
+    from reconcile.stores.sqlite import SqliteStore
+
+    founded = genesis_of(source, genesis, cluster)
+    path = file / folders.CHECKPOINTS if file.is_dir() else file
+    heights = copied = 0
+    with SqliteStore.create(path) as store:
+        try:
+            for one in judged(source, founded, cluster):
+                heights, copied = one.height, copied + store.append(one.stored)
+        except InvalidProof as fault:
+            return _refused(source, fault)
+    emit_one({"file": str(path), "heights": heights, "copied": copied}, format)
+    return GOOD
+
+
+@app.command
 def policy(
     *,
     genesis: Annotated[Path, Parameter(name="--genesis", help="The cluster's genesis file.")],

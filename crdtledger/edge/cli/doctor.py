@@ -119,7 +119,7 @@ def _checkpoints(node: NodeFolder) -> Iterator[Finding]:
         for one in judged(str(node.checkpoints), node.genesis):
             height = one.height
     except (InvalidProof, StoreUnusable) as fault:
-        mend = f"move {node.checkpoints} away while the node is stopped: its peers send them all again"
+        mend = f"stop the node, move {node.checkpoints} away, then `crdtledger checkpoint copy` another node's here"
         yield Finding("checkpoints", "bad", f"{fault}; {height} before it hold; {mend}")
     else:
         yield Finding("checkpoints", "good", f"{height} certified, each follows from the one before")
