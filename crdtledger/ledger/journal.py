@@ -3,6 +3,7 @@
     journal = Journal.open(path, incarnation=nonce)     # one process only; says whether it is complete
     for entry in journal.replay(): ...                  # every record, in order, proven
     journal.append(position, records); journal.commit() # durable when commit returns
+    journal.prune(Prune(...))                           # what a checkpoint settled long ago leaves
 
 Rules:
 
@@ -29,7 +30,7 @@ from pathlib import Path
 import apsw
 
 from crdtledger.errors import JournalCorrupt, JournalUnusable
-from crdtledger.ledger import durablefile, journalfile, journalplace
+from crdtledger.ledger import durablefile, journalfile, journalplace, journalpruning
 from crdtledger.ledger.incarnation import (
     INCARNATION_BYTES_MAX,
     INCARNATION_BYTES_MIN,
@@ -41,7 +42,7 @@ from crdtledger.ledger.incarnation import (
     encode_mark,
     judge,
 )
-from crdtledger.ledger.journalrecord import INTEGER_MAX, Entry, JournalRecord
+from crdtledger.ledger.journalrecord import BODY_BYTES_MAX, INTEGER_MAX, Entry, JournalRecord, Prune
 
 
 class Journal:
@@ -168,6 +169,8 @@ class Journal:
         """
         if not self._head.position < position <= INTEGER_MAX:
             raise ValueError(f"position {position} does not follow {self._head.position}")
+        if any(len(record.body) > BODY_BYTES_MAX for record in records):
+            raise ValueError(f"a record's body has at most {BODY_BYTES_MAX} bytes")
         with self._failing():
             self._begin()
             self._head = journalfile.insert(self._connection, self._head, position, tuple(records))
@@ -191,6 +194,21 @@ class Journal:
                 self._durable = self._head
                 os.pwrite(self._mark, encode_mark(self._incarnation, self._head.position), MARK_OFFSET)
         return self._durable.position
+
+    def prune(self, what: Prune) -> int:
+        """Delete records for good, durably, at once; how many there were. Not within an open group (``ValueError``).
+
+        A crash leaves either all of them or none. What is left is proven as before, ``replay`` yields it in order, and the room
+        is used again. Costs time by what is deleted, not by what is held.
+        """
+        if self._appending:
+            raise ValueError("a group is open: commit it first")
+        with self._failing():
+            self._begin()
+            deleted = journalpruning.prune(self._connection, what)
+            self._connection.execute("COMMIT")
+            self._appending = False
+        return deleted
 
     def _begin(self) -> None:
         if not self._appending:

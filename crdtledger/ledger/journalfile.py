@@ -1,7 +1,8 @@
 """The journal's file: its tables, its checks, and reading it without believing it. Impure (SQLite through apsw).
 
 Two tables. ``records`` holds one row per record, numbered 1, 2, 3 ... without a gap, each with a checksum chained to the
-row before it (``journalrecord.link``). ``meta`` holds named values with a checksum each; keys under ``journal.`` are the
+row before it (``journalrecord.link``). Rows that were pruned are one row that keeps the last checksum of the run, so that the
+chain goes on (``journalpruning``). ``meta`` holds named values with a checksum each; keys under ``journal.`` are the
 journal's own: the head (where ``records`` must end, so that a lost last row is noticed too), the incarnation stamp,
 and the reason why the journal is not known to be complete.
 
@@ -25,10 +26,18 @@ import msgspec
 
 from crdtledger.errors import JournalCorrupt, JournalUnusable
 from crdtledger.ledger.incarnation import Stamp
-from crdtledger.ledger.journalrecord import CHAIN_START, KIND_BATCH, Entry, JournalRecord, link
+from crdtledger.ledger.journalrecord import (
+    CHAIN_START,
+    KIND_BATCH,
+    KIND_PRUNED,
+    Entry,
+    JournalRecord,
+    link,
+    pruned_seal,
+)
 
 APPLICATION_ID = 0x63726A31  # "crj1"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PAGE_BYTES = 16 * 1024
 BUSY_TIMEOUT_MS = 5000
 SQLITE_PROBLEMS_MAX = 20
@@ -51,6 +60,9 @@ _SCHEMA = {
 }
 _COLUMNS = "row, position, remaining, kind, lane, seq, hash, chain, body"
 _TYPES = (int, int, int, int, bytes, int, bytes, bytes, bytes)
+
+PRUNED_LANE = b"pruned"
+"""In the index, rows that stand for pruned ones are out of the way of every lane, and of records without one."""
 
 _T = TypeVar("_T")
 
@@ -237,7 +249,7 @@ def chained(connection: apsw.Connection, path: Path) -> Generator[Entry, None, H
     """As ``verified``, but believing no head: what the chain proves, and (returned) where it ends."""
     row, position, chain = 0, 0, CHAIN_START
     group: list[Entry] = []
-    expected = 0
+    at, due = 0, 0  # the position of the row before, and how many rows it still has to come
 
     def corrupt(reason: str) -> JournalCorrupt:
         return JournalCorrupt(path=str(path), position=position + 1, reason=reason)
@@ -246,23 +258,41 @@ def chained(connection: apsw.Connection, path: Path) -> Generator[Entry, None, H
         for columns in connection.execute(f"SELECT {_COLUMNS} FROM records ORDER BY row"):
             if tuple(map(type, columns)) != _TYPES:
                 raise corrupt("a column has the wrong type")
-            number, at, remaining, kind, lane, seq, name, checksum, body = columns
-            record = JournalRecord(kind, lane, seq, name, body)
-            if number != row + 1:
+            number, where, remaining, kind, lane, seq, name, checksum, body = columns
+            pruned = kind == KIND_PRUNED
+            if (seq if pruned else number) != row + 1 or number <= row:
                 raise corrupt(f"row {row + 1} is missing")
-            if min(at, remaining, kind, seq) < 0 or link(chain, number, at, remaining, record) != checksum:
+            record = JournalRecord(kind, lane, seq, name, body)
+            if min(where, remaining, seq) < 0 or not _holds(chain, number, where, remaining, record, checksum):
                 raise corrupt(f"row {number} does not match its checksum")
-            if at <= position or (group and (at != group[-1].position or remaining != expected - 1)):
+            if pruned and due and where > at:  # the rest of that position was pruned
+                position, due = at, 0
+                yield from group
+                group.clear()
+            if due:
+                fits = where == at and (remaining < due if pruned else remaining == due - 1)
+            else:
+                fits = where > position
+            if not fits:
                 raise corrupt(f"row {number} is out of place")
-            row, chain, expected = number, checksum, remaining
-            group.append(Entry(at, record))
-            if remaining == 0:
+            row, chain, at, due = number, checksum, where, remaining
+            if not pruned:
+                group.append(Entry(where, record))
+            if not due:
                 position = at
                 yield from group
                 group.clear()
     except UNREADABLE as error:
         raise corrupt(f"cannot be read: {error}") from error
     return Head(row, position, chain)
+
+
+def _holds(chain: bytes, row: int, position: int, remaining: int, record: JournalRecord, checksum: bytes) -> bool:
+    """Whether a row is what was written. One that stands for pruned rows says so under a seal of its own."""
+    if record.kind == KIND_PRUNED:
+        sealed = pruned_seal(record.seq, row, position, remaining, checksum)
+        return (record.lane, record.hash, record.body) == (PRUNED_LANE, sealed, b"")
+    return record.kind >= 0 and link(chain, row, position, remaining, record) == checksum
 
 
 def batches(

@@ -10,6 +10,7 @@ each sync carries as much as arrived during the one before it, bounded in bytes 
 Rules: positions become durable in the order of submission. Nothing is reported durable before its sync has returned.
 The first failed write or sync ends the writer for good: ``on_failure`` is called once, from the writer's thread, and no
 durability is reported after it; the process is expected to end, because what reached the disk is no longer known.
+Pruning waits its turn like everything else: what was submitted before it is durable when it happens.
 The queue is bounded by bytes: ``full`` tells the driver to stop taking in work; a ``submit`` that ignores it waits.
 """
 
@@ -26,7 +27,7 @@ import msgspec
 from crdtledger.errors import JournalUnusable
 from crdtledger.ledger.journal import Journal
 from crdtledger.ledger.journalfile import check_key
-from crdtledger.ledger.journalrecord import INTEGER_MAX, JournalRecord
+from crdtledger.ledger.journalrecord import BODY_BYTES_MAX, INTEGER_MAX, JournalRecord, Prune
 
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 GROUP_BYTES_MAX = 4 * 1024 * 1024
@@ -62,7 +63,7 @@ class JournalWriter:
         self._group_bytes_max = group_bytes_max
         self._group_jobs_max = group_jobs_max
         self._changed = threading.Condition()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[_Job | Prune] = deque()
         self._queued_bytes = 0
         self._submitted = self._durable = journal.position
         self._failure: Exception | None = None
@@ -128,6 +129,8 @@ class JournalWriter:
         for record in kept:
             if not (0 <= record.kind <= INTEGER_MAX and 0 <= record.seq <= INTEGER_MAX):
                 raise ValueError(f"kind {record.kind}, seq {record.seq}: not in 0..{INTEGER_MAX}")
+            if len(record.body) > BODY_BYTES_MAX:
+                raise ValueError(f"a record's body has at most {BODY_BYTES_MAX} bytes, not {len(record.body)}")
             size += RECORD_OVERHEAD_BYTES + len(record.body) + len(record.lane) + len(record.hash)
         with self._changed:
             if not self._submitted < position <= INTEGER_MAX:
@@ -137,6 +140,14 @@ class JournalWriter:
             self._submitted = position
             self._queued_bytes += size
             self._jobs.append(_Job(position, kept, pairs, new_epoch, size))
+            self._changed.notify_all()
+
+    def submit_prune(self, what: Prune) -> None:
+        """Queue the deletion of records that nobody needs any more, behind everything submitted so far. Nothing tells when it is
+        done, for nothing may depend on it; ``JournalUnusable`` when the writer has failed or was stopped."""
+        with self._changed:
+            self._refuse_when_over()
+            self._jobs.append(what)
             self._changed.notify_all()
 
     def drain(self) -> int:
@@ -170,6 +181,9 @@ class JournalWriter:
     def _run(self) -> None:
         while group := self._next_group():
             try:
+                if isinstance(group, Prune):
+                    self._journal.prune(group)
+                    continue
                 for job in group:
                     self._journal.append(job.position, job.records, new_epoch=job.new_epoch)
                     for key, value in job.meta:
@@ -185,16 +199,23 @@ class JournalWriter:
                 self._changed.notify_all()
             self._wake()
 
-    def _next_group(self) -> list[_Job]:
-        """All that wait, up to the bounds; empty when the writer is stopped and nothing waits."""
+    def _next_group(self) -> list[_Job] | Prune:
+        """A pruning whose turn it is, or all the jobs that wait before one, up to the bounds; empty when the writer is stopped
+        and nothing waits."""
         group: list[_Job] = []
         size = 0
         with self._changed:
             self._changed.wait_for(lambda: bool(self._jobs) or self._stopping)
             while self._jobs and len(group) < self._group_jobs_max:
-                if group and size + self._jobs[0].size_bytes > self._group_bytes_max:
+                job = self._jobs[0]
+                if isinstance(job, Prune):
+                    if not group:
+                        self._jobs.popleft()
+                        return job
                     break
-                job = self._jobs.popleft()
+                if group and size + job.size_bytes > self._group_bytes_max:
+                    break
+                self._jobs.popleft()
                 size += job.size_bytes
                 group.append(job)
         return group

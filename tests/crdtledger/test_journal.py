@@ -214,7 +214,7 @@ def test_a_journal_of_a_later_format_is_refused_by_name(tmp_path: Path) -> None:
     connection = journalfile.connect(path)
     connection.pragma("user_version", journalfile.FORMAT_VERSION + 1)
     connection.close()
-    with pytest.raises(JournalUnusable, match="format 2"):
+    with pytest.raises(JournalUnusable, match="format 3"):
         Journal.open(path, nonce(2))
 
 

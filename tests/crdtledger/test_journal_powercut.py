@@ -23,7 +23,7 @@ from crdtledger.ledger.backup import backup, restore
 from crdtledger.ledger.examination import examine, truncate_after
 from crdtledger.ledger.incarnation import Verdict
 from crdtledger.ledger.journal import Journal
-from crdtledger.ledger.journalrecord import Entry, JournalRecord
+from crdtledger.ledger.journalrecord import Entry, JournalRecord, Prune
 from tests.crdtledger.test_journal import batch, nonce
 
 SECTOR_BYTES = 512
@@ -347,6 +347,54 @@ def test_a_power_cut_at_any_sync_point_loses_nothing_reported_and_leaves_a_prefi
             journal.append(journal.position + 1, [batch(b"A", 1_000_000)])
             journal.commit()
     assert lost
+
+
+def run_pruning(recorder: Recorder) -> list[list[Entry]]:
+    """Commit and prune by turns; what the journal held after each, which its number in the list reports."""
+    draw = random.Random(11)
+    states: list[list[Entry]] = [[]]
+    seqs = {b"A": 0, b"B": 0}
+    for opening in (1, 2):
+        journal = Journal.open(recorder.folder / "journal", nonce(opening))
+        journal._connection.wal_autocheckpoint(6)
+        for _ in range(10):
+            position, records = journal.position + 1, []
+            for lane in draw.choices(list(seqs), k=4):
+                seqs[lane] += 1
+                records.append(batch(lane, seqs[lane], draw.choice([10, 900, 40_000])))
+            journal.append(position, records)
+            journal.commit()
+            states.append([*states[-1], *(Entry(position, record) for record in records)])
+            recorder.operations.append(Reported(len(states) - 1))
+            what = {lane: max(0, seq - draw.randint(0, 5)) for lane, seq in seqs.items()}
+            journal.prune(Prune(what))
+            states.append([entry for entry in states[-1] if entry.record.seq > what[entry.record.lane]])
+            recorder.operations.append(Reported(len(states) - 1))
+        journal._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        journal.close()
+    return states
+
+
+def test_a_power_cut_while_pruning_leaves_all_of_it_done_or_nothing(tmp_path: Path) -> None:
+    with recording(tmp_path / "node") as recorder:
+        states = run_pruning(recorder)
+    operations = list(recorder.operations)
+    seen = set()
+    for number, (title, count, files) in enumerate(cuts(operations)):
+        reported = max((one.position for one in operations[:count] if isinstance(one, Reported)), default=0)
+        with Journal.open(put(tmp_path / str(number), files), nonce(99)) as journal:
+            held = list(journal.replay())
+            later = [at for at, entries in enumerate(states) if at >= reported and entries == held]
+            assert later, title
+            assert later[0] <= reported + 1, title
+            seen.add(later[0])
+            assert journal.completeness.verdict is not Verdict.RESTORED, (title, journal.completeness)
+            journal.append(journal.position + 1, [batch(b"A", 1_000_000)])
+            journal.commit()
+            journal.prune(Prune({b"A": 1_000_000, b"B": 1_000_000}))
+            assert list(journal.replay()) == []
+        assert examine(journal.path).sound, title
+    assert len(seen) > 0.8 * len(states)
 
 
 @pytest.mark.parametrize("action", ["restore", "truncate"])
