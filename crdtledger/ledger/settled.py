@@ -124,4 +124,6 @@ def decode_state(raw: bytes, genesis: Genesis, salt: int = 0) -> SettledState:
     state = SettledState(**settledcodec.decode(raw, genesis, salt))
     if state.encode() != raw:
         raise InvalidProof("settled state", "it is not in its one encoding")
+    if state.imbalance():
+        raise InvalidProof("settled state", f"in - held - out - shortfall is {state.imbalance()}")
     return state
