@@ -29,7 +29,7 @@ def wait(
 ) -> int:
     """Wait until the nodes' durable frontiers are equal. Exit 1 when they are not in time, and say who lacks what.
 
-    With --settled also until they stand on the same checkpoint and nothing is above it.
+    With --settled also until they stand on the same certified checkpoint and nothing is above it.
     """
     import asyncio
 
@@ -44,7 +44,8 @@ def wait(
 
 class _Watched:
     """What is known of one node. ``rows`` is its durable frontier, None before it was heard. When settlement is waited for:
-    its ``base`` (height, digest), and the ``unsettled`` batches above it, both as of the frontier ``settling``."""
+    its ``base`` (height, digest), the newest height ``certified`` there, and the ``unsettled`` batches above the base, all as of
+    the frontier ``settling``."""
 
     def __init__(self, target: str, client: AsyncClient) -> None:
         self.target = target
@@ -52,6 +53,7 @@ class _Watched:
         self.digest: bytes | None = None
         self.rows: list[dict[str, Any]] | None = None
         self.base: tuple[int, str] | None = None
+        self.certified = 0
         self.unsettled = 0
         self.settling = ""
 
@@ -121,9 +123,11 @@ def _equal(nodes: Sequence[_Watched]) -> bool:
 
 
 def _settled(nodes: Sequence[_Watched]) -> bool:
-    """Whether all stand on one checkpoint with nothing above it, and said so of the very frontier that they are known to hold."""
+    """Whether all stand on one certified checkpoint with nothing above it, and said so of the frontier that they are known to
+    hold."""
     current = all(node.digest is not None and node.settling == node.digest.hex() for node in nodes)
-    same = nodes[0].base is not None and len({node.base for node in nodes}) == 1
+    base = nodes[0].base
+    same = base is not None and all(node.base == base and node.certified >= base[0] for node in nodes)
     return current and same and not any(node.unsettled for node in nodes)
 
 
@@ -164,6 +168,7 @@ async def _watch_base(node: _Watched, changed: Any) -> None:
             try:
                 status = await node.client.query("status")
                 node.base = (status["base"]["height"], status["base"]["digest"])
+                node.certified = status["checkpoints"].get("certified_height", 0)
                 node.unsettled, node.settling = status["unsettled_batches"], status["frontier"]
             except Unreachable:
                 node.base = None
@@ -197,7 +202,10 @@ def _too_late(nodes: Sequence[_Watched], timeout_s: float, settled: bool) -> int
         say(f"equal, but not settled after {timeout_s:g} s:")
         for node in nodes:
             height, digest = node.base or (0, "")
-            say(f"  {node.target} stands on checkpoint {height} {digest[:12]}, {node.unsettled} batches are above it")
+            certified = "" if node.certified >= height else ", not certified"
+            say(
+                f"  {node.target} stands on checkpoint {height} {digest[:12]}{certified}, {node.unsettled} batches are above it"
+            )
         return DIFFERENT
     union = _union(nodes)
     say(f"not equal after {timeout_s:g} s:")
