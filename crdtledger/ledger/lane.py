@@ -10,8 +10,8 @@ reaches the document (the lane ends before it and its document is rebuilt). Raw 
 lane: pycrdt accepts mutated updates, and out-of-order ones lose data (y-crdt issues 582, 628, 632).
 
 Settled batches are deleted from the front. What yrs keeps of them is one range, whatever they held and in however many steps
-they went, so a replica that starts from a checkpoint appends that many empty elements, deletes them, and has the same bytes
-as one that lived through it (decision 0014).
+they went, so a replica that starts from a checkpoint has the same bytes as one that lived through it: it begins with the update
+that appending that many elements and deleting them would have left (decision 0014).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from crdtledger.ledger.identity import digest
 
 CLIENT_ID_BITS = 53  # what a JavaScript number holds exactly
 MAX_APPENDS = 400  # per transaction: beyond some hundreds yrs takes quadratic time
-MAX_PLACEHOLDERS = 64  # per transaction: the same quadratic, where only speed decides
 MAX_DUMP_BYTES = 1 << 30
 
 
@@ -41,13 +40,11 @@ class LaneDocument:
 
     def __init__(self, lane: bytes, pruned: int = 0) -> None:
         self.lane = lane
-        self.pruned = 0
+        self.pruned = pruned
         self._doc: Doc[Array[bytes]] = Doc(client_id=client_id(lane))
         self._batches: Array[bytes] = self._doc.get("batches", type=Array)
-        for start in range(0, pruned, MAX_PLACEHOLDERS):
-            count = min(MAX_PLACEHOLDERS, pruned - start)
-            self._batches.extend([b""] * count)
-            self.prune(count)
+        if pruned:
+            self._doc.apply_update(_pruned_update(client_id(lane), pruned))
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -70,6 +67,28 @@ class LaneDocument:
     def dump(self) -> bytes:
         """The whole document as one Yjs update. Equal lanes give equal bytes on every replica."""
         return self._doc.get_update()
+
+
+def _pruned_update(client: int, count: int) -> bytes:
+    """What is left of a lane whose ``count`` batches, all there were, are deleted: a Yjs update (version 1) of one struct.
+
+    To append that many elements and delete them gives the same bytes, and takes seconds for a lane of some 100,000 batches.
+    """
+    name = b"batches"
+    root = _varint(1) + _varint(len(name)) + name
+    deleted = _varint(1) + _varint(1) + _varint(client) + _varint(0) + b"\x01" + root + _varint(count)
+    delete_set = _varint(1) + _varint(client) + _varint(1) + _varint(0) + _varint(count)
+    return deleted + delete_set
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first, as Yjs writes unsigned integers."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 def rebuild(lane: bytes, raw: Iterable[bytes], pruned: int = 0) -> LaneDocument:

@@ -353,7 +353,8 @@ def test_a_failed_pruning_is_the_writer_s_last_word(tmp_path: Path, monkeypatch:
 def test_large_records_are_carried_and_larger_ones_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = of(KIND_STATE, 3, 20 * 1024 * 1024)
     with Journal.open(tmp_path / "journal", nonce(1)) as journal:
-        writer = JournalWriter(journal, [].append)
+        failures: list[Exception] = []
+        writer = JournalWriter(journal, failures.append)
         writer.submit(1, [large])
         writer.submit(2, [of(KIND_VOTE, 4)])
         writer.drain()

@@ -125,16 +125,16 @@ def test_a_document_does_not_show_how_its_prefix_went(
         less = data.draw(st.integers(0, min(appended, len(gone)) - pruned))
         lived.prune(less)
         pruned += less
-    at_once = rebuild(LANE, everything)
+    at_once = rebuild(lane, everything)
     at_once.prune(len(gone))
-    joined = rebuild(LANE, kept, len(gone))
+    joined = rebuild(lane, kept, len(gone))
     assert lived.dump() == at_once.dump() == joined.dump()
     assert lived.elements() == joined.elements() == kept
     assert (len(joined), joined.pruned) == (len(kept), len(gone)) == (len(lived), lived.pruned)
 
 
-@pytest.mark.parametrize("count", [63, 64, 65, 1000])
-def test_a_long_settled_lane_is_started_in_pieces(count: int) -> None:
+@pytest.mark.parametrize("count", [1, 127, 128, 1000, 17_000])
+def test_a_long_settled_lane_begins_as_if_it_had_been_lived_through(count: int) -> None:
     lived = rebuild(LANE, [bytes([number % 256]) * 300 for number in range(count)])
     lived.prune(count // 3)
     lived.prune(count - count // 3)
@@ -234,6 +234,12 @@ def test_equal_frontiers_on_other_bases_are_other_replicas() -> None:
     one, two = holding(batches), holding(batches)
     checkpoint(1, {batches[0].key: batches[1]}).move(one)
     assert one.frontier() == two.frontier()
+    assert one.digest() != two.digest()
+    step = checkpoint(1, {})
+    one, two = holding(batches), holding(batches)
+    one.rebase(1, step.digest, step.state)
+    two.rebase(1, bytes(32), step.state)
+    assert one.view.canonical() == two.view.canonical()
     assert one.digest() != two.digest()
 
 
@@ -397,6 +403,19 @@ def test_the_cut_meets_deps_whichever_branch_they_name() -> None:
     assert isinstance(step.start([]).admit(leaning[0].raw), Applied)
 
 
+def test_what_waits_is_settled_where_it_waits() -> None:
+    """It leans on a branch that was never seen here; the checkpoint knows that branch to be void."""
+    giver, twin, taker = Pen(FOUNDED, 0), Pen(FOUNDED, 0), Pen(FOUNDED, 1)
+    grant = giver.write(Grant(id=1, account="A", asset="USDT", amount=5, node="n1"))
+    other = twin.write(Grant(id=2, account="A", asset="USDT", amount=5, node="n1"))
+    leaning, after = taker.write(fill(1), deps=[dep_on(other)]), taker.write(fill(2))
+    replica = holding([grant, leaning, after])
+    assert replica.waiting() == 2
+    assert checkpoint(1, {grant.key: grant, leaning.key: leaning}).move(replica)
+    assert replica.waiting() == 0
+    assert [batch.hash for batch in replica.batches()] == [after.hash]
+
+
 # -- forks at the cut ---------------------------------------------------------------------------------------
 
 
@@ -499,11 +518,13 @@ def test_a_wanted_branch_longer_than_what_is_kept_aside_is_not_forgotten(monkeyp
     twins = [other.write(fill(100 + number)) for number in range(9)]
     replica = holding([twins[0], branch[0]])
     cut = [Name(branch[0].key, 9, branch[8].hash)]
-    while isinstance(missing := replica.collect(cut), Missing):
-        name = missing.names[0]
-        replica.admit(branch[name.seq - 1].raw)
-        replica.admit(twins[name.seq - 1].raw)
-    assert hashes(missing) == hashes(branch)
+    assert isinstance(replica.collect(cut), Missing)
+    for batch, twin in zip(
+        reversed(branch), reversed(twins), strict=True
+    ):  # as asked for, downwards, and what nobody asked for
+        replica.admit(batch.raw)
+        replica.admit(twin.raw)
+    assert hashes(replica.collect(cut)) == hashes(branch)
     assert len(replica.aside()) <= 9 + 2
     assert checkpoint(1, {branch[0].key: branch[8]}).move(replica)
     assert len(replica.aside()) <= 2
@@ -543,9 +564,16 @@ def test_the_shelf_keeps_the_newest_heights_within_its_bounds(heights: int, most
         kept = [batch for batch in batches[:at] if shelf.at(LANE, batch.seq) is batch]
         assert kept == batches[at - len(kept) : at]
         assert len(shelf) == len(kept)
-        assert shelf.bytes == sum(len(batch.raw) for batch in kept) <= most
+        assert shelf.bytes == _bytes(kept) <= most
         assert shelf.at(LANE, 0) is shelf.at(LANE, at + 1) is None
-    assert len(shelf) <= sum(sizes[len(sizes) - heights :]) if heights else len(shelf) == 0
+    fits = [
+        k for k in range(min(heights, len(sizes)) + 1) if _bytes(batches[at - sum(sizes[len(sizes) - k :]) :]) <= most
+    ]
+    assert len(shelf) == sum(sizes[len(sizes) - max(fits) :])
+
+
+def _bytes(batches: Sequence[Batch]) -> int:
+    return sum(len(batch.raw) for batch in batches)
 
 
 def durable(batches: Sequence[Batch], shelf: Shelf | None = None) -> GossipReplica:
@@ -614,6 +642,24 @@ def test_the_head_of_a_lane_moves_to_the_branch_that_was_settled() -> None:
     step = checkpoint(1, {root.key: theirs[2]})
     gossip.rebase(1, step.digest, step.state)
     assert (gossip.heads()[root.key].seq, gossip.heads()[root.key].hash) == (4, theirs[2].hash)
+
+
+def test_a_branch_set_aside_makes_nothing_durable_but_itself() -> None:
+    liar = Pen(FOUNDED, 0)
+    lane = [liar.write(fill(number)) for number in range(3)]
+    twins = [liar.copy().write(fill(number)) for number in (10, 11)]
+    gossip = durable(lane[:1])
+    gossip.admit_evidence(fork_evidence(*twins).raw, "peer")
+    gossip.admit(twins[0].raw, "peer")
+    gossip.persisting(2, [twins[0]])
+    for batch in lane[1:]:
+        gossip.admit(batch.raw, "peer")
+    assert gossip.admitted(liar.lane.key) == 3
+    gossip.durable(2)
+    assert gossip.heads()[liar.lane.key].seq == 1
+    gossip.persisting(3, gossip.take_fresh()[0])
+    gossip.durable(3)
+    assert gossip.heads()[liar.lane.key].seq == 3
 
 
 def test_what_is_not_durable_is_not_settled() -> None:
