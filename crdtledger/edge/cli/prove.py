@@ -34,7 +34,11 @@ def account(
     ] = None,
     out: Annotated[
         Path | None,
-        Parameter(name=["--out", "-o"], help="The file to write; - for standard output. Default: NAME-hHEIGHT.proof."),
+        Parameter(
+            name=["--out", "-o"],
+            allow_leading_hyphen=True,
+            help="The file to write; - for standard output. Default: NAME-hHEIGHT.proof.",
+        ),
     ] = None,
     liabilities: Annotated[
         bool,
