@@ -38,11 +38,15 @@ NO_RESERVE: Final = "no such reserve"
 RECORDED_BEFORE: Final = "recorded before"
 OTHER_CONTENT: Final = "same id, other content"
 CREDIT: Final = "credit landed"
+LOST_NAME: Final = "its definition lost its name"
+NO_DEFINITION: Final = "no such definition"
+DEFINED_NOW: Final = "its definition stands now"
+"""The causes. Facts that are void by themselves have the view's reason for one (``View.void_facts``)."""
 
 
 class Adjustment(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One effect on facts of one batch. ``lane`` is empty and ``seq`` 0 where no batch is meant, ``kind`` 0 where no kind is.
-    ``runs``: (first row, rows). ``detail`` is for people."""
+    ``runs``: (first row, rows), left out where the reason alone says which. ``detail`` is for people."""
 
     effect: Effect
     cause: str
