@@ -1,7 +1,7 @@
 """Positions per (account, instrument): bought, sold, value bought, value sold, fees, fill count.
 
 All of them are sums, so they do not depend on the order in which fills arrive. Each (account, instrument, side) is a cell
-of wide columns (``wide``); a batch is folded by sorting its rows by cell and summing runs, whole columns at a time. What
+of wide columns (``positionsums``); a batch is folded by sorting its rows by cell and summing runs, whole columns at a time. What
 depends on order (average entry, realised profit) is derived at checkpoints, in canonical order; a row shows it of its settled part.
 
 A fill under a definition that is not known yet, or that is not the one standing for its name, is *suspended*: kept,
@@ -28,17 +28,11 @@ from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog,
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.dedupe import TERMS, FillIndex, Rows, Spot
 from crdtledger.ledger.facts import NO_STRING, Kind
-from crdtledger.ledger.keytable import KeyTable
+from crdtledger.ledger.positionsums import COUNT, FEE, QTY, VALUE, WIDTH, PositionSums
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
 from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
-from crdtledger.ledger.wide import LIMBS, Limbs, from_int64, normalise, sum_by, to_int
-
-QTY = slice(0, LIMBS)
-VALUE = slice(LIMBS, 2 * LIMBS)
-FEE = slice(2 * LIMBS, 3 * LIMBS)
-COUNT = 3 * LIMBS
-WIDTH = COUNT + 1
+from crdtledger.ledger.wide import Limbs, from_int64, to_int
 
 ACCOUNT, INSTRUMENT, SIDE, QUANTITY, PRICE, FEE_AMOUNT, FEE_ASSET = range(TERMS)
 
@@ -132,10 +126,7 @@ class Positions:
         self._bindings = bindings
         self._places = places
         self._settling = settling
-        self._cells = KeyTable(salt)
-        self._cell_keys: list[tuple[int, int, int]] = []
-        self._sums = np.zeros((64, WIDTH), np.int64)
-        self._other_fees: dict[tuple[int, int], dict[int, int]] = {}
+        self._sums = PositionSums(salt, len(catalog.assets))
         self._waiting: dict[int, list[tuple[Kind, int, Rows, int]]] = {}
         self._waiting_under: dict[bytes, list[int]] = {}
         self.out_of_range: dict[tuple[Kind, int, int], None] = {}
@@ -281,32 +272,10 @@ class Positions:
         contribution[:, VALUE] = values
         contribution[:, FEE] = from_int64(np.where(own_fee, terms[:, FEE_AMOUNT], 0))
         contribution[:, COUNT] = 1
-        self._sum_cells(number, terms, contribution * sign)
+        self._sums.add(number, terms[:, ACCOUNT], terms[:, SIDE], contribution * sign)
         if not own_fee.all():
-            self._sum_other_fees(number, terms[~own_fee], sign)
-
-    def _sum_other_fees(self, number: int, terms: npt.NDArray[np.int64], sign: int) -> None:
-        assets = len(self._catalog.assets)
-        sums = sum_by(terms[:, ACCOUNT] * assets + terms[:, FEE_ASSET], terms[:, FEE_AMOUNT])
-        for pair, fee in sums.items():
-            fees = self._other_fees.setdefault((pair // assets, number), {})
-            fees[pair % assets] = fees.get(pair % assets, 0) + sign * fee
-
-    def _sum_cells(self, number: int, terms: npt.NDArray[np.int64], contribution: npt.NDArray[np.int64]) -> None:
-        local = terms[:, ACCOUNT] * 2 + (terms[:, SIDE] < 0)
-        order = np.argsort(local, kind="stable")
-        distinct, starts = np.unique(local[order], return_index=True)
-        sums = np.add.reduceat(contribution[order], starts, axis=0)
-        cells, new = self._cells.insert(distinct.astype(np.uint64), np.full(len(distinct), number, np.uint64))
-        self._cell_keys += [(cell >> 1, number, -1 if cell & 1 else 1) for cell in distinct[new].tolist()]
-        if len(self._cells) > len(self._sums):
-            grown = np.zeros((max(len(self._cells), 2 * len(self._sums)), WIDTH), np.int64)
-            grown[: len(self._sums)] = self._sums
-            self._sums = grown
-        sums += self._sums[cells]
-        for part in (QTY, VALUE, FEE):
-            normalise(sums[:, part])
-        self._sums[cells] = sums
+            foreign = terms[~own_fee]
+            self._sums.add_fees(number, foreign[:, ACCOUNT], foreign[:, FEE_ASSET], foreign[:, FEE_AMOUNT], sign)
 
     def _note_out_of_range(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         counted = 1 if kind is Kind.FILL else -1
@@ -322,18 +291,14 @@ class Positions:
     @property
     def nbytes(self) -> int:
         """Memory held by cells and dedupe indexes."""
-        return self._sums.nbytes + self._cells.nbytes + sum(index.nbytes for index in self.indexes.values())
+        return self._sums.nbytes + sum(index.nbytes for index in self.indexes.values())
 
     def rows(self) -> list[Position]:
         """Every position under a standing definition, sorted by account, then instrument."""
-        sides: dict[tuple[int, int], dict[int, list[int]]] = {}
-        table = self._sums[: len(self._cells)].tolist()
-        for (account, number, side), sums in zip(self._cell_keys, table, strict=True):
-            sides.setdefault((account, number), {})[side] = sums
         rows: dict[tuple[str, str], Position | None] = dict.fromkeys(self._base.positions)
-        for (account, number), pair in sides.items():
+        for (account, number), pair in self._sums.sides().items():
             name = (self._catalog.account_names[account], self._catalog.instrument_keys[number].name)
-            fees = {asset: fee for asset, fee in self._other_fees.get((account, number), {}).items() if fee}
+            fees = self._sums.fees(account, number)
             # All zero: withdrawn altogether, as if it had never been.
             if self._stands(number) and (fees or any(any(sums) for sums in pair.values())):
                 rows[name] = self._position(*name, pair, fees)
@@ -371,7 +336,7 @@ class Positions:
             qty_decimals=definition.qty_decimals,
             value_decimals=value_decimals(definition, catalog.genesis),
             fee_decimals=decimals[definition.settlement],
-            settled=not pair and not other,
+            settled=not pair,
             settled_qty=settled.qty,
             cost=settled.cost,
             realised=settled.realised,
@@ -391,7 +356,7 @@ class Positions:
             if facts:
                 out.append(Suspended(key.name, key.digest, facts, reason, final))
         losing: dict[int, int] = {}
-        for (_, number, _), count in zip(self._cell_keys, self._sums[: len(self._cells), COUNT].tolist(), strict=True):
+        for number, count in self._sums.counts():
             key = catalog.instrument_keys[number]
             if count and catalog.standing(key.name) != key.digest:
                 losing[number] = losing.get(number, 0) + abs(count)
