@@ -192,6 +192,9 @@ def test_amounts_are_decimal_strings_and_every_figure_tells_its_state(it: Cluste
         "value_sold": "0.0000000000",
         "fees": "0.10000000",
         "fills": 1,
+        "settled_qty": "0.00000000",
+        "avg_entry": "",
+        "realised": "0.0000000000",
         "state": "provisional",
     }
 

@@ -55,6 +55,13 @@ def test_waiting_for_settlement_ends_on_one_certified_checkpoint(it: Cluster) ->
     assert {(shown["height"], shown["digest"]) for shown in newest} == {(row["height"], row["checkpoint"])}
 
 
+def test_a_figure_says_by_which_checkpoint_it_is_settled(it: Cluster) -> None:
+    height = settled(it)["height"]
+    for path in it.paths:
+        (row,) = run("collateral", path, "--account", "A", "--format", "json").json()
+        assert (row["held"], row["state"]) == ("1000.00000000", f"settled({height})")
+
+
 def test_a_stranger_checks_with_two_files_what_a_node_proved(it: Cluster, tmp_path: Path) -> None:
     height = settled(it)["height"]
     shutil.copy(it.directory / folders.GENESIS, tmp_path / "genesis.json")

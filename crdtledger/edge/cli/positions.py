@@ -6,7 +6,10 @@ from crdtledger.edge.cli.options import GOOD, Account, Format, Instrument, Keys,
 from crdtledger.edge.cli.output import emit
 from crdtledger.edge.cli.reach import connect
 
-COLUMNS = ("account", "instrument", "qty", "bought", "sold", "value_bought", "value_sold", "fees", "fills", "state")
+COLUMNS = (
+    *("account", "instrument", "qty", "bought", "sold", "value_bought", "value_sold", "fees", "fills"),
+    *("settled_qty", "avg_entry", "realised", "state"),
+)
 
 
 def positions(
@@ -18,7 +21,7 @@ def positions(
     format: Format = "table",
     cluster: Keys = None,
 ) -> int:
-    """Positions per account and instrument, as the node sees them now."""
+    """Positions per account and instrument, as the node sees them now; average entry and realised PnL of what is settled."""
     with connect(target, cluster) as node:
         emit(node.query("positions", account=account, instrument=instrument), COLUMNS, format)
     return GOOD
