@@ -67,7 +67,7 @@ class Minted(NamedTuple):
 
 
 class LaneRights:
-    """The counted steps of one lane, its ids and its reserves."""
+    """The counted steps of one lane, and its ids."""
 
     def __init__(self, salt: int) -> None:
         self.available: Totals = {}
@@ -79,10 +79,6 @@ class LaneRights:
         self._given: list[dict[int, Totals]] = []
         self._minted: dict[tuple[int, int], Minted] = {}
         self._minted_steps = 0
-        self.reserves = KeyTable(salt)
-        self.reserve_cells: list[int] = []
-        self.remaining: list[int] = []
-        self.reserve_words: list[tuple[str, int]] = []
 
     @property
     def last(self) -> Step:
@@ -122,13 +118,6 @@ class LaneRights:
         for index in range(first, end):
             if member in self._given[index]:
                 yield self._given_at[index], self._given[index][member]
-
-    def open_reserve(self, key: tuple[int, int], cell: int, remaining: int, words: tuple[str, int]) -> None:
-        """Take in a reserve of the lane that its base holds. ``words``: its id as text, and when it ends."""
-        self.reserves.insert(np.array(key[:1], np.uint64), np.array(key[1:], np.uint64))
-        self.reserve_cells.append(cell)
-        self.remaining.append(remaining)
-        self.reserve_words.append(words)
 
     def used(self, keys: Keys, upto: int) -> npt.NDArray[np.bool_]:
         """Which ids the lane had used by ``upto``."""

@@ -16,8 +16,7 @@ in which batches arrived.
 
 Inside a batch only the net effect counts; kinds apply in their precedence. An id already used in the lane, or settled by any lane
 of its node, is a no-op. A batch is judged against the base that the view stands on, whatever base it names: settlement lowers
-what i holds only by i's own batches, so what was sound at its base is sound at every later one. For the same reason a void of
-a settled reserve that has nothing left is no fault: it frees nothing.
+what i holds only by i's own batches, so what was sound at its base is sound at every later one.
 """
 
 from __future__ import annotations
@@ -29,11 +28,12 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.batch import Batch, Dep, parse_lane
-from crdtledger.ledger.body import Body, Keys, fact_id, fact_keys, reserve_keys
+from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import UNKNOWN_ASSET, Binding, Catalog
 from crdtledger.ledger.facts import RIGHTS_KINDS, Kind
 from crdtledger.ledger.genesis import NODE_ID_BYTES, Genesis
 from crdtledger.ledger.keytable import KeyTable
+from crdtledger.ledger.lanereserves import LaneReserves, ReserveChange
 from crdtledger.ledger.lanerights import Deposits, LaneRights, Reach, Rows, Step, Totals, extended, repeated_deposits
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settledparts import Reserved
@@ -51,23 +51,6 @@ class Shortage(NamedTuple):
     cell: int
     available: int
     needed: int
-
-
-class ReserveChange(NamedTuple):
-    """What a batch does to the lane's reserves. Posts may name reserves made by the batch itself: ordinals from the lane's size on.
-
-    ``released``: what voids set free, by cell; ``taken``: what posts take out of reserves, by cell; ``incoming``: where it goes.
-    """
-
-    made: Keys
-    made_cells: npt.NDArray[np.int64]
-    made_amounts: npt.NDArray[np.int64]
-    made_words: list[tuple[str, int]]
-    voided: Rows
-    posted: dict[int, int]
-    released: Totals
-    taken: Totals
-    incoming: Totals
 
 
 class Verdict(NamedTuple):
@@ -102,6 +85,7 @@ class Rights:
         self._salt = salt
         self._assets = len(catalog.assets)
         self._rows: dict[bytes, LaneRights] = {}
+        self._reserves: dict[bytes, LaneReserves] = {}
         self._index = {member.id: index for index, member in enumerate(self._genesis.nodes)}
         self._immediate = self._genesis.policies.grant_finality == "immediate"
         self._custody: dict[tuple[int, int], str] = {}
@@ -120,6 +104,13 @@ class Rights:
             row = self._rows[lane] = LaneRights(self._salt)
         return row
 
+    def _reserves_of(self, lane: bytes) -> LaneReserves:
+        reserves = self._reserves.get(lane)
+        if reserves is None:
+            reserves = LaneReserves(lane, self._catalog, self.settled_ids(lane), self._salt)
+            self._reserves[lane] = reserves
+        return reserves
+
     def member(self, lane: bytes) -> int:
         """The index in the genesis of a lane's node."""
         return self._index[lane[:NODE_ID_BYTES]]
@@ -137,27 +128,6 @@ class Rights:
     def settled_ids(self, lane: bytes) -> SeenIds | None:
         """The ids that the lane's node has used in settled batches, and what they say; None if there are none."""
         return self._base.used.get(self.member(lane))
-
-    def _open_settled(self, lane: bytes, row: LaneRights, keys: Keys) -> None:
-        """Take in those of the reserves that the base holds open in this lane."""
-        settled = self._base.reserves.get(lane)
-        if not settled:
-            return
-        missing = np.flatnonzero(row.reserves.find(*keys) < 0)
-        for key in set(zip(keys[0][missing].tolist(), keys[1][missing].tolist(), strict=True)):
-            held = settled.get(key)
-            if held is not None:
-                cell = self.cell(held.account, held.asset)
-                row.open_reserve(key, cell, held.remaining, (held.id, held.expires_us))
-
-    def _drained(self, lane: bytes, keys: Keys) -> bool:
-        """Whether each of these is a settled reserve of the lane's node that has nothing left."""
-        used = self.settled_ids(lane)
-        if used is None or (used.find(keys) < 0).any():
-            return False
-        node = lane[:NODE_ID_BYTES]
-        still = [held for other, held in self._base.reserves.items() if other.startswith(node)]
-        return not any(key in held for key in zip(*map(np.ndarray.tolist, keys), strict=True) for held in still)
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -185,10 +155,7 @@ class Rights:
 
     def reserve(self, lane: bytes, keys: Keys) -> tuple[int, int] | None:
         """(cell, remaining) of one reserve of the lane, or None."""
-        row = self._row(lane)
-        self._open_settled(lane, row, keys)
-        ordinal = int(row.reserves.find(*keys)[0])
-        return None if ordinal < 0 else (row.reserve_cells[ordinal], row.remaining[ordinal])
+        return self._reserves_of(lane).get(keys)
 
     def used_ids(self, lane: bytes, keys: Keys, covered: Reach | None = None) -> npt.NDArray[np.bool_]:
         """Which ids the lane, a predecessor that it covers, or any settled batch of its node has used already."""
@@ -213,17 +180,8 @@ class Rights:
 
     def reserves_after(self) -> dict[bytes, dict[tuple[int, int], Reserved]]:
         """Open reserves, by lane and key, of every lane that unsettled batches made, posted or voided reserves in."""
-        out = {}
-        for lane, row in sorted(self._rows.items()):
-            if not len(row.reserves):
-                continue
-            held = dict(self._base.reserves.get(lane, {}))
-            high, low = row.reserves.keys(0, len(row.reserves))
-            for ordinal, key in enumerate(zip(high.tolist(), low.tolist(), strict=True)):
-                account, asset = self._catalog.cell_name(row.reserve_cells[ordinal])
-                held[key] = Reserved(account, asset, row.remaining[ordinal], *row.reserve_words[ordinal])
-            out[lane] = {key: reserve for key, reserve in held.items() if reserve.remaining}
-        return out
+        after = {lane: reserves.after() for lane, reserves in sorted(self._reserves.items())}
+        return {lane: held for lane, held in after.items() if held is not None}
 
     def undivided(self, node: bytes) -> bool:
         """Whether the node's lanes follow each other: none spends before it covers all that the earlier ones ever did.
@@ -259,7 +217,8 @@ class Rights:
             ids.append((keys[0][rows], keys[1][rows]))
             effective[kind] = rows
         net, granted = self._net(body, binding, effective)
-        reserves, fault = self._reserves(lane, body, binding, effective, row, net)
+        reserves, fault = self._reserves_of(lane).judge(body, binding, effective)
+        add_into(net, reserves.released)
         shortage = None if fault else self._shortage(lane, row, net, inherited)
         if shortage is not None:
             fault = OVERSPENT
@@ -284,17 +243,7 @@ class Rights:
             deposits = Deposits((keys[0][rows], keys[1][rows]), self._catalog.cells(binding, table), table["amount"])
         step = Step(batch.seq, verdict.net, len(row.ids), verdict.covered, verdict.claimed, deposits)
         row.add(step, verdict.granted)
-        self._commit_reserves(row, verdict.reserves)
-
-    def _commit_reserves(self, row: LaneRights, change: ReserveChange) -> None:
-        row.reserves.insert(*change.made)
-        row.reserve_cells += change.made_cells.tolist()
-        row.remaining += change.made_amounts.tolist()
-        row.reserve_words += change.made_words
-        for ordinal in change.voided.tolist():
-            row.remaining[ordinal] = 0
-        for ordinal, amount in change.posted.items():
-            row.remaining[ordinal] -= amount
+        self._reserves_of(batch.key).commit(verdict.reserves)
 
     def _effective(
         self, lane: bytes, covered: Reach, body: Body, binding: Binding, kind: Kind
@@ -360,70 +309,6 @@ class Rights:
                     to = table["node"] == node
                     granted[node] = sum_by(cells[to], table["amount"][to])
         return net, granted
-
-    def _reserves(
-        self, lane: bytes, body: Body, binding: Binding, effective: Mapping[Kind, Rows], row: LaneRights, net: Totals
-    ) -> tuple[ReserveChange, str]:
-        """What happens to the lane's reserves; releases enter ``net``. A reserve that is not there is a fault."""
-        empty = np.empty(0, np.int64)
-        made: Keys = (np.empty(0, np.uint64), np.empty(0, np.uint64))
-        change = ReserveChange(made, empty, empty, [], empty, {}, {}, {}, {})
-        rows = effective.get(Kind.VOID, empty)
-        if len(rows):
-            keys = reserve_keys(body, Kind.VOID)
-            keys = (keys[0][rows], keys[1][rows])
-            self._open_settled(lane, row, keys)
-            found = row.reserves.find(*keys)
-            gone = found < 0
-            if gone.any() and not self._drained(lane, (keys[0][gone], keys[1][gone])):
-                return change, "voids a reserve that its lane does not hold"
-            voided = np.unique(found[~gone])
-            for ordinal in voided.tolist():
-                add_into(change.released, {row.reserve_cells[ordinal]: row.remaining[ordinal]})
-            add_into(net, change.released)
-            change = change._replace(voided=voided)
-        rows = effective.get(Kind.RESERVE, empty)
-        if len(rows):
-            keys = reserve_keys(body, Kind.RESERVE)
-            table = body.tables[Kind.RESERVE][rows]
-            change = change._replace(
-                made=(keys[0][rows], keys[1][rows]),
-                made_cells=self._catalog.cells(binding, table),
-                made_amounts=table["amount"].astype(np.int64),
-                made_words=[
-                    (str(fact_id(body, Kind.RESERVE, at)), int(body.tables[Kind.RESERVE][at]["expires_us"]))
-                    for at in rows.tolist()
-                ],
-            )
-        rows = effective.get(Kind.POST, empty)
-        return change, self._posts(lane, body, binding, rows, row, change) if len(rows) else ""
-
-    def _posts(
-        self, lane: bytes, body: Body, binding: Binding, rows: Rows, row: LaneRights, change: ReserveChange
-    ) -> str:
-        """Enter the batch's posts into ``change``; why they cannot be, or nothing."""
-        keys = reserve_keys(body, Kind.POST)
-        keys = (keys[0][rows], keys[1][rows])
-        self._open_settled(lane, row, keys)
-        held = len(row.remaining)
-        fresh = KeyTable(self._salt)
-        fresh.insert(*change.made)
-        ordinals, new = row.reserves.find(*keys), fresh.find(*keys)
-        ordinals = np.where((ordinals < 0) & (new >= 0), new + held, ordinals)
-        if (ordinals < 0).any():
-            return "posts a reserve that its lane does not hold"
-        table = body.tables[Kind.POST][rows]
-        change.posted.update(sum_by(ordinals, table["amount"]))
-        left = {n: row.remaining[n] if n < held else int(change.made_amounts[n - held]) for n in change.posted}
-        left |= dict.fromkeys(left.keys() & set(change.voided.tolist()), 0)
-        if any(amount > left[ordinal] for ordinal, amount in change.posted.items()):
-            return "posts more than is left of a reserve"
-        cell = {n: row.reserve_cells[n] if n < held else int(change.made_cells[n - held]) for n in change.posted}
-        cells = np.fromiter((cell[n] for n in ordinals.tolist()), np.int64, len(ordinals))
-        add_into(change.taken, sum_by(cells, table["amount"]))
-        credits = binding.accounts[table["credit"]] * self._assets + cells % self._assets
-        add_into(change.incoming, sum_by(credits, table["amount"]))
-        return ""
 
     def _shortage(self, lane: bytes, row: LaneRights, net: Totals, inherited: Totals) -> Shortage | None:
         member = self.member(lane)
