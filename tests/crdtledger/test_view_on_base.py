@@ -25,7 +25,7 @@ from crdtledger.ledger.facts import (
     Transfer,
     Void,
 )
-from crdtledger.ledger.genesis import Policies
+from crdtledger.ledger.genesis import Authority, Custodian, Policies
 from crdtledger.ledger.positions import Position
 from crdtledger.ledger.reference import instrument_digest
 from crdtledger.ledger.settled import SettledState, decode_state
@@ -33,7 +33,7 @@ from crdtledger.ledger.view import View
 from tests.crdtledger.settling import any_order, settle_plainly, settling_view
 from tests.crdtledger.test_convergence import POLICIES, Action, actions, batches_of, history
 from tests.crdtledger.test_rights import FOUNDED, chaos, deposit, grant, withdrawal
-from tests.crdtledger.worlds import SPOT, Pen, World, dep_on
+from tests.crdtledger.worlds import SPOT, Pen, World, dep_on, genesis
 
 EMPTY = SettledState.empty(FOUNDED)
 
@@ -393,6 +393,35 @@ def test_a_deposit_restated_by_another_lane_of_its_node_is_not_spent_twice() -> 
     view = settling_view(FOUNDED, EMPTY, [*both, *spends])
     assert [(one.seq, one.cause) for one in view.void_batches] == [(2, "divided")]
     assert rights(view) == {}
+
+
+def test_a_restated_deposit_pays_for_nothing_beside_it() -> None:
+    old, new = Pen(FOUNDED, 0, 1), Pen(FOUNDED, 0, 2)
+    order = [old.write(deposit(1, 100)), old.write(withdrawal(1, 60)), new.write(deposit(1, 100), withdrawal(2, 60))]
+    view = settling_view(FOUNDED, EMPTY, order)
+    assert [(one.lane, one.cause) for one in view.void_batches] == [(new.lane.key, "divided")]
+    assert rights(view) == {"n0": 40}
+
+
+def test_what_a_node_spent_is_not_taken_back_when_an_older_lane_of_it_says_otherwise() -> None:
+    old, new = Pen(FOUNDED, 0, 1), Pen(FOUNDED, 0, 2)
+    order = [new.write(deposit(1, 100)), new.write(withdrawal(1, 100)), old.write(deposit(1, 10))]
+    view = settling_view(FOUNDED, EMPTY, order)
+    assert view.collateral.overdrawn() == []
+    assert [(row.deposited, row.withdrawn) for row in view.collateral_rows()] == [(100, 100)]
+    assert kinds_of_breaks(view) == ["conflict"]
+
+
+def test_a_credit_lands_where_it_can_be_used() -> None:
+    """With the node that recorded it, unless the genesis keeps that one from the account: then with the account's custodian."""
+    founded = genesis(3, Policies(authorities=(Authority("n1", ("A", "B")),), custodians=(Custodian("n2", "C*"),)))
+    giver, sender = Pen(founded, 0), Pen(founded, 1)
+    given = [giver.write(deposit(1, 100)), giver.write(grant(1, 50, "n1"))]
+    hold = sender.write(Reserve(id=1, account="A", asset="USDT", amount=9), deps=[dep_on(given[1])])
+    sent = sender.write(send(1, 5, "B"), send(2, 7, "C"), Post(id=3, reserve=1, amount=9, credit="C"))
+    state = settle_plainly(founded, SettledState.empty(founded), [*given, hold, sent])
+    shares = {account: held.rights for (account, _), held in state.collateral.items()}
+    assert shares == {"A": ((0, 50), (1, 29)), "B": ((1, 5),), "C": ((2, 16),)}
 
 
 # -- recording on a base ------------------------------------------------------------------------------------
