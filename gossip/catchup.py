@@ -124,6 +124,10 @@ class Catchup:
             self._suspicions.setdefault(place, set()).add(peer)
             self._dirty = True
 
+    def look_again(self, lane: bytes, head: Head) -> None:
+        """The batch at ``head`` was compared with ours perhaps, but is needed itself: it may be fetched once more."""
+        self._compared.pop((lane, head.seq, head.hash), None)
+
     def advanced(self, lane: bytes, admitted: int) -> None:
         """``lane`` was admitted up to ``admitted``: claims at or below it are met."""
         holders = self._claims.get(lane)

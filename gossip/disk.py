@@ -7,7 +7,7 @@ journal does it). A write (the records of one ``Persist``) is atomic: it survive
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gossip.effects import Persist
 
@@ -51,6 +51,10 @@ class Disk:
         for persist in synced:
             self._records.extend(persist.records)
         return synced[-1].position
+
+    def forget(self, keep: Callable[[bytes], bool]) -> None:
+        """Drop the synced records that ``keep`` does not want."""
+        self._records = [record for record in self._records if keep(record)]
 
     def crash(self, surviving: int) -> None:
         """The power is gone. Of the unsynced writes the first ``surviving`` happened to reach the disk."""

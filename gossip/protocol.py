@@ -120,6 +120,14 @@ class GossipEngine:
             return []
         return [self._send(known, wire.App(channel, body), after)]
 
+    def want(self, name: BatchName, now_us: int) -> list[Output]:
+        """The owner needs this batch, and the open peers may hold it: ask for it, also where another one stands here."""
+        head = Head(name.seq, name.hash)
+        self._catchup.look_again(name.lane, head)
+        for peer in self._open():
+            self._compare(peer, {name.lane: head})
+        return self._plan(now_us)
+
     def refuse(self, peer: str, reason: str, now_us: int, topic: str) -> list[Output]:
         """The owner refuses a message that it got from ``peer``: counted, noted, and too many mute it."""
         known = self._peers.get(peer)

@@ -12,6 +12,8 @@ Rules.
 * Same names, faults, seed, factory and calls: same run, byte for byte (``trace.digest()``).
 * Positions belong to one incarnation: a core numbers its ``Persist`` effects from 1 after every restart,
   and what it read back at its start needs no waiting (``after=0``).
+* What a core asks for that is not of ``gossip.effects`` is its owner's: it goes to ``on_effect``, once the position that it
+  names in ``after``, if it has one, is durable.
 * A core hears ``Connected`` and ``Disconnected`` ``Faults.detect_us`` after the fact, and not at all of
   what was over sooner; a peer that crashed and came back is always a new link. What was sent by its life
   before may still arrive, until its new link is up; never after.
@@ -92,7 +94,7 @@ class _Node(Generic[C]):
         self.incarnation = 0
         self.durable = 0
         self.position = 0
-        self.held: list[Send | Reply] = []
+        self.held: list[Any] = []
         self.timers: dict[str, int] = {}  # key -> the number of the wake-up that counts
         self.links: dict[str, int] = {}  # peer -> the incarnation that it believes to be linked to
         self.skew_us = 0
@@ -111,6 +113,7 @@ class Simulation(Generic[C]):
         self.answers: list[Answer] = []
         self.notifications: list[Notification] = []
         self.on_step: Callable[[Simulation[C], str], None] | None = None
+        self.on_effect: Callable[[str, Any], None] | None = None
         self.frames_sent = self.frames_delivered = 0
         self._factory = factory
         self._faults = faults
@@ -213,6 +216,10 @@ class Simulation(Generic[C]):
         self._at(self.now_us, lambda: self._start(node, incarnation))
         self._check_links()
 
+    def forget(self, name: str, keep: Callable[[bytes], bool]) -> None:
+        """Let the disk of ``name`` lose the durable records that ``keep`` does not want."""
+        self._nodes[name].disk.forget(keep)
+
     def replace_disk(self, name: str, records: Sequence[bytes]) -> None:
         """Give a node that is down another disk: an old backup, or nothing at all."""
         node = self._nodes[name]
@@ -275,28 +282,30 @@ class Simulation(Generic[C]):
 
     def _perform(self, node: _Node[C], effects: Sequence[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Send | Reply):
-                if effect.after > node.durable:
-                    node.held.append(effect)
-                else:
-                    self._release(node, effect)
-            elif isinstance(effect, Persist):
+            if isinstance(effect, Persist):
                 self._persist(node, effect)
             elif isinstance(effect, StartTimer):
                 self._start_timer(node, effect)
             elif isinstance(effect, Notify):
                 self.trace.note(self.now_us, node.name, "notify", effect.topic)
                 self.notifications.append(Notification(self.now_us, node.name, effect.topic, effect.fields))
+            elif getattr(effect, "after", 0) > node.durable:
+                node.held.append(effect)
             else:
-                raise TypeError(f"{node.name} asked for {effect!r}, which is no effect")
+                self._release(node, effect)
         if self.on_step is not None:
             self.on_step(self, node.name)
 
-    def _release(self, node: _Node[C], effect: Send | Reply) -> None:
+    def _release(self, node: _Node[C], effect: Any) -> None:
         if isinstance(effect, Reply):
             self.trace.note(self.now_us, node.name, "reply", repr(effect.request), effect.body)
             self.replies[effect.request] = effect.body
             self.answers.append(Answer(self.now_us, node.name, effect.request, effect.body))
+            return
+        if not isinstance(effect, Send):
+            if self.on_effect is None:
+                raise TypeError(f"{node.name} asked for {effect!r}, which is no effect")
+            self.on_effect(node.name, effect)
             return
         self.frames_sent += 1
         self.trace.note(self.now_us, node.name, "send", effect.peer, effect.frame)
