@@ -144,7 +144,12 @@ class Ledger:
 
     def positions_json(self) -> list[dict[str, Any]]:
         """Positions as the command line shows them: decimal text."""
-        return [position_json(row, STATE) for row in self.positions()]
+        catalog = self.replica.view.catalog
+        return [
+            position_json(row, STATE, definition)
+            for row in self.positions()
+            if (definition := catalog.definition(row.instrument))
+        ]
 
     def collateral_json(self) -> list[dict[str, Any]]:
         """Collateral as the command line shows it: decimal text."""

@@ -8,6 +8,7 @@ been a float on its way here. Out: the same units, always with the asset's or in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -111,8 +112,13 @@ def _post_units(fields: dict[str, Any], genesis: Genesis, where: str) -> None:
 # -- out ----------------------------------------------------------------------------------------------------
 
 
-def position_json(position: Position, state: str) -> dict[str, Any]:
-    """One row of ``positions``. ``state`` is ``provisional`` or ``settled(h)``."""
+AVERAGE_DECIMALS = 4
+"""An average entry price has so many decimals more than the instrument's prices, rounded to the nearest, ties to even."""
+
+
+def position_json(position: Position, state: str, definition: Instrument) -> dict[str, Any]:
+    """One row of ``positions``. ``state`` is ``provisional`` or ``settled(h)``; ``definition`` is the instrument's. ``avg_entry`` and
+    ``realised`` are of what is settled; a price is empty where no quantity is open."""
 
     def qty(amount: int) -> str:
         return decimal_text(amount, position.qty_decimals)
@@ -130,11 +136,25 @@ def position_json(position: Position, state: str) -> dict[str, Any]:
         "value_sold": value(position.value_sold),
         "fees": decimal_text(position.fees, position.fee_decimals),
         "fills": position.fills,
+        "settled_qty": qty(position.settled_qty),
+        "avg_entry": _average_entry(position, definition),
+        "realised": value(position.realised),
         "state": state,
     }
     if position.other_fees:
         row["other_fees"] = {asset: decimal_text(amount, decimals) for asset, amount, decimals in position.other_fees}
     return row
+
+
+def _average_entry(position: Position, definition: Instrument) -> str:
+    if not position.settled_qty or not position.cost:
+        return ""
+    size = Fraction(definition.contract_size, 10**definition.contract_decimals)
+    held = abs(position.settled_qty) * size / 10**position.qty_decimals
+    cost = Fraction(position.cost, 10**position.value_decimals)
+    price = held / cost if definition.inverse else cost / held
+    decimals = definition.price_decimals + AVERAGE_DECIMALS
+    return decimal_text(round(price * 10**decimals), decimals)
 
 
 def balance_json(balance: Balance, state: str) -> dict[str, Any]:
