@@ -4,84 +4,50 @@
 core runs on ZeroMQ and SQLite (``edge.runtime``) and in the simulator (``gossip.simulation``).
 
 What it joins: the gossip engine (which admits other nodes' batches), the recorder (which writes this node's lane), the
-epochs (which lane that is) and the rights manager (who asks whom for rights). Whatever came in or was recorded during a
-step becomes one ``Persist``; answers and pushes name its position, so nothing is acknowledged or sent that a crash could
-undo.
+epochs (which lane that is), the rights desk (who asks whom for rights) and the checkpointer (what is settled, and who says
+so). Whatever came in or was recorded during a step becomes one ``Persist``; answers and pushes name its position, so
+nothing is acknowledged or sent that a crash could undo.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from crdtledger.edge import api, messages, reading
+from crdtledger.edge import api, checkpointing, drilling, messages, reading, restart
 from crdtledger.edge.adapter import GossipReplica
-from crdtledger.edge.epochs import Epochs, EpochState, LaneAsk, LaneTell
+from crdtledger.edge.checkpointing import Checkpointer
+from crdtledger.edge.checkpointrecords import Snapshot, newest_snapshot
+from crdtledger.edge.effects import ClientRequest, Effect, Event, Output
+from crdtledger.edge.epochs import EPOCH_RECORD, Epochs, EpochState, LaneAsk, LaneTell
 from crdtledger.edge.expiries import Expiries
-from crdtledger.edge.messages import RightsAsk, RightsDenied
+from crdtledger.edge.journaling import Journaling
+from crdtledger.edge.rightsdesk import RIGHTS_TIMER, RightsDesk
+from crdtledger.edge.setup import Setup
 from crdtledger.edge.watching import WATCH_TIMER, Watchers
 from crdtledger.errors import BadInput, CallerError, InsufficientRights, LedgerError
 from crdtledger.ledger.batch import MAX_DEPS, Batch, Dep
 from crdtledger.ledger.clock import HybridClock
-from crdtledger.ledger.facts import MAX_TEXT, Fact, Grant, Instrument, Reserve, Transfer, Void, Withdrawal
+from crdtledger.ledger.facts import MAX_TEXT, Fact, Instrument, Void
 from crdtledger.ledger.frontier import frontier_digest
-from crdtledger.ledger.genesis import Genesis
-from crdtledger.ledger.identity import Identity, digest
-from crdtledger.ledger.journalrecord import (
-    KIND_BATCH,
-    KIND_EVIDENCE,
-    KIND_META,
-    JournalRecord,
-    UnreadableRecord,
-    decode_record,
-    encode_record,
-)
+from crdtledger.ledger.identity import digest
+from crdtledger.ledger.journalrecord import KIND_BATCH, KIND_EVIDENCE, KIND_META, JournalRecord
 from crdtledger.ledger.recorder import Recorded, Recorder
-from crdtledger.ledger.replica import Applied, Forked, Replica
 from crdtledger.ledger.rightsmanager import RightsManager, RightsPolicy
 from crdtledger.ledger.text import fact_from_json
 from gossip.config import Config
-from gossip.effects import Connected, Durable, Effect, Event, Notify, Persist, Received, Reply, StartTimer, TimerFired
-from gossip.protocol import AppReceived, GossipEngine, Output
+from gossip.effects import Connected, Disconnected, Durable, Notify, Received, Reply, StartTimer, TimerFired
+from gossip.protocol import AppReceived, GossipEngine
 from gossip.replica import BatchName
 
 EPOCH_TIMER = "epoch"
 EPOCH_INTERVAL_US = 500_000
-RIGHTS_TIMER = "rights"
-RIGHTS_INTERVAL_US = 100_000
-EPOCH_RECORD = b"epoch"
 EXPIRY_TIMER = "expiry"
 AFTER_THIS_STEP = -1
 
-
-class ClientRequest(msgspec.Struct, frozen=True):
-    """A client asks. ``request`` is whatever the driver needs to route the reply; ``body`` is an ``edge.api`` request."""
-
-    request: Any
-    body: bytes
-
-
 _encode = msgspec.msgpack.Encoder().encode
-
-Completeness = Literal["fresh", "complete", "restored"]
-
-
-class Setup(msgspec.Struct, frozen=True):
-    """What a core is built from. ``draw(n)`` gives n random bytes. ``completeness`` is the journal's verdict on itself
-    and ``reason`` its words; ``gossip`` may be tuned, its cluster is always the genesis'. ``documents``: keep a pycrdt
-    document per lane up to date at all times."""
-
-    genesis: Genesis
-    identity: Identity
-    name: str
-    draw: Callable[[int], bytes]
-    completeness: Completeness = "complete"
-    reason: str = ""
-    gossip: Config | None = None
-    rights: RightsPolicy | None = None
-    documents: bool = True
 
 
 class NodeCore:
@@ -93,7 +59,9 @@ class NodeCore:
         self.name = setup.name
         self._member = setup.genesis.member(setup.name)
         salt = int.from_bytes(setup.draw(8), "little")
-        self.replica = Replica(setup.genesis, salt, setup.documents)
+        journal = restart.read_records(records)
+        snapshot = newest_snapshot(journal)
+        self.replica = restart.open_replica(setup.genesis, salt, setup.documents, snapshot)
         self.gossiped = GossipReplica(self.replica)
         others = [member.name for member in setup.genesis.nodes if member.name != setup.name]
         self.epochs = Epochs(self._member.id, others, self.replica, setup.draw)
@@ -101,57 +69,66 @@ class NodeCore:
         config = msgspec.structs.replace(setup.gossip or Config(b""), cluster=setup.genesis.hash)
         nonce = int.from_bytes(setup.draw(8), "little") >> 1 or 1
         self.engine = GossipEngine(config, self.gossiped, others, nonce)
-        policy = setup.rights or RightsPolicy(share_ppm=setup.genesis.policies.grant_share_ppm)
-        self.manager = RightsManager(policy)
-        self.position = 0
-        self.durable = 0
+        self.journaling = Journaling()
         self._meta: list[EpochState] = []
+        self._arrived: list[Batch] = []  # during this step, and not yet looked at
+        self._persisting: list[Batch] = []
         self._watchers = Watchers()
         self._written: set[bytes] = set()
-        self._rights_timer = False
         self._expiries = Expiries()
         self._expiry_us: int | None = None
-        self._replay(records)
+        self.checkpoints = self._checkpointer(snapshot, salt)
+        restart.replay(journal, self.replica, self.checkpoints, self.epochs, self._clock, self._member.id)
+        self.gossiped.replayed()
         self.recorder = Recorder(self.replica, setup.identity, self.epochs.lane, self._clock)
+        policy = setup.rights or RightsPolicy(share_ppm=setup.genesis.policies.grant_share_ppm)
+        self._rights = RightsDesk(self.recorder, self.engine, RightsManager(policy), self._note)
+
+    def _checkpointer(self, snapshot: Snapshot | None, salt: int) -> Checkpointer | None:
+        setup = self._setup
+        if setup.salts is None or setup.genesis.policies.agreement == "none":
+            return None
+        parts = (self.replica, self.gossiped, self.engine, self.journaling, self._absorb)
+        return Checkpointer(setup, setup.salts, *parts, snapshot, salt)
+
+    @property
+    def position(self) -> int:
+        """The position of the last ``Persist``."""
+        return self.journaling.position
+
+    @property
+    def durable(self) -> int:
+        """Up to which position the journal is durable."""
+        return self.journaling.durable
 
     # -- start ----------------------------------------------------------------------------------------------
 
-    def _replay(self, records: Sequence[bytes]) -> None:
-        for raw in records:
-            record = decode_record(raw)
-            if isinstance(record, UnreadableRecord):
-                raise BadInput(what="record", where="journal", why=record.reason)
-            if record.kind == KIND_BATCH:
-                outcome = self.replica.admit(record.body, check_signature=False)
-                if not isinstance(outcome, Applied | Forked):
-                    raise BadInput(what=f"batch {record.seq}", where="journal", why=f"does not apply again: {outcome}")
-                if isinstance(outcome, Applied):
-                    # Others' clocks do not count: unclamped, one wrong machine's would be this node's from now on.
-                    own = [b.header.clock for b in outcome.batches if b.lane.node == self._member.id]
-                    self._clock.last = max([self._clock.last, *own])
-            elif record.kind == KIND_EVIDENCE:
-                self.replica.admit_evidence(record.body)
-            elif record.kind == KIND_META and record.hash == EPOCH_RECORD:
-                self.epochs.resume(msgspec.msgpack.decode(record.body, type=EpochState))
-        self.gossiped.replayed()
-
     def start(self, now_us: int) -> list[Effect]:
         """Call once, first."""
-        if self._setup.completeness == "restored":
+        restored = self._setup.completeness == "restored"
+        if restored:
             self._open_epoch(self._setup.reason or "its journal may be incomplete")
         elif not self.epochs.state.epoch:
             self._open_epoch("")
+        lane = self.epochs.lane.key
+        self._expiries.note_settled(self.replica.state.reserves.get(lane, {}))
         for batch in self.replica.batches():
-            if batch.key == self.epochs.lane.key:
+            if batch.key == lane:
                 self._expiries.note(batch)
-        out: list[Output] = self.engine.start(now_us)
-        out += self._own_lane()
+        out: list[Output] = [*self.engine.start(now_us), *self._own_lane()]
+        if self.checkpoints:
+            out += self.checkpoints.start(now_us, restored)
         if self.epochs.state.locked:
             out.append(StartTimer(EPOCH_TIMER, EPOCH_INTERVAL_US))
         return self._finish(out, now_us)
 
     def _open_epoch(self, reason: str) -> None:
         self._meta.append(self.epochs.open(reason))
+
+    def _new_epoch(self, reason: str) -> list[Output]:
+        """Leave the lane for a new one, and ask the others how far the old ones go."""
+        self._open_epoch(reason)
+        return [*self._own_lane(), StartTimer(EPOCH_TIMER, EPOCH_INTERVAL_US), *self._ask_lanes()]
 
     def _own_lane(self) -> list[Output]:
         """Write on in the lane that the epochs name; say so when it is a new one."""
@@ -164,19 +141,22 @@ class NodeCore:
 
     # -- step -----------------------------------------------------------------------------------------------
 
-    def step(self, event: Event | ClientRequest, now_us: int) -> list[Effect]:
+    def step(self, event: Event, now_us: int) -> list[Effect]:
         """What to do about ``event``."""
         if isinstance(event, ClientRequest):
             return self._finish(self._serve(event, now_us), now_us)
         if isinstance(event, Durable):
-            self.durable = event.position
+            self.journaling.durable = event.position
             self.gossiped.durable(event.position)
-            return self._finish(self._news(now_us), now_us)
-        out = self.engine.step(event, now_us)
+            settled = self.checkpoints.durable(now_us) if self.checkpoints else []
+            return self._finish([*self._news(now_us), *settled], now_us)
+        out: list[Output] = [*self.engine.step(event, now_us)]
         if isinstance(event, TimerFired):
             out += self._timer(event.key, now_us)
         elif isinstance(event, Connected) and self.epochs.state.locked:
             out += self._ask_lanes()
+        elif isinstance(event, Disconnected) and self.checkpoints:
+            self.checkpoints.desk.following.gone(event.peer)
         if isinstance(event, Received):
             out = self._apps(out, now_us)
         return self._finish(out, now_us)
@@ -184,26 +164,42 @@ class NodeCore:
     def _finish(self, outputs: Sequence[Output], now_us: int) -> list[Effect]:
         """Persist whatever came in during this step, and let everything that needs it wait for it."""
         out: list[Output] = list(outputs)
-        fresh, evidence = self.gossiped.take_fresh()
-        out += self._react(fresh, now_us)
-        fresh += self.gossiped.take_fresh()[0]
-        records = [JournalRecord(KIND_BATCH, b.key, b.seq, b.hash, b.raw) for b in fresh]
-        records += [JournalRecord(KIND_EVIDENCE, b"", 0, digest("evidence-id", raw), raw) for raw in evidence]
-        records += [JournalRecord(KIND_META, b"", 0, EPOCH_RECORD, _encode(state)) for state in self._meta]
+        self._absorb()
+        while True:
+            arrived, self._arrived = self._arrived, []
+            out += self._react(arrived, now_us)
+            if arrived and self.checkpoints:
+                out += self.checkpoints.arrived(arrived, now_us)
+            self._absorb()
+            if not self._arrived:
+                break
+        for state in self._meta:
+            self.journaling.put(JournalRecord(KIND_META, b"", 0, EPOCH_RECORD, _encode(state)))
         self._meta.clear()
-        if records:
-            self.position += 1
-            self.gossiped.persisting(self.position, fresh)
+        persist = self.journaling.take()
+        if persist:
+            fresh, self._persisting = self._persisting, []
+            self.gossiped.persisting(persist.position, fresh)
             written = [(BatchName(b.key, b.seq, b.hash), b.raw) for b in fresh if b.hash in self._written]
             self._written.clear()
             if written:
-                out += self.engine.recorded(written, self.position)
-            out.insert(0, Persist(self.position, tuple(encode_record(record) for record in records)))
+                out += self.engine.recorded(written, persist.position)
+            out.insert(0, persist)
         next_us = self._expiries.next_us()
         if next_us != self._expiry_us:
             self._expiry_us = next_us
             out += [StartTimer(EXPIRY_TIMER, max(0, next_us - now_us))] if next_us is not None else []
         return [self._after(effect) for effect in out if not isinstance(effect, AppReceived)]
+
+    def _absorb(self) -> None:
+        """Have what came in by now written down, before anything that builds on it."""
+        fresh, evidence = self.gossiped.take_fresh()
+        for batch in fresh:
+            self.journaling.put(JournalRecord(KIND_BATCH, batch.key, batch.seq, batch.hash, batch.raw))
+        for raw in evidence:
+            self.journaling.put(JournalRecord(KIND_EVIDENCE, b"", 0, digest("evidence-id", raw), raw))
+        self._arrived += fresh
+        self._persisting += fresh
 
     def _after(self, effect: Effect) -> Effect:
         """A reply made during this step waits for what the step persists."""
@@ -218,15 +214,12 @@ class NodeCore:
             self._clock.observe(batch.header.clock, now_us)
         foreign = any(self._is_foreign(batch) for batch in fresh)
         if foreign or self.replica.head(self.recorder.lane.key).fork_seq:
-            self._open_epoch("a peer holds more of this node's lane than the node itself")
-            out += [*self._own_lane(), StartTimer(EPOCH_TIMER, EPOCH_INTERVAL_US), *self._ask_lanes()]
+            out += self._new_epoch("a peer holds more of this node's lane than the node itself")
         inheritance = self.epochs.inheritance()
         if inheritance is not None:
             out += self._unlock(inheritance, now_us)
-        if fresh and self.manager.wanted:
-            for cell in self.manager.wanted:
-                self.manager.held(cell, self.recorder.spendable(*cell))
-            out += self._ask_rights(now_us)
+        if fresh:
+            out += self._rights.arrived(now_us)
         return out
 
     def _is_foreign(self, batch: Batch) -> bool:
@@ -245,12 +238,12 @@ class NodeCore:
         """Everything this node ever wrote is here: take over what its old lanes left, and spend again."""
         self.recorder.locked = ""
         if inheritance:
-            self._note(self.recorder.claim(inheritance[:MAX_DEPS], now_us))
+            self._note([self.recorder.claim(inheritance[:MAX_DEPS], now_us)])
         state = self.epochs.unlock()
         self._meta.append(state)
         return [Notify("epoch.unlocked", {"node": self.name, "epoch": state.epoch})]
 
-    def _note(self, *batches: Batch) -> None:
+    def _note(self, batches: Sequence[Batch]) -> None:
         self._written.update(batch.hash for batch in batches)
         self.gossiped.note(batches)
         for batch in batches:
@@ -262,10 +255,11 @@ class NodeCore:
         if key == EPOCH_TIMER and self.epochs.state.locked:
             return [*self._ask_lanes(), StartTimer(EPOCH_TIMER, EPOCH_INTERVAL_US)]
         if key == RIGHTS_TIMER:
-            self._rights_timer = False
-            return self._ask_rights(now_us)
+            return [*self._rights.timer(now_us)]
         if key == EXPIRY_TIMER:
             return self._expire(now_us)
+        if key in checkpointing.TIMERS and self.checkpoints:
+            return [*self.checkpoints.timer(key, now_us)]
         return self._news(now_us) if key == WATCH_TIMER else []
 
     def _expire(self, now_us: int) -> list[Output]:
@@ -276,7 +270,7 @@ class NodeCore:
         voids = [Void(id=f"expired {expiry.reserve}"[:MAX_TEXT], reserve=expiry.reserve) for expiry in ended]
         for void in voids:
             try:
-                self._note(*self.recorder.record([void], now_us).batches)
+                self._note(self.recorder.record([void], now_us).batches)
             except CallerError as error:
                 return [Notify("reserve.kept", {"reserve": void.reserve, "why": str(error)})]
         return [Notify("reserve.expired", {"reserves": [void.reserve for void in voids]})] if voids else []
@@ -292,61 +286,20 @@ class NodeCore:
                 if output.channel == "epoch":
                     out += self._on_epoch(output.peer, messages.decode_epoch(output.body))
                 elif output.channel == "rights":
-                    out += self._on_rights(output.peer, messages.decode_rights(output.body), now_us)
+                    out += self._rights.received(output.peer, messages.decode_rights(output.body), now_us)
+                elif output.channel in checkpointing.CHANNELS and self.checkpoints:
+                    out += self.checkpoints.received(output, now_us)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 out += self.engine.refuse(output.peer, f"{output.channel}: {error}", now_us, "app.refused")
         return out
 
-    def _on_epoch(self, peer: str, message: LaneAsk | LaneTell) -> list[Output]:
+    def _on_epoch(self, peer: str, message: LaneAsk | LaneTell) -> Sequence[Output]:
         if isinstance(message, LaneAsk):
             tell = self.epochs.tell(self.genesis.member(peer).id, message)
             # What is told must survive a crash here: the asker will wait for it.
             return self.engine.send_app(peer, "epoch", _encode(tell), self.position)
         self.epochs.told(peer, message)
         return []
-
-    # -- rights ---------------------------------------------------------------------------------------------
-
-    def _ask_rights(self, now_us: int) -> list[Output]:
-        if not self.manager.wanted:
-            return []
-        collateral, rights = self.replica.view.collateral, self.replica.view.rights
-        holders = {cell: collateral.rights_of(rights.cell(*cell)) for cell in self.manager.wanted}
-        reachable = [name for name, peer in self.engine.peers.items() if peer.connected and peer.greeted]
-        out: list[Output] = []
-        available = {cell: self.recorder.spendable(*cell) for cell in self.manager.wanted}
-        for ask in self.manager.asks(available, holders, reachable, now_us):
-            body = _encode(RightsAsk(ask.account, ask.asset, ask.amount, ask.demand))
-            out += self.engine.send_app(ask.peer, "rights", body)
-        return out + self._watch_rights()
-
-    def _watch_rights(self) -> list[Output]:
-        if not self.manager.wanted or self._rights_timer:
-            return []
-        self._rights_timer = True
-        return [StartTimer(RIGHTS_TIMER, RIGHTS_INTERVAL_US)]
-
-    def _on_rights(self, peer: str, message: RightsAsk | RightsDenied, now_us: int) -> list[Output]:
-        cell = (message.account, message.asset)
-        if isinstance(message, RightsDenied):
-            self.manager.denied(peer, cell)
-            return self._ask_rights(now_us)
-        known = message.account in self.replica.view.catalog.labels and message.asset in self.genesis.asset_decimals
-        amount = 0
-        if known:
-            available = self.recorder.spendable(*cell)
-            amount = self.manager.gift(cell, message.amount, message.demand, available, now_us)
-        if amount:
-            head = self.replica.head(self.recorder.lane.key)
-            name = f"{self.name}/{self.epochs.state.epoch}/{head.seq + 1}"
-            grant = Grant(id=name, account=message.account, asset=message.asset, amount=amount, node=peer)
-            try:
-                self._note(*self.recorder.record([grant], now_us).batches)
-            except CallerError:
-                amount = 0  # not this node's account to move: the genesis says so
-        if amount:
-            return []
-        return self.engine.send_app(peer, "rights", _encode(RightsDenied(message.account, message.asset)))
 
     # -- clients --------------------------------------------------------------------------------------------
 
@@ -355,16 +308,30 @@ class NodeCore:
             request = api.decode_request(event.body)
             if isinstance(request, api.Watch):
                 return list(self._watchers.add(event.request, request, self._durable_digest(), now_us))
+            if isinstance(request, api.Fork):
+                return self._fork(event.request, request, now_us)
+            if isinstance(request, api.Fork):
+                drilled = drilling.fork(self, request, now_us)
+                reply = Reply(event.request, api.encode_answer(drilled.answer), AFTER_THIS_STEP)
+                return [reply, *drilled.sends, *self._new_epoch("a drill forked its lane")]
             return [Reply(event.request, api.encode_answer(self._answer(request, now_us)), AFTER_THIS_STEP)]
         except InsufficientRights as error:
-            self.manager.refused((error.account, error.asset), int(error.requested), now_us)
-            return [Reply(event.request, api.encode_error(error)), *self._ask_rights(now_us)]
+            return [Reply(event.request, api.encode_error(error)), *self._rights.refused(error, now_us)]
         except LedgerError as error:
             return [Reply(event.request, api.encode_error(error))]
+
+    def _fork(self, client: Any, request: api.Fork, now_us: int) -> list[Output]:
+        """For a drill: break this node's word, and go on in a new epoch at once, as a node does that was found out."""
+        drilled = drilling.fork(self, request, now_us)
+        self._open_epoch("it forked its lane in a drill")
+        told = Reply(client, api.encode_answer(drilled.answer), AFTER_THIS_STEP)
+        return [*drilled.sends, *self._own_lane(), StartTimer(EPOCH_TIMER, EPOCH_INTERVAL_US), *self._ask_lanes(), told]
 
     def _answer(self, request: api.Request, now_us: int) -> Any:
         if isinstance(request, api.Query):
             return reading.query(self, request)
+        if isinstance(request, api.Prove):
+            return reading.prove(self, request)
         if isinstance(request, api.CursorOf):
             return reading.cursor(self.replica.view, self._member.id, request.source)
         if isinstance(request, api.Columns):
@@ -382,14 +349,11 @@ class NodeCore:
                 defined[fact.name] = fact
             facts.append(fact)
         recorded = self.recorder.record(facts, now_us)
-        for fact in facts:
-            if isinstance(fact, Withdrawal | Transfer | Reserve | Grant):
-                cell = (fact.account, fact.asset)
-                self.manager.spent(cell, fact.amount, self.recorder.spendable(*cell), now_us)
+        self._rights.spent(facts, now_us)
         return recorded
 
     def _recorded(self, recorded: Recorded) -> dict[str, Any]:
-        self._note(*recorded.batches)
+        self._note(recorded.batches)
         last = recorded.batches[-1].seq if recorded.batches else 0
         return {
             "facts": recorded.facts,
@@ -411,3 +375,5 @@ class NodeCore:
         self.replica.check_invariants()
         for lane, head in self.gossiped.heads().items():
             assert self.gossiped.hash_at(lane, head.seq) == head.hash, "a durable head names a batch that is held"
+        if self.checkpoints:
+            self.checkpoints.check_invariants()

@@ -20,6 +20,9 @@ import msgspec
 from crdtledger.ledger.batch import LANE_BYTES, NONCE_BYTES, Dep, Lane, parse_lane
 from crdtledger.ledger.replica import Replica
 
+EPOCH_RECORD = b"epoch"
+"""What the journal's records of epochs are called."""
+
 MAX_LANES_TOLD = 4_096
 """Whoever claims to hold more of a node's lanes was not heard: leaving some out could miss a spend."""
 
@@ -109,11 +112,17 @@ class Epochs:
         return waiting if self.state.locked else []
 
     def inheritance(self) -> Sequence[Dep] | None:
-        """The deps of the claim that unlocks this epoch; None while something is missing."""
+        """The deps of the claim that unlocks this epoch; None while something is missing. What is settled is the node's in any
+        epoch and needs no claim."""
         if not self.state.locked or self.missing():
             return None
+        settled = self._replica.state.lanes
         heads = {lane: self._replica.head(lane) for lane in self._replica.lanes_of(self._node) if lane != self.lane.key}
-        return [Dep(lane, head.seq, head.hash) for lane, head in sorted(heads.items())]
+        return [
+            Dep(lane, head.seq, head.hash)
+            for lane, head in sorted(heads.items())
+            if lane not in settled or head.seq > settled[lane].seq
+        ]
 
     def unlock(self) -> EpochState:
         """All is known: from here on this epoch may spend."""

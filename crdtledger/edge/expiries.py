@@ -7,6 +7,7 @@ Pure: time comes in, what is due goes out.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Keys, fact_id, reserve_keys
 from crdtledger.ledger.facts import FactId, Kind
+from crdtledger.ledger.settledparts import Reserved
 
 
 class Expiry(NamedTuple):
@@ -46,6 +48,12 @@ class Expiries:
             reserve = fact_id(batch.body, Kind.RESERVE, row)
             expiry = Expiry(int(table["expires_us"][row]), int(high[row]), int(low[row]), reserve)
             heapq.heappush(self._waiting, expiry)
+
+    def note_settled(self, reserves: Mapping[tuple[int, int], Reserved]) -> None:
+        """Remember the lane's reserves that a checkpoint holds open, by their keys."""
+        for (high, low), reserve in reserves.items():
+            if reserve.expires_us:
+                heapq.heappush(self._waiting, Expiry(reserve.expires_us, high, low, reserve.id))
 
     def due(self, now_us: int) -> list[Expiry]:
         """Take out what has ended by ``now_us``."""

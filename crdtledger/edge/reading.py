@@ -1,17 +1,20 @@
 """What a node tells when it is asked: views as rows of plain values, amounts as decimal text.
 
 Rows are sorted, so two nodes with the same batches give the same bytes. Every figure says which state it is in:
-``provisional`` until a checkpoint settles it.
+``settled(h)`` when it is exactly what checkpoint h says, ``provisional`` while something unsettled touches it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crdtledger.edge.api import Query
-from crdtledger.errors import UnknownName, decimal_text
+from crdtledger.edge import proving
+from crdtledger.edge.api import Prove, Query
+from crdtledger.edge.checkpointing import Checkpointer
+from crdtledger.errors import BadInput, UnknownName, decimal_text
 from crdtledger.ledger.batch import lane_text, parse_lane
 from crdtledger.ledger.frontier import frontier_digest
+from crdtledger.ledger.positions import Position
 from crdtledger.ledger.text import balance_json, break_json, instrument_json, position_json
 from crdtledger.ledger.view import View
 
@@ -29,10 +32,11 @@ def query(core: NodeCore, request: Query) -> Any:
     if request.instrument and view.catalog.standing(request.instrument) is None:
         raise UnknownName(kind="instrument", name=request.instrument, known=view.catalog.names())
     if request.view == "positions":
-        rows = [position_json(row, PROVISIONAL) for row in view.position_rows()]
+        rows = [_position(core, row) for row in view.position_rows()]
         return _narrow(rows, account=request.account, instrument=request.instrument)
     if request.view == "collateral":
-        return _narrow([balance_json(row, PROVISIONAL) for row in view.collateral_rows()], account=request.account)
+        rows = [balance_json(row, _state(core, row.settled)) for row in view.collateral_rows()]
+        return _narrow(rows, account=request.account)
     if request.view == "instruments":
         return [_instrument(view, name) for name in view.catalog.names() if request.instrument in ("", name)]
     if request.view == "accounts":
@@ -48,6 +52,16 @@ def query(core: NodeCore, request: Query) -> Any:
     if request.view == "digest":
         return {"frontier": frontier_digest(core.gossiped.durable_frontier()).hex(), "view": view.digest().hex()}
     return status(core)
+
+
+def _state(core: NodeCore, settled: bool) -> str:
+    return f"settled({core.replica.base[0]})" if settled and core.replica.base[0] else PROVISIONAL
+
+
+def _position(core: NodeCore, row: Position) -> dict[str, Any]:
+    definition = core.replica.view.catalog.definition(row.instrument)
+    assert definition is not None, "a position has a standing definition"
+    return position_json(row, _state(core, row.settled), definition)
 
 
 def _narrow(rows: list[dict[str, Any]], **wanted: str) -> list[dict[str, Any]]:
@@ -94,6 +108,7 @@ def frontier(core: NodeCore) -> list[dict[str, Any]]:
 def members(core: NodeCore) -> list[dict[str, Any]]:
     """Every member as this node sees it. ``lag``: batches that it lacks and we hold, as far as it said."""
     peers = core.engine.peers
+    offences = _offences(core.checkpoints) if core.checkpoints else {}
     rows = []
     for member in core.genesis.nodes:
         peer = peers.get(member.name)
@@ -110,6 +125,7 @@ def members(core: NodeCore) -> list[dict[str, Any]]:
                 "refusals": peer.refusals if peer else 0,
                 "over_rate": peer.over_rate if peer else 0,
                 "refused_because": peer.refusal if peer else "",
+                "offences": offences.get(member.name, []),
             }
         )
     return rows
@@ -137,8 +153,64 @@ def status(core: NodeCore) -> dict[str, Any]:
         "catch_up": {"have": progress.have, "target": progress.target},
         "connected": sum(1 for peer in core.engine.peers.values() if peer.connected and peer.greeted),
         "peers": len(core.engine.peers),
-        "state": PROVISIONAL,
+        "state": _state(core, not core.replica.unsettled()),
+        "settled_facts": core.replica.state.facts,
+        "unsettled_batches": core.replica.unsettled(),
+        "checkpoints": _checkpoints(core.checkpoints) if core.checkpoints else {"agreement": _why_off(core)},
     }
+
+
+def _why_off(core: NodeCore) -> str:
+    agrees = core.genesis.policies.agreement != "none"
+    return "stopped: the cluster's secret for salts is missing here" if agrees else "off"
+
+
+def prove(core: NodeCore, request: Prove) -> bytes:
+    """The proof file of an account at the newest certified height. ``UnknownName`` for an account that nobody defined, unless it is
+    asked for as absent; ``BadInput`` while no height is certified."""
+    account = request.account
+    if core.checkpoints is None:
+        raise BadInput(what=f"account {account!r}", where="prove", why=f"checkpoints are {_why_off(core)}")
+    if account not in core.replica.view.catalog.labels and not request.absent:
+        raise UnknownName(kind="account", name=account, known=core.replica.view.catalog.labels)
+    desk = core.checkpoints.desk
+    settled = desk.book.get(desk.book.certified)
+    if settled is None:
+        raise BadInput(what=f"account {account!r}", where="prove", why="no height is certified here yet")
+    parts = (core.genesis, settled, desk.certifying.log, desk.book.certificate)
+    return proving.prove(*parts, account, request.liabilities)
+
+
+def _offences(checkpoints: Checkpointer) -> dict[str, list[str]]:
+    """What validators are proven to have done, by their names."""
+    told: dict[str, set[str]] = {}
+    for one in checkpoints.evidence.values():
+        name = checkpoints.committee.validators[one.voter].name
+        told.setdefault(name, set()).add(f"{one.offence.value if one.offence else ''} at height {one.first.height}")
+    return {name: sorted(what) for name, what in told.items()}
+
+
+def _checkpoints(checkpoints: Checkpointer) -> dict[str, Any]:
+    """Where checkpoints stand. Seconds are of the newest heights, from when this node began to vote on one until it was settled
+    here, and until its certificate was."""
+    voting, desk = checkpoints.voting, checkpoints.desk
+    begun = {height: timing for height, timing in checkpoints.timings.items() if timing.begun_us}
+    certified = {height: desk.certified_us[height] for height in begun if height in desk.certified_us}
+    return {
+        "agreement": f"stopped: {checkpoints.stopped}" if checkpoints.stopped else "running",
+        "height": checkpoints.height,
+        "certified_height": desk.book.certified,
+        "certified_by": desk.certifying.signers(desk.book.certified),
+        "voting": {"height": voting.height, "round": voting.round} if voting and voting.is_open else None,
+        "votes_from": voting.abstaining.votes_from if voting else None,
+        "adjusted": dict(sorted(desk.book.counts.items())),
+        "seconds_to_settle": [_seconds(timing.begun_us, timing.settled_us) for timing in begun.values()],
+        "seconds_to_certify": [_seconds(begun[height].begun_us, at_us) for height, at_us in certified.items()],
+    }
+
+
+def _seconds(begun_us: int, end_us: int) -> float:
+    return round((end_us - begun_us) / 1_000_000, 3)
 
 
 def cursor(view: View, node: bytes, source: str) -> dict[str, int]:

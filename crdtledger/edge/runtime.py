@@ -23,18 +23,23 @@ import zmq
 
 from crdtledger.edge import api, folders
 from crdtledger.edge.backlog import Backlog
-from crdtledger.edge.core import EPOCH_RECORD, ClientRequest, NodeCore, Setup
+from crdtledger.edge.core import NodeCore
+from crdtledger.edge.effects import ClientRequest, Effect, PruneJournal, StoreCheckpoint
+from crdtledger.edge.epochs import EPOCH_RECORD
 from crdtledger.edge.folders import NodeFolder, RunFile
-from crdtledger.errors import BadInput, LedgerError, OperatorError
+from crdtledger.edge.setup import Setup
+from crdtledger.errors import BadInput, InvalidProof, LedgerError, OperatorError
 from crdtledger.ledger.backup import backup
 from crdtledger.ledger.incarnation import Completeness, Verdict
 from crdtledger.ledger.journal import Journal
 from crdtledger.ledger.journalrecord import KIND_META, JournalRecord, decode_record, encode_record
 from crdtledger.ledger.writer import JournalWriter
 from gossip.config import Config
-from gossip.effects import Durable, Effect, Notify, Persist, Received, Reply, Send, StartTimer, TimerFired
+from gossip.effects import Durable, Notify, Persist, Received, Reply, Send, StartTimer, TimerFired
 from gossip.meters import TokenBucket
 from gossip.transport import Incoming, Readable, Transport, Tuning
+from reconcile.stores import StoreConflict, StoredCheckpoint, StoreUnusable
+from reconcile.stores.sqlite import SqliteStore
 
 INCARNATION_BYTES = 16
 IDLE_MS = 1_000
@@ -58,6 +63,10 @@ class AddressInUse(OperatorError):
         return f"cannot listen on {self.attributes['address']}: {self.attributes['why']}"
 
 
+_Waiting = Send | Reply | StoreCheckpoint | PruneJournal
+"""Effects that wait for a position."""
+
+
 class NodeRuntime:
     """One running node. ``run`` returns after ``stop`` (or SIGTERM, when ``run`` was asked to listen to it)."""
 
@@ -69,7 +78,7 @@ class NodeRuntime:
         self._timers: list[tuple[int, int, str]] = []
         self._timer_number: dict[str, int] = {}
         self._count = 0
-        self._held: deque[Send | Reply] = deque()
+        self._held: deque[_Waiting] = deque()
         self._members: Backlog[Incoming] = Backlog(BACKLOG_FRAMES, BACKLOG_BYTES)
         self._clients: Backlog[Incoming] = Backlog(BACKLOG_FRAMES, BACKLOG_BYTES)
         self._complaints: dict[str, TokenBucket] = {}
@@ -78,7 +87,10 @@ class NodeRuntime:
         self._read_ns = time.monotonic_ns()
         self._unborn = folders.is_unborn(folder.path)
         self._journal = Journal.open(folder.journal, os.urandom(INCARNATION_BYTES))
+        self._store: SqliteStore | None = None
         try:
+            if folder.genesis.policies.agreement != "none":
+                self._store = SqliteStore.create(folder.checkpoints)
             started = time.monotonic()
             records = [encode_record(entry.record) for entry in self._journal.replay()]
             verdict = self._verdict()
@@ -90,10 +102,14 @@ class NodeRuntime:
                 completeness=verdict.verdict.value,
                 reason=verdict.reason,
                 gossip=gossip,
+                salts=folder.salts,
+                archive=self._archive,
             )
             self.core = NodeCore(setup, records)
             self._transport = self._open_transport()
         except BaseException:
+            if self._store:
+                self._store.close()
             self._journal.close()
             raise
         self._base = self._journal.position
@@ -202,6 +218,8 @@ class NodeRuntime:
     def _close(self) -> None:
         self._transport.close()
         self._writer.stop()
+        if self._store:
+            self._store.close()
         self._journal.close()
         folders.clear_run(self._folder.path)
         self._say("node.stopped", {})
@@ -212,7 +230,7 @@ class NodeRuntime:
         for effect in effects:
             if isinstance(effect, Persist):
                 self._persist(effect)
-            elif isinstance(effect, Send | Reply):
+            elif isinstance(effect, _Waiting):
                 if effect.after > self._durable:
                     self._held.append(effect)
                 else:
@@ -230,12 +248,34 @@ class NodeRuntime:
         opens_epoch = any(record.kind == KIND_META and record.hash == EPOCH_RECORD for record in kept)
         self._writer.submit(self._base + effect.position, kept, new_epoch=opens_epoch)
 
-    def _let_go(self, effect: Send | Reply) -> None:
+    def _let_go(self, effect: _Waiting) -> None:
         if isinstance(effect, Send):
             self._transport.send(effect.peer, effect.frame)
+        elif isinstance(effect, StoreCheckpoint):
+            self._keep(effect.stored)
+        elif isinstance(effect, PruneJournal):
+            self._writer.submit_prune(effect.what)
         else:
             identity, number = effect.request
             self._transport.answer(identity, api.encode_frame(api.Frame(number, effect.body)))
+
+    def _keep(self, stored: StoredCheckpoint) -> None:
+        """Append a certified checkpoint to the store. A store that does not take it is no reason to stop: the journal holds what
+        this node promised, and others hold the certificates."""
+        if self._store is None:
+            return
+        try:
+            self._store.append(stored)
+        except (StoreConflict, StoreUnusable) as error:
+            self._complain("store.refused", {"height": stored.height, "why": str(error)})
+
+    def _archive(self, first: int, limit: int) -> Sequence[StoredCheckpoint]:
+        """What the store holds, for peers that are behind. A damaged row ends it: they ask others."""
+        try:
+            return self._store.read(first, limit) if self._store else ()
+        except InvalidProof as error:
+            self._complain("store.damaged", {"why": str(error)})
+            return ()
 
     def _readable(self, fd: int) -> None:
         if fd == self._writer.fileno():
@@ -287,6 +327,8 @@ class NodeRuntime:
             self._transport.block(names)
             self._blocked = names
             return {"blocked": names}
+        if isinstance(request, api.Checkpoints):
+            return api.pack_checkpoints(self._archive(request.first, api.MAX_CHECKPOINTS))
         if isinstance(request, api.Backup):
             target = Path(request.path)
             if not target.is_absolute():

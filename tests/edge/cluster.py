@@ -18,19 +18,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from crdtledger.edge import api
-from crdtledger.edge.core import EPOCH_RECORD, ClientRequest, Completeness, NodeCore, Setup
+from crdtledger.edge.core import NodeCore
+from crdtledger.edge.effects import ClientRequest, PruneJournal, StoreCheckpoint
+from crdtledger.edge.epochs import EPOCH_RECORD
+from crdtledger.edge.setup import Completeness, Setup
 from crdtledger.errors import LedgerError, decimal_text
 from crdtledger.ledger.genesis import Asset, Custodian, Genesis, Member, Policies
 from crdtledger.ledger.identity import Identity
-from crdtledger.ledger.journalrecord import JournalRecord, decode_record
+from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord, decode_record
 from crdtledger.ledger.rightsmanager import RightsPolicy
 from gossip.config import Config
 from gossip.network import Faults
 from gossip.simulation import Simulation
+from reconcile.agreement import Timeouts
+from reconcile.salts import Salts
+from reconcile.stores import StoredCheckpoint
 
 NAMES = ("n0", "n1", "n2", "n3")
 SECOND = 1_000_000
 DECIMALS = {"USDT": 2, "BTC": 8}
+SALTS = Salts(1, bytes(range(32)))
 Json = dict[str, Any]
 
 
@@ -41,10 +48,17 @@ def identity(name: str) -> Identity:
 
 
 @functools.cache
-def found(names: tuple[str, ...] = NAMES, policies: Policies | None = None) -> Genesis:
-    """A genesis with these nodes, USDT (in the first node's custody) and BTC (in the second's, if there is one)."""
+def found(names: tuple[str, ...] = NAMES, policies: Policies | None = None, observers: tuple[str, ...] = ()) -> Genesis:
+    """A genesis with these nodes, USDT (in the first node's custody) and BTC (in the second's, if there is one). All vote but
+    ``observers``."""
     nodes = tuple(
-        Member(name, identity(name).public_key.hex(), f"{at:040d}", f"tcp://127.0.0.1:{9000 + at}")
+        Member(
+            name,
+            identity(name).public_key.hex(),
+            f"{at:040d}",
+            f"tcp://127.0.0.1:{9000 + at}",
+            ("edge",) if name in observers else ("edge", "validator"),
+        )
         for at, name in enumerate(names)
     )
     custodian = Custodian(node=names[1 % len(names)], asset="BTC")
@@ -69,14 +83,22 @@ class Cluster:
         policies: Policies | None = None,
         gossip: Config | None = None,
         rights: RightsPolicy | None = None,
+        observers: tuple[str, ...] = (),
+        timeouts: Timeouts | None = None,
+        prunes: bool = False,
     ) -> None:
         self.names = names
-        self.genesis = found(names, policies)
+        self.genesis = found(names, policies, observers)
+        self.stores: dict[str, list[StoredCheckpoint]] = {name: [] for name in names}
+        """What each node handed to its store of checkpoints."""
         self._seed = seed
+        self._prunes = prunes
         self._options: dict[str, Any] = {"documents": documents, "gossip": gossip, "rights": rights}
+        self._options |= {"salts": SALTS, "timeouts": timeouts}
         self._unproven: dict[str, int] = {}
         self._requests = 0
         self.sim: Simulation[NodeCore] = Simulation(names, self._start, faults or Faults(), seed)
+        self.sim.on_effect = self._perform
 
     def _start(self, name: str, records: Sequence[bytes], incarnation: int) -> NodeCore:
         draw = random.Random(f"{self._seed} {name} {incarnation}").randbytes
@@ -84,8 +106,22 @@ class Cluster:
 
     def build(self, name: str, records: Sequence[bytes], draw: Any, completeness: Completeness) -> NodeCore:
         """A core of ``name`` beside the simulation, for instance to replay a journal."""
-        setup = Setup(self.genesis, identity(name), name, draw, completeness, **self._options)
-        return NodeCore(setup, records)
+        store = self.stores[name]
+        options = {**self._options, "archive": lambda first, limit: store[first - 1 : first - 1 + limit]}
+        return NodeCore(Setup(self.genesis, identity(name), name, draw, completeness, **options), records)
+
+    def _perform(self, name: str, effect: StoreCheckpoint | PruneJournal) -> None:
+        """What the runtime does with files."""
+        if isinstance(effect, StoreCheckpoint):
+            store, stored = self.stores[name], effect.stored
+            if stored.height <= len(store):
+                assert store[stored.height - 1].digest == stored.digest, f"{name} has two histories"
+                return
+            assert stored.height == len(store) + 1, f"{name} left out a height"
+            assert not store or stored.previous == store[-1].digest, f"{name}'s heights do not follow each other"
+            store.append(stored)
+        elif self._prunes:
+            self.sim.forget(name, functools.partial(_needed, effect.what))
 
     def _completeness(self, name: str, records: Sequence[bytes]) -> Completeness:
         if name in self._unproven:
@@ -166,6 +202,15 @@ class Cluster:
             self.sim.restart(name)
         self.sim.run_for(1)  # a core that was not started yet knows nothing of its epoch
         return self.sim.run_until(self.in_step, limit_us)
+
+
+def _needed(what: Any, raw: bytes) -> bool:
+    """Whether a journal record is not to be pruned."""
+    record = decode_record(raw)
+    assert isinstance(record, JournalRecord)
+    if record.kind == KIND_BATCH:
+        return record.seq > what.batches.get(record.lane, 0)
+    return record.lane != b"" or record.seq >= what.kinds.get(record.kind, 0)
 
 
 def epochs_on(records: Sequence[bytes]) -> int:

@@ -20,8 +20,10 @@ import pytest
 import zmq
 
 from crdtledger.edge import api, folders
-from crdtledger.edge.core import ClientRequest, Completeness, NodeCore, Setup
+from crdtledger.edge.core import NodeCore
+from crdtledger.edge.effects import ClientRequest
 from crdtledger.edge.epochs import LaneTell
+from crdtledger.edge.setup import Completeness, Setup
 from crdtledger.errors import UnknownName
 from crdtledger.ledger import batch as batches
 from crdtledger.ledger.batch import FIRST_PREV, Batch, Lane

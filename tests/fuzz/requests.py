@@ -8,7 +8,7 @@ from tests.fuzz.driving import Draw, imports, run
 
 with imports():
     from crdtledger.edge import api
-    from crdtledger.edge.core import ClientRequest
+    from crdtledger.edge.effects import ClientRequest
     from crdtledger.errors import LedgerError
     from tests.edge.test_hostile import SPOT, VIEWS, Victim
 

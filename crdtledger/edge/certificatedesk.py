@@ -1,0 +1,159 @@
+"""From a settled height to its certificate, and from there to the store, the snapshot and those who are behind.
+
+Cosignatures come in and go out, the certificate that they make is journaled and handed to the store, and served to whoever lacks it.
+Whoever says its name to a height that is certified here is answered with the certificate: that is what it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from crdtledger.edge import checkpointmessages as messages
+from crdtledger.edge import checkpointrecords as records
+from crdtledger.edge.certifying import Certifying
+from crdtledger.edge.checkpointcatchup import Following
+from crdtledger.edge.checkpointrecords import Snapshot
+from crdtledger.edge.effects import Output, PruneJournal
+from crdtledger.edge.heightbook import HeightBook, SettledHeight
+from crdtledger.edge.journaling import Journaling
+from crdtledger.edge.setup import Setup
+from crdtledger.errors import BadInput
+from crdtledger.ledger.replica import Replica
+from gossip.effects import Notify
+from gossip.protocol import GossipEngine
+from reconcile.checkpoint import decode_checkpoint
+from reconcile.commitments import Commitments
+
+CHANNEL: Final = "checkpoint"
+TIMINGS: Final = 16
+
+
+def say(engine: GossipEngine, peer: str, message: messages.CheckpointMessage, after: int = 0) -> Sequence[Output]:
+    """Send a message on the channel."""
+    return engine.send_app(peer, CHANNEL, messages.encode_checkpoint_message(message), after)
+
+
+class CertificateDesk:
+    """The certificates of one node. ``others``: the validators that cosign beside it."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        replica: Replica,
+        engine: GossipEngine,
+        journaling: Journaling,
+        snapshot: Snapshot | None,
+        commitments: Commitments,
+    ) -> None:
+        leaves = snapshot.leaf_hashes() if snapshot else []
+        self.certifying = Certifying(setup.genesis, setup.name, setup.identity, leaves)
+        self.following = Following(setup.archive)
+        self.book = HeightBook()
+        self.certified_us: dict[int, int] = {}
+        self._replica = replica
+        self._engine = engine
+        self._journaling = journaling
+        self._others = [
+            member.name for member in setup.genesis.nodes if "validator" in member.roles and member.name != setup.name
+        ]
+        if snapshot:
+            start = decode_checkpoint(snapshot.value)
+            begun = SettledHeight(start, snapshot.value, replica.state, commitments, b"", 0, 0)
+            self.book = HeightBook.resumed(snapshot, begun)
+            self.certifying.certificates[snapshot.height] = snapshot.certificate
+            self.following.certified(snapshot.height, snapshot.value, snapshot.certificate)
+
+    def replayed(self, height: int, certificate: bytes) -> list[Output]:
+        """The journal holds the certificate of a height. Raises BadInput when it is none."""
+        if not self.certifying.waits_for(height):
+            return []
+        fault = self.certifying.fault(height, certificate)
+        if fault:
+            raise BadInput(what=f"certificate of height {height}", where="journal", why=fault)
+        return self._certify(height, certificate, 0)
+
+    # -- heights --------------------------------------------------------------------------------------------
+
+    def settled(self, settled: SettledHeight, causes: dict[str, int]) -> None:
+        """The next height is settled here."""
+        self.certifying.settled(settled.checkpoint.record, settled.decided_us)
+        self.book.settled(settled, causes)
+
+    def announce(self, height: int, now_us: int) -> list[Output]:
+        """Put this node's name to a height that it has just settled, as soon as that is durable."""
+        return self._cosign([line for line in self.certifying.own_lines() if line[0] == height]) + self._assemble(
+            height, now_us
+        )
+
+    def remind(self) -> list[Output]:
+        """Say the own name again to every height that waits for its certificate."""
+        return self._cosign(self.certifying.own_lines()[: messages.MAX_LINES])
+
+    def certified(self, height: int, certificate: bytes, now_us: int) -> list[Output]:
+        """The certificate of a settled height is found, and holds: keep it, hand it on, and take a snapshot if one is due."""
+        self.certified_us[height] = now_us
+        self.certified_us.pop(height - TIMINGS, None)
+        record = records.checkpoint_record(height, self._replica.bases[height], records.Certificate(certificate))
+        out = self._certify(height, certificate, self._journaling.put(record))
+        signers = self.certifying.signers(height)
+        return [*out, Notify("checkpoint.certified", {"height": height, "by": signers}), *self._snapshot()]
+
+    def _certify(self, height: int, certificate: bytes, position: int) -> list[Output]:
+        settled = self.book.get(height)
+        assert settled is not None, "a height without a certificate is kept"
+        self.certifying.certified(height, certificate)
+        self.following.certified(height, settled.value, certificate)
+        stored = self.book.certify(height, certificate, position)
+        self.certifying.forget(self.book.certified)
+        return [*stored]
+
+    def _cosign(self, lines: list[tuple[int, bytes]]) -> list[Output]:
+        if not lines:
+            return []
+        message = messages.Cosigned(tuple(lines))
+        return [out for peer in self._others for out in say(self._engine, peer, message, self._journaling.needed)]
+
+    def _assemble(self, height: int, now_us: int) -> list[Output]:
+        certificate = self.certifying.assemble(height)
+        return self.certified(height, certificate, now_us) if certificate else []
+
+    def _snapshot(self) -> list[Output]:
+        """Write down where this node stands, if it is time, and let go of what is older."""
+        snapshot = self.book.snapshot(self.certifying.log)
+        settled = self.book.get(self.book.certified)
+        if snapshot is None or settled is None:
+            return []
+        position = [self._journaling.put(record) for record in records.snapshot_records(snapshot)][-1]
+        lanes = {lane: one.seq for lane, one in settled.state.lanes.items()}
+        return [PruneJournal(records.prunable(snapshot.height, lanes, self._replica), position)]
+
+    # -- messages -------------------------------------------------------------------------------------------
+
+    def serve(self, peer: str, first: int) -> list[Output]:
+        """``peer`` asks for certified heights from ``first`` on."""
+        tell = self.following.serve(first)
+        return [*say(self._engine, peer, tell)] if tell.checkpoints else []
+
+    def told(self, peer: str, tell: messages.CertifiedTell, now_us: int) -> list[Output]:
+        """``peer`` tells of certified heights: those settled here may lack their certificate, the others are to be followed."""
+        out: list[Output] = []
+        self.following.told(peer, tell, self.certifying.log.size)
+        for height, (_, certificate) in enumerate(tell.checkpoints, tell.first):
+            if self.certifying.waits_for(height) and not self.certifying.fault(height, certificate):
+                out += self.certified(height, certificate, now_us)
+        return out
+
+    def cosigned(self, peer: str, lines: Iterable[tuple[int, bytes]], now_us: int) -> list[Output]:
+        """``peer`` puts its name to heights."""
+        out: list[Output] = []
+        lacking = [height for height, _ in lines if height <= self.book.certified]
+        if lacking:
+            out += self.serve(peer, min(lacking))
+        for height, blob in lines:
+            fault = self.certifying.heard(peer, height, blob)
+            if fault:
+                out += self._engine.refuse(peer, fault, now_us, "checkpoint.refused")
+            else:
+                out += self._assemble(height, now_us)
+        return out

@@ -1,0 +1,46 @@
+"""What a node core is built from: the outside world's part in it, all of it plain values and two functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.identity import Identity
+from crdtledger.ledger.rightsmanager import RightsPolicy
+from gossip.config import Config
+from reconcile.agreement import Timeouts
+from reconcile.salts import Salts
+from reconcile.stores import StoredCheckpoint
+
+Completeness = Literal["fresh", "complete", "restored"]
+
+
+def no_archive(first: int, limit: int) -> Sequence[StoredCheckpoint]:
+    """The archive of a node that keeps none."""
+    return ()
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """``draw(n)`` gives n random bytes. ``completeness`` is the journal's verdict on itself and ``reason`` its words; ``gossip`` may
+    be tuned, its cluster is always the genesis'. ``documents``: keep a pycrdt document per lane up to date at all times.
+
+    ``salts``: the cluster's secret for salts, without which this node takes no part in checkpoints. ``archive(first, limit)`` reads
+    the store of checkpoints: up to ``limit`` of them from height ``first`` on. It is where old certificates are served from, so that
+    neither memory nor journal has to keep them.
+    """
+
+    genesis: Genesis
+    identity: Identity
+    name: str
+    draw: Callable[[int], bytes]
+    completeness: Completeness = "complete"
+    reason: str = ""
+    gossip: Config | None = None
+    rights: RightsPolicy | None = None
+    documents: bool = True
+    salts: Salts | None = None
+    timeouts: Timeouts | None = None
+    archive: Callable[[int, int], Sequence[StoredCheckpoint]] = no_archive

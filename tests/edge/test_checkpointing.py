@@ -1,0 +1,318 @@
+"""Checkpoints over real node cores on the simulated network: one history, whatever happens to the nodes and between them.
+
+``Ledger`` is a cluster that agrees, with clients that record without end; it looks after every step of every node that all nodes
+that stand on the same height stand on the same state, and that no height is ever settled in two ways.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from crdtledger.edge import api
+from crdtledger.edge.checkpointing import Checkpointer
+from crdtledger.errors import LedgerError
+from crdtledger.ledger.genesis import Custodian, Policies
+from gossip.network import Faults
+from reconcile.agreement import Timeouts
+from reconcile.founding import log_origin, policy_of
+from reconcile.history import History
+from reconcile.proofs import verify_proof
+from tests.edge import cluster as facts
+from tests.edge.cluster import NAMES, SECOND, Cluster, Json
+
+QUICK = Timeouts(propose_us=400_000, prevote_us=200_000, precommit_us=200_000, growth_us=100_000)
+
+
+def agreeing(interval_ms: int = 300, **more: Any) -> Policies:
+    custodians = (Custodian(node="n1", asset="BTC"),)
+    return Policies(custodians=custodians, agreement="tendermint", checkpoint_interval_ms=interval_ms, **more)
+
+
+class Ledger(Cluster):
+    """A cluster that agrees on checkpoints, under load when it is told to ``work``."""
+
+    def __init__(self, seed: int = 0, interval_ms: int = 300, **options: Any) -> None:
+        self.digests: dict[int, bytes] = {}
+        self.roots: dict[bytes, bytes] = {}
+        super().__init__(seed=seed, policies=agreeing(interval_ms), timeouts=QUICK, **options)
+        self.draw = Random(seed)
+        self.number = 0
+        self.sim.on_step = lambda _, name: self.look(name)
+
+    def look(self, name: str) -> None:
+        """No height is settled in two ways, and a state that two nodes stand on is the same, to the last byte."""
+        if name not in self.sim.up():
+            return
+        core = self.core(name)
+        height, digest = core.replica.base
+        assert self.digests.setdefault(height, digest) == digest, f"{name} settled another height {height}"
+        if height and digest not in self.roots:
+            self.roots[digest] = core.replica.state.encode()
+
+    def checkpoints(self, name: str) -> Checkpointer:
+        found = self.core(name).checkpoints
+        assert found is not None
+        return found
+
+    def height(self, name: str) -> int:
+        return self.core(name).replica.base[0]
+
+    def certified(self, name: str) -> int:
+        return self.checkpoints(name).desk.book.certified
+
+    # -- load -----------------------------------------------------------------------------------------------
+
+    def open_books(self) -> None:
+        """Accounts, an instrument, money; everybody holds some rights."""
+        self.sim.run_for(200_000)
+        self.record("n0", facts.account("A"), facts.account("B"), facts.linear("PERP"))
+        self.record("n0", facts.deposit("d0", "A", "USDT", 100_000), facts.deposit("d1", "B", "USDT", 50_000))
+        self.record("n0", *(facts.grant(f"g{name}", "A", "USDT", 20_000, name) for name in self.names[1:]))
+        self.sim.run_for(SECOND)
+
+    def work(self, rounds: int, names: tuple[str, ...] = (), pause_us: int = 60_000) -> None:
+        """Clients of ``names`` (default: of all that are up) record: the same trades at several nodes, contradictions, spends that
+        meet, reserves that are posted or left open."""
+        for _ in range(rounds):
+            up = [name for name in names or self.names if name in self.sim.up()]
+            if up:
+                self.submit(self.draw.choice(up), api.Record([self.fact() for _ in range(self.draw.randrange(1, 4))]))
+            self.sim.run_for(pause_us)
+
+    def fact(self) -> Json:
+        draw = self.draw
+        self.number += 1
+        kind = draw.randrange(10)
+        if kind < 5:
+            return self.trade(draw.randrange(1, 40), draw.choice((0, 0, 0, 0, 1)))
+        if kind == 5:
+            return facts.withdrawal(f"w{draw.randrange(30)}", "A", "USDT", draw.randrange(1, 300))
+        if kind == 6:
+            return facts.transfer(f"t{self.number}", "A", "USDT", draw.randrange(1, 200), "B")
+        if kind == 7:
+            return facts.reserve(f"r{self.number}", "A", "USDT", draw.randrange(1, 100))
+        if kind == 8:
+            return facts.withdrawal(f"v{self.number}", "A", "USDT", draw.randrange(1, 50))
+        return {**self.trade(draw.randrange(1, 40), 0), "kind": "bust"}
+
+    @staticmethod
+    def trade(number: int, more: int) -> Json:
+        """What a venue says about a trade; ``more``: what another feed says."""
+        units = {"qty": f"0.{number + more:03d}", "price": f"{50_000 + number}.00", "fee": "0.01"}
+        names = {"venue": "V", "trade_id": number, "instrument": "PERP", "account": "AB"[number % 2]}
+        return {"kind": "fill", **names, "side": "sell" if number % 3 else "buy", **units}
+
+    # -- what must come -------------------------------------------------------------------------------------
+
+    def settled(self, names: tuple[str, ...] = ()) -> bool:
+        """Whether these nodes stand on one certified height, with nothing unsettled and nothing on its way."""
+        cores = [self.core(name) for name in names or self.names]
+        quiet = all(not core.replica.unsettled() and core.durable == core.position for core in cores)
+        bases = {core.replica.base for core in cores}
+        frontiers = {api.encode_answer(sorted(core.replica.frontier())) for core in cores}
+        certified = all(self.certified(name) == self.height(name) for name in names or self.names)
+        return quiet and certified and len(bases) == 1 and len(frontiers) == 1
+
+    def settles(self, names: tuple[str, ...] = (), limit_us: int = 60 * SECOND) -> None:
+        done = self.sim.run_until(lambda: self.settled(names), limit_us)
+        assert done, f"not settled after {limit_us} us: {self.story(names)}"
+        self.check(names)
+
+    def story(self, names: tuple[str, ...]) -> dict[str, Any]:
+        return {
+            name: (
+                self.core(name).replica.base[0],
+                self.core(name).replica.unsettled(),
+                self.core(name).replica.waiting(),
+                self.core(name).durable == self.core(name).position,
+                self.certified(name),
+                self.checkpoints(name).stopped,
+                voting.height if (voting := self.checkpoints(name).voting) else None,
+            )
+            for name in names or self.names
+            if name in self.sim.up()
+        }
+
+    def check(self, names: tuple[str, ...] = ()) -> None:
+        """Equal heights are equal states, views and roots; and every store tells a stranger one history."""
+        for name in names or self.names:
+            core = self.core(name)
+            core.check_invariants()
+            height, digest = core.replica.base
+            assert not height or core.replica.state.encode() == self.roots[digest], f"{name} has another state"
+            history = History(self.genesis)
+            for stored in self.stores[name]:
+                history.extend(stored)
+            assert history.height == self.certified(name)
+        views = {self.core(name).replica.view.canonical() for name in names or self.names}
+        assert len(views) == 1, "views differ"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_four_validators_settle_everything_under_one_root(seed: int) -> None:
+    ledger = Ledger(seed)
+    ledger.open_books()
+    ledger.work(60)
+    ledger.settles()
+    assert ledger.height("n0") >= 5
+    state = ledger.core("n0").replica.state
+    assert state.facts > 60
+    assert {row["state"] for row in ledger.ask("n2", api.Query("positions"))} == {f"settled({ledger.height('n2')})"}
+
+
+def test_an_idle_ledger_makes_no_heights() -> None:
+    ledger = Ledger()
+    ledger.open_books()
+    ledger.settles()
+    height, sent = ledger.height("n0"), ledger.sim.frames_sent
+    ledger.sim.run_for(60 * SECOND)
+    assert {ledger.height(name) for name in NAMES} == {height}
+    assert ledger.sim.frames_sent - sent < 60 * 12 * 4
+
+
+def test_with_two_cut_off_nothing_is_certified_and_all_is_settled_after_the_heal() -> None:
+    ledger = Ledger(3)
+    ledger.open_books()
+    ledger.settles()
+    height = ledger.height("n0")
+    ledger.sim.partition([["n0", "n1"], ["n2", "n3"]])
+    ledger.work(100)
+    assert {ledger.height(name) for name in NAMES} == {height}
+    assert all(ledger.core(name).replica.unsettled() for name in NAMES)
+    ledger.sim.heal()
+    ledger.settles()
+    assert ledger.height("n0") > height
+
+
+def test_three_of_four_go_on() -> None:
+    ledger = Ledger(5)
+    ledger.open_books()
+    ledger.sim.crash("n2")
+    others = ("n0", "n1", "n3")
+    ledger.work(50)
+    ledger.settles(others)
+    assert ledger.height("n0") >= 4
+    ledger.sim.restart("n2")
+    ledger.settles()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_validators_that_crash_at_any_moment_leave_one_history(seed: int) -> None:
+    draw = Random(seed)
+    faults = Faults(
+        latency_mean_us=draw.choice((1_000, 20_000)), loss_ppm=draw.choice((0, 50_000)), sync_us=20_000, torn=True
+    )
+    ledger = Ledger(seed, interval_ms=50, faults=faults)
+    ledger.open_books()
+    for _ in range(24):
+        victim = draw.choice(NAMES)
+        ledger.work(draw.randrange(4), pause_us=draw.choice((500, 5_000, 50_000, 200_000)))
+        ledger.sim.crash(victim)
+        ledger.work(draw.randrange(4), pause_us=draw.choice((500, 50_000, 200_000)))
+        ledger.sim.restart(victim)
+    ledger.settles()
+    assert ledger.height("n0") >= 3
+    evidence = [found for name in NAMES for found in ledger.checkpoints(name).evidence.values()]
+    assert not evidence, "an honest validator is accused"
+
+
+@pytest.mark.parametrize("prunes", [False, True])
+def test_a_node_that_missed_twenty_heights_follows_them_in_order(prunes: bool) -> None:
+    ledger = Ledger(7, interval_ms=50, prunes=prunes)
+    ledger.open_books()
+    ledger.sim.crash("n3")
+    others = ("n0", "n1", "n2")
+    while ledger.height("n0") < 24:
+        ledger.work(1, others)
+    missed = ledger.height("n3") if "n3" in ledger.sim.up() else len(ledger.stores["n3"])
+    assert ledger.height("n0") - missed >= 20
+    ledger.sim.restart("n3")
+    ledger.settles()
+    assert [stored.height for stored in ledger.stores["n3"]] == [*range(1, ledger.height("n3") + 1)]
+
+
+def test_an_observer_follows_by_certificates_alone() -> None:
+    ledger = Ledger(9, names=(*NAMES, "watcher"), observers=("watcher",))
+    ledger.open_books()
+    ledger.work(40)
+    ledger.settles()
+    assert ledger.checkpoints("watcher").voting is None
+    assert ledger.height("watcher") >= 4
+
+
+def test_two_sides_that_spend_and_contradict_each_other_settle_alike() -> None:
+    ledger = Ledger(11)
+    ledger.open_books()
+    ledger.settles()
+    ledger.sim.partition([["n0", "n1"], ["n2", "n3"]])
+    for name, qty in (("n0", "0.001"), ("n2", "0.002")):
+        ledger.record(name, {**ledger.trade(1, 0), "qty": qty})
+        ledger.record(name, facts.withdrawal("same", "A", "USDT", 700))
+        ledger.record(name, facts.withdrawal("other", "A", "USDT", 500 if name == "n0" else 900))
+    ledger.sim.heal()
+    ledger.settles()
+    adjusted = ledger.ask("n1", api.Query("status"))["checkpoints"]["adjusted"]
+    assert adjusted, "nothing was adjusted"
+    (balance,) = (row for row in ledger.ask("n3", api.Query("collateral")) if row["account"] == "A")
+    assert balance["withdrawn"] in ("12.00", "16.00")
+    assert balance["refundable"] == "0.00"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_restart_from_a_snapshot_stands_where_it_stood(seed: int) -> None:
+    ledger = Ledger(seed, interval_ms=50, prunes=True)
+    ledger.open_books()
+    while ledger.certified("n0") < 40:
+        ledger.work(1)
+    ledger.settles()
+    for name in NAMES:
+        before = ledger.core(name).replica.digest()
+        records = ledger.sim.durable_records(name)
+        again = ledger.build(name, records, Random(1).randbytes, "complete")
+        assert again.replica.digest() == before
+        again.check_invariants()
+    for name in NAMES:
+        ledger.sim.crash(name)
+        ledger.sim.restart(name)
+    ledger.work(10)
+    ledger.settles()
+
+
+def test_a_proof_of_an_account_holds_with_the_genesis_alone() -> None:
+    ledger = Ledger(13)
+    ledger.open_books()
+    ledger.work(20)
+    ledger.settles()
+    for liabilities in (False, True):
+        raw = ledger.ask("n1", api.Prove("A", liabilities))
+        proven = verify_proof(raw, policy_of(ledger.genesis), log_origin(ledger.genesis), ledger.genesis.hash)
+        assert (proven.account, proven.present, proven.height) == ("A", True, ledger.height("n1"))
+        held = {cell.subject: cell.values["held"] for cell in proven.cells if cell.kind == "collateral"}
+        (row,) = (row for row in ledger.ask("n2", api.Query("collateral")) if row["account"] == "A")
+        assert held == {"USDT": row["held"].replace(".", "")}
+    with pytest.raises(LedgerError):
+        ledger.ask("n1", api.Prove("C"))
+    raw = ledger.ask("n1", api.Prove("C", absent=True))
+    assert not verify_proof(raw, policy_of(ledger.genesis), log_origin(ledger.genesis), ledger.genesis.hash).present
+
+
+def test_a_validator_whose_disk_is_an_old_one_abstains_until_its_votes_cannot_matter() -> None:
+    ledger = Ledger(15, interval_ms=50)
+    ledger.open_books()
+    while ledger.height("n0") < 4:
+        ledger.work(1)
+    backup = ledger.sim.durable_records("n3")
+    ledger.work(20)
+    ledger.restore("n3", backup)
+    ledger.work(30)
+    ledger.settles()
+    voting = ledger.checkpoints("n3").voting
+    assert voting is not None
+    assert voting.abstaining.votes_from > 4
+    while ledger.height("n0") < voting.abstaining.votes_from + 3:
+        ledger.work(1)
+    ledger.settles()
+    assert not any(ledger.checkpoints(name).evidence for name in NAMES)
