@@ -32,7 +32,6 @@ from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import UNKNOWN_ASSET, Binding, Catalog
 from crdtledger.ledger.facts import RIGHTS_KINDS, Kind
 from crdtledger.ledger.genesis import NODE_ID_BYTES, Genesis
-from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.lanereserves import LaneReserves, ReserveChange
 from crdtledger.ledger.lanerights import Deposits, LaneRights, Reach, Rows, Step, Totals, extended, repeated_deposits
 from crdtledger.ledger.seenids import SeenIds
@@ -254,8 +253,6 @@ class Rights:
         table = body.tables[kind]
         keys = fact_keys(body, kind)
         ok = ~self.used_ids(lane, keys)
-        if len(table) > 1:
-            ok &= KeyTable(self._salt).insert(*keys)[1]  # an id twice in one batch: the first row
         dropped: list[tuple[Kind, int, str]] = []
 
         def drop(bad: npt.NDArray[np.bool_], reason: str) -> None:

@@ -407,6 +407,15 @@ def test_whatever_liars_seal_replicas_agree_and_nothing_is_created(
     assert total == sum(row.deposited for row in replica.view.collateral_rows())
 
 
+def test_a_void_row_does_not_keep_its_id_from_a_later_row_of_its_batch() -> None:
+    pen = Pen(FOUNDED, 0)
+    start = pen.write(deposit(1, 100))
+    gold = Withdrawal(id=1, account="A", asset="GOLD", amount=7)
+    replica = everywhere([start, pen.write(gold, withdrawal(1, 60), withdrawal(1, 5))])
+    assert rights(replica) == {"n0": 40}
+    assert [one.type for one in replica.breaks()] == ["void_fact"]
+
+
 def test_a_post_of_an_unknown_reserve_is_refused_by_name() -> None:
     world = World(2).furnish()
     refused = world.desks[0].tries(Post(id=1, reserve="nope", amount=1, credit="B"))
