@@ -119,10 +119,10 @@ class Cluster:
         """A client of a node; use it as a context manager."""
         return Client(self.node(number))
 
-    def wait(self, *numbers: int) -> None:
-        """Wait until these nodes (all of them by default) hold the same for good."""
+    def wait(self, *numbers: int, settled: bool = False) -> None:
+        """Wait until these nodes (all of them by default) hold the same for good, and have it ``settled``."""
         targets = [self.node(number) for number in numbers] or self.paths
-        waited = run("wait", *targets, "--timeout", PATIENCE_S)
+        waited = run("wait", *targets, "--timeout", PATIENCE_S, *(["--settled"] if settled else []))
         assert waited.code == 0, waited.err
 
     def partition(self, *groups: str) -> None:

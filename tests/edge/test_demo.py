@@ -28,8 +28,9 @@ from crdtledger.edge.demo import curtain, run
 from crdtledger.edge.demo.books import Books
 from crdtledger.edge.demo.feeds import Consignment, Feed, accounts_of, deal, select
 from crdtledger.edge.demo.market import generate
-from crdtledger.edge.demo.performance import Record, instrument_fact
+from crdtledger.edge.demo.performance import instrument_fact
 from crdtledger.edge.demo.picture import Picture
+from crdtledger.edge.demo.record import Record
 from crdtledger.edge.demo.replay import detect, read
 from crdtledger.edge.demo.scene import Scene
 from crdtledger.edge.demo.script import HEIST, VAULT, VAULT_HOLDS, Move, write
@@ -37,12 +38,17 @@ from crdtledger.edge.demo.stage import NodeLost, Stage
 from crdtledger.edge.demo.verdict import Verdict, judge
 from crdtledger.edge.folders import read_run
 from crdtledger.errors import BadInput, InsufficientRights
+from crdtledger.ledger.outcome import Missing
 from crdtledger.ledger.text import break_json, instrument_json
+from reconcile.checkpoint import cut_digest, cut_of
+from reconcile.heights import NONE
+from reconcile.settlement import settle
 
 NODES = ["node-1", "node-2", "node-3", "node-4"]
 REQUIRED = (
     *("nodes", "facts", "facts_lost", "overdrafts", "replicas_identical"),
     *("heal_to_agreement_s", "facts_per_s", "seed"),
+    *("checkpoint_height", "certified_by", "settled_facts", "adjustments", "seconds_per_checkpoint"),
 )
 
 
@@ -212,7 +218,35 @@ def _views(ledger: Ledger) -> dict[str, Any]:
         "instruments": [
             instrument_json(one, name) for one, name in instruments if one is not None and name is not None
         ],
+        "status": _status(ledger),
     }
+
+
+def _status(ledger: Ledger) -> dict[str, Any]:
+    height, digest = ledger.replica.base
+    return {
+        "base": {"height": height, "digest": digest.hex()},
+        "settled_facts": ledger.replica.state.facts,
+        "unsettled_batches": ledger.replica.unsettled(),
+        "checkpoints": {
+            "agreement": "running",
+            "certified_height": height,
+            "certified_by": NODES[:3],
+            "adjusted": {"credit landed": 1},
+            "seconds_to_certify": [0.5, 0.25, 1.0],
+        },
+    }
+
+
+def _settle(ledgers: Collection[Ledger]) -> None:
+    """Everything that these ledgers hold becomes their first checkpoint."""
+    for ledger in ledgers:
+        replica = ledger.replica
+        cut = cut_of({lane: (head.seq, head.hash) for lane, head in replica.frontier().items()})
+        batches = replica.collect(cut)
+        assert not isinstance(batches, Missing)
+        settlement = settle(replica.genesis, replica.state, NONE, cut, batches, (), height=1)
+        replica.rebase(1, cut_digest(cut), settlement.state)
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +276,7 @@ def good() -> tuple[Books, Record, Views]:
     record.paid, record.traded = {"left": 1, "right": 1}, {"left": 1, "right": 1}
     first.join(second)
     second.join(first)
+    _settle(ledgers.values())
     return books, record, {name: _views(ledger) for name, ledger in ledgers.items()}
 
 
@@ -265,6 +300,9 @@ def test_a_ledger_that_kept_everything_gets_a_good_verdict(good: tuple[Books, Re
     assert [check.detail for check in verdict.checks if not check.ok] == []
     assert verdict.good
     assert (verdict.facts_lost, verdict.overdrafts, verdict.conflicts) == (0, 0, 1)
+    assert (verdict.checkpoint_height, verdict.certified_by) == (1, tuple(NODES[:3]))
+    assert verdict.settled_facts >= verdict.facts
+    assert (verdict.adjustments, verdict.seconds_per_checkpoint) == ({"credit landed": 1}, 0.5)
 
 
 def _lose_a_trade(views: Views) -> None:
@@ -310,6 +348,28 @@ def _lose_an_account(views: Views) -> None:
     views["node-2"]["accounts"].pop()
 
 
+def _leave_a_batch_unsettled(views: Views) -> None:
+    views["node-2"]["status"]["unsettled_batches"] = 1
+
+
+def _settle_too_little(views: Views) -> None:
+    for answers in views.values():
+        answers["status"]["settled_facts"] //= 2
+
+
+def _stand_on_another_root(views: Views) -> None:
+    views["node-2"]["status"]["base"]["digest"] = "00"
+
+
+def _lack_a_certificate(views: Views) -> None:
+    views["node-1"]["status"]["checkpoints"]["certified_height"] = 0
+
+
+def _settle_nothing_at_all(views: Views) -> None:
+    for answers in views.values():
+        answers["status"]["checkpoints"] = {"agreement": "off"}
+
+
 SABOTAGE: list[tuple[Callable[[Views], None], str]] = [
     (_lose_a_trade, "no acknowledged fact is lost"),
     (_lose_a_position, "no acknowledged fact is lost"),
@@ -325,6 +385,11 @@ SABOTAGE: list[tuple[Callable[[Views], None], str]] = [
     (_shift_a_digit, "replicas are identical"),
     (_hide_the_conflict, "a trade counts once"),
     (_void_a_batch, "a trade counts once"),
+    (_leave_a_batch_unsettled, "everything is settled under one root"),
+    (_settle_too_little, "everything is settled under one root"),
+    (_stand_on_another_root, "everything is settled under one root"),
+    (_lack_a_certificate, "everything is settled under one root"),
+    (_settle_nothing_at_all, "everything is settled under one root"),
 ]
 
 
@@ -369,7 +434,22 @@ def test_more_spent_than_ever_came_in_is_an_overdraft() -> None:
     books.acknowledge("node-2", Move(kind="withdrawal", id="w", account="A", asset="USDT", amount=2))
     assert books.overdrawn() == []
     books.acknowledge("node-3", Move(kind="withdrawal", id="w", account="A", asset="USDT", amount=2))
+    assert books.overdrawn() == [], "a repeated order is given back when it settles"
+    books.acknowledge("node-3", Move(kind="withdrawal", id="another", account="A", asset="USDT", amount=1))
     assert books.overdrawn() == [("A", "USDT")]
+
+
+def test_what_was_in_transit_has_arrived_once_everything_is_settled() -> None:
+    books = Books()
+    books.acknowledge("node-1", Move(kind="deposit", id="d", account="A", asset="USDT", amount=9))
+    books.acknowledge("node-1", Move(kind="reserve", id="r", account="A", asset="USDT", amount=4))
+    books.acknowledge("node-1", Move(kind="post", id="p", account="A", asset="USDT", amount=3, other="B", reserve="r"))
+    books.acknowledge("node-1", Move(kind="transfer", id="t", account="A", asset="USDT", amount=2, other="B"))
+    books.acknowledge("node-2", Move(kind="transfer", id="t", account="A", asset="USDT", amount=2, other="B"))
+    settled = books.settled()
+    nothing = {"withdrawn": 0, "in_transit": 0, "incoming": 0, "refundable": 0}
+    assert settled["A", "USDT"] == {**nothing, "deposited": 9, "reserved": 1, "held": 4, "free": 3}
+    assert settled["B", "USDT"] == {**nothing, "deposited": 0, "reserved": 0, "held": 5, "free": 5}
 
 
 # -- the picture --------------------------------------------------------------------------------------------
@@ -390,7 +470,7 @@ def test_the_picture_fits_its_terminal(width: int) -> None:
     lines = text.rstrip("\n").split("\n")
     assert len(lines) <= 24
     assert max(map(len, lines)) <= min(width, 80)
-    assert "Act 3" in text
+    assert "Act 3 of 7" in text
     assert "killed with -9" in text
 
 
@@ -413,6 +493,10 @@ def test_the_demo_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert (verdict["nodes"], verdict["facts_lost"], verdict["overdrafts"]) == (4, 0, 0)
     assert (verdict["seed"], verdict["replicas_identical"], verdict["kills"]) == (9, True, 1)
     assert verdict["facts"] > 4_000
+    assert verdict["settled_facts"] >= verdict["facts"]
+    assert verdict["checkpoint_height"] > 0
+    assert len(verdict["certified_by"]) >= 3
+    assert verdict["adjustments"]["same id, other content"] == 1
     assert 0 < verdict["heal_to_agreement_s"] < 30
 
 

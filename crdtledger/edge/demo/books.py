@@ -97,13 +97,19 @@ class Books:
             cell["reserved"] -= self.reserves[move.reserve]
             self.reserves[move.reserve] = 0
 
+    def settled(self) -> dict[tuple[str, str], dict[str, int]]:
+        """What every cell must show once everything is settled: nothing is on its way any more. What was in transit has
+        arrived where it was to be credited, and what a repeated order had taken is given back."""
+        out = {}
+        for name, cell in self.cells.items():
+            held = cell["deposited"] - cell["withdrawn"] - cell["in_transit"] + cell["incoming"]
+            flows = dict.fromkeys(FLOWS, 0) | {flow: cell[flow] for flow in ("deposited", "withdrawn", "reserved")}
+            out[name] = flows | {"held": held, "free": held - cell["reserved"]}
+        return out
+
     def overdrawn(self) -> list[tuple[str, str]]:
         """Cells of which more was spent than was ever put in."""
-        return sorted(
-            name
-            for name, cell in self.cells.items()
-            if cell["withdrawn"] + cell["in_transit"] + cell["reserved"] + cell["refundable"] > cell["deposited"]
-        )
+        return sorted(name for name, cell in self.settled().items() if cell["free"] < 0)
 
     # -- positions ------------------------------------------------------------------------------------------
 

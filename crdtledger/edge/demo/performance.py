@@ -17,9 +17,11 @@ import msgspec
 from crdtledger.edge import api
 from crdtledger.edge.demo.books import Books
 from crdtledger.edge.demo.feeds import SOURCES, Consignment, Feed, accounts_of, deal
+from crdtledger.edge.demo.record import Record
 from crdtledger.edge.demo.scene import Scene
 from crdtledger.edge.demo.script import HEIST, UNIT, VAULT, Move, Script, write
 from crdtledger.edge.demo.stage import Seat, Stage
+from crdtledger.edge.demo.verdict import is_sealed
 from crdtledger.errors import CallerError, InsufficientRights, OperatorError, decimal_text
 from crdtledger.ledger.facts import Instrument
 
@@ -36,8 +38,11 @@ VIEWS: Final[tuple[api.QueryName, ...]] = (
     "frontier",
     "accounts",
     "instruments",
+    "status",
 )
 TRIES: Final = {"trade": 4, "cut": 1, "after": 4}
+GLANCE_S: Final = 0.1
+"""Between two looks at whether everything is settled."""
 AGAIN_S: Final = 0.15
 """Between two tries of a refused move: time for rights to be asked for and granted."""
 DEAD_S: Final = 0.5
@@ -51,27 +56,6 @@ class NoAgreement(OperatorError):
 
     def describe(self) -> str:
         return f"no agreement {self.attributes['when']}; the nodes' logs: {self.attributes['logs']}"
-
-
-class Record(msgspec.Struct):
-    """What happened, in figures. Times in seconds."""
-
-    flow_s: float = 0.0
-    cut_s: float = 0.0
-    heal_s: float = 0.0
-    refusals: int = 0
-    repeated: int = 0
-    paid: dict[str, int] = {}
-    """Spends that were acknowledged during the cut, by side."""
-    traded: dict[str, int] = {}
-    """Trades that were acknowledged during the cut, by side."""
-    apart: bool = False
-    lanes: tuple[str, str] = ("", "")
-    """What the killed node wrote in before and after: the same lane means the same epoch."""
-    heists: int = 0
-    twice: int = 0
-    surprises: list[str] = []
-    """Refusals for any other reason than rights."""
 
 
 class Performance:
@@ -101,12 +85,14 @@ class Performance:
         await self._cut()
         await self._heal()
         await self._play("after")
+        await self._quiet()
+        await self._settle()
         self.scene.enter("check")
-        return await self._views()
+        return {name: await self._answers(seat) for name, seat in self.stage.seats.items()}
 
-    async def _views(self) -> dict[str, dict[str, Any]]:
-        """Every node's answers, at a moment at which nothing is under way: nodes that were refused still ask each other
-        for rights for a while, and grants are batches like all others."""
+    async def _quiet(self) -> None:
+        """Wait for a moment at which nothing is under way: nodes that were refused still ask each other for rights for a
+        while, and grants are batches like all others."""
         began = time.monotonic()
         while time.monotonic() - began < AGREEMENT_S:
             if await self.stage.agreement(AGREEMENT_S) < 0:
@@ -115,8 +101,19 @@ class Performance:
             first = self.stage.seats[self.stage.names[0]]
             changed = await first.ask(api.Watch(bytes.fromhex(before[0]), QUIET_MS)) != bytes.fromhex(before[0])
             if not changed and len(set(before)) == 1 and before == await self._frontiers():
-                break
-        return {name: await self._answers(seat) for name, seat in self.stage.seats.items()}
+                return
+
+    async def _settle(self) -> None:
+        """Give the nodes the time that settling the rest takes. Whether they did is for the verdict."""
+        self.scene.enter("settle")
+        began = time.monotonic()
+        while time.monotonic() - began < AGREEMENT_S:
+            statuses = {name: await seat.query("status") for name, seat in self.stage.seats.items()}
+            if is_sealed(statuses):
+                base = statuses[self.stage.names[0]]["base"]
+                self.scene.say(f"checkpoint {base['height']} holds everything, {base['digest'][:16]} at every node")
+                return
+            await asyncio.sleep(GLANCE_S)
 
     async def _answers(self, seat: Seat) -> dict[str, Any]:
         return {str(view): await seat.query(view) for view in VIEWS}

@@ -16,6 +16,7 @@ ACTS: Final = {
     "cut": "The network is cut in two; both sides go on",
     "heal": "The network heals",
     "after": "Back to work, as one",
+    "settle": "What is left is settled",
     "check": "Every node is held against the driver's books",
 }
 WORDS_KEPT: Final = 50

@@ -24,8 +24,9 @@ from crdtledger.edge import api, folders, process
 from crdtledger.edge.client import AsyncClient
 from crdtledger.edge.demo.script import ASSET_DECIMALS
 from crdtledger.errors import OperatorError, Unreachable
-from crdtledger.ledger.genesis import Asset
+from crdtledger.ledger.genesis import Asset, Policies
 
+CHECKPOINT_INTERVAL_MS = 1_000
 PATIENCE_S = 15.0
 START_S = 30.0
 
@@ -98,7 +99,8 @@ class Stage:
         known = {asset.name for asset in folders.DEFAULT_ASSETS}
         assets = [*folders.DEFAULT_ASSETS, *(Asset(coin, ASSET_DECIMALS) for coin in sorted(set(coins) - known))]
         addresses = [f"tcp://127.0.0.1:{port}" for port in free_ports(nodes)]
-        folders.found(directory, addresses, cluster="demo", assets=assets)
+        policies = Policies(agreement="tendermint", checkpoint_interval_ms=CHECKPOINT_INTERVAL_MS)
+        folders.found(directory, addresses, cluster="demo", assets=assets, policies=policies)
         self.seats = {path.name: Seat(path) for path in folders.node_folders(directory)}
         self.names = list(self.seats)
         self.kills = 0

@@ -6,6 +6,7 @@ trades add up to, collateral with the acknowledged moves, every node's answer wi
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from crdtledger.edge.demo.books import AMOUNTS, FLOWS, NOTHING, Books, Row
-from crdtledger.edge.demo.performance import Record
+from crdtledger.edge.demo.record import Record
 from crdtledger.edge.demo.script import ASSET_DECIMALS
 
 REPLICATED = ("positions", "collateral", "breaks", "frontier", "digest")
@@ -46,6 +47,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     spent_on_both_sides: bool
     kills: int
     partition_s: float
+    checkpoint_height: int
+    certified_by: tuple[str, ...]
+    settled_facts: int
+    adjustments: dict[str, int]
+    """Facts that settlement adjusted, by cause."""
+    seconds_per_checkpoint: float
+    """From when a validator began a height to when it held the certificate; the median of the last ones."""
     seconds: float
     checks: tuple[Check, ...]
 
@@ -56,7 +64,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Views = Mapping[str, Any]
-"""What one node answered: view -> rows."""
+"""What one node answered: view -> rows, and its ``status``."""
 
 
 def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, seed: int, seconds: float) -> Verdict:
@@ -73,6 +81,8 @@ def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, 
     both = all(record.paid.get(side, 0) and record.traded.get(side, 0) for side in ("left", "right"))
     repeated = books.reported - len(trades)
     facts = len(trades) + len(books.moves) + len(books.instruments) + len(books.accounts)
+    sealed = next(iter(views.values()))["status"]
+    unsealed = _unsealed({node: answers["status"] for node, answers in views.items()}, facts)
     checks = (
         Check("no acknowledged fact is lost", lost == 0, _by_node(shortfalls, f"{facts:,} facts at every node")),
         Check(
@@ -90,7 +100,9 @@ def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, 
         Check("a trade counts once", not any(breaks), _first(breaks) or _told(repeated, len(contested))),
         Check("both sides went on", both and record.apart, _sides(record)),
         Check("one vault, two raids, one success", record.heists == 1, f"{record.heists} of 2 were paid"),
-        Check("one order given to both sides", record.twice == 2, "counts once, taken twice, one to be refunded"),
+        Check(
+            "one order given to both sides", record.twice == 2, "counts once; what the other side took is given back"
+        ),
         Check(
             "every other answer was yes",
             not record.surprises,
@@ -102,6 +114,7 @@ def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, 
             kills > 0 and record.lanes[0] == record.lanes[1],
             _epochs(kills, record),
         ),
+        Check("everything is settled under one root", not unsealed, unsealed or _seal(sealed)),
     )
     return Verdict(
         verdict="good" if all(check.ok for check in checks) else "bad",
@@ -119,6 +132,11 @@ def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, 
         spent_on_both_sides=both,
         kills=kills,
         partition_s=round(record.cut_s, 3),
+        checkpoint_height=sealed["base"]["height"],
+        certified_by=tuple(sealed["checkpoints"].get("certified_by", ())),
+        settled_facts=sealed["settled_facts"],
+        adjustments=sealed["checkpoints"].get("adjusted", {}),
+        seconds_per_checkpoint=_median(sealed["checkpoints"].get("seconds_to_certify", ())),
         seconds=round(seconds, 1),
         checks=checks,
     )
@@ -137,9 +155,9 @@ def _missing(books: Books, positions: Mapping[tuple[str, str], Sequence[Row]], a
     shown = {(row["account"], row["instrument"]): int(row["fills"]) for row in answers["positions"]}
     lost: int = sum(max(0, rows[0].fills - shown.get(cell, 0)) for cell, rows in positions.items())
     cells = {(row["account"], row["asset"]): row for row in answers["collateral"]}
-    for name, cell in books.cells.items():
+    for name, cell in books.settled().items():
         row = cells.get(name, {})
-        lost += sum(_minor(row.get(flow, "0")) < cell[flow] for flow in FLOWS)
+        lost += sum(_minor(row.get(flow, "0")) < cell[flow] for flow in ("deposited", "withdrawn", "reserved"))
     lost += len(books.accounts - {row["account"] for row in answers["accounts"]})
     return lost + len(books.instruments.keys() - {row["name"] for row in answers["instruments"]})
 
@@ -168,15 +186,12 @@ def _rights(row: Mapping[str, Any]) -> int:
 
 def _wrong_cells(books: Books, shown: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = {(row["account"], row["asset"]): row for row in shown}
+    expected = books.settled()
     wrong = []
-    nothing = dict.fromkeys(FLOWS, 0)
-    for cell in sorted(books.cells.keys() | rows.keys()):
-        row = rows.get(cell, {})
-        expected = books.cells.get(cell, nothing)
-        held = expected["deposited"] - expected["withdrawn"]
-        free = held - expected["reserved"] - expected["in_transit"] - expected["refundable"]
-        figures = {**expected, "held": held, "free": free}
-        if any(_minor(row.get(name, "0")) != amount for name, amount in figures.items()) or _rights(row) != free:
+    for cell in sorted(expected.keys() | rows.keys()):
+        row, figures = rows.get(cell, {}), expected.get(cell, {})
+        off = any(_minor(row.get(name, "0")) != figures.get(name, 0) for name in (*FLOWS, "held", "free"))
+        if off or _rights(row) != figures.get("free", 0):
             wrong.append("/".join(cell))
     return wrong
 
@@ -207,6 +222,46 @@ def _wrong_breaks(contested: int, breaks: Sequence[Mapping[str, Any]]) -> str:
     if conflicts != contested:
         return f"{conflicts} conflicts shown, {contested} were made"
     return others[0] if others else ""
+
+
+# -- checkpoints --------------------------------------------------------------------------------------------
+
+
+def is_sealed(statuses: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether all these nodes (node -> its status) have settled what they hold, in one checkpoint that is certified."""
+    seals = {(status["base"]["height"], status["base"]["digest"]) for status in statuses.values()}
+    return len(seals) == 1 and not any(_unsettled(status) for status in statuses.values())
+
+
+def _unsettled(status: Mapping[str, Any]) -> str:
+    """What keeps a node from having everything settled, or nothing."""
+    checkpoints, height = status["checkpoints"], status["base"]["height"]
+    if checkpoints["agreement"] != "running":
+        return f"checkpoints are {checkpoints['agreement']}"
+    if status["unsettled_batches"] or not height:
+        return f"{status['unsettled_batches']} batches above height {height}"
+    return "" if checkpoints["certified_height"] == height else f"height {height} is not certified"
+
+
+def _unsealed(statuses: Mapping[str, Mapping[str, Any]], facts: int) -> str:
+    """Why not everything is settled under one root, or nothing. ``facts`` were acknowledged: no fewer may be settled."""
+    for node, status in statuses.items():
+        why = _unsettled(status)
+        if not why and status["settled_facts"] < facts:
+            why = f"{status['settled_facts']:,} of {facts:,} facts settled"
+        if why:
+            return f"{node}: {why}"
+    return "" if is_sealed(statuses) else "the nodes stand on different checkpoints"
+
+
+def _seal(status: Mapping[str, Any]) -> str:
+    signers = status["checkpoints"]["certified_by"]
+    base = status["base"]
+    return f"height {base['height']}, {base['digest'][:16]}, certified by {len(signers)}: {', '.join(signers)}"
+
+
+def _median(seconds: Sequence[float]) -> float:
+    return round(statistics.median(seconds), 3) if seconds else 0.0
 
 
 # -- words --------------------------------------------------------------------------------------------------
