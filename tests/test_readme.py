@@ -47,8 +47,8 @@ def shows(expected: str, printed: str) -> bool:
 def test_the_five_minute_tutorial_does_what_it_shows(tmp_path: Path) -> None:
     commands = steps()
     assert len(commands) > 15
-    addresses = " ".join(f"--address {address}" for address in free_addresses(3))
-    script = [command.replace("--nodes 3", f"--nodes 3 {addresses}") for command, _ in commands]
+    addresses = " ".join(f"--address {address}" for address in free_addresses(4))
+    script = [command.replace("--nodes 4", f"--nodes 4 {addresses}") for command, _ in commands]
     text = "set -m\n" + "".join(f"{command}\necho; echo '{MARK}'\n" for command in script) + "wait\n"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
