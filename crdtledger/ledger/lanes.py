@@ -176,20 +176,23 @@ class Lanes:
         self._shelf.add({key: path for key, path in paths.items() if path})
 
     def shelve_again(self, batches: Iterable[Batch]) -> None:
-        """Keep settled batches that come from elsewhere: of each lane those that are an unbroken chain down from its cut."""
+        """Keep settled batches that come from elsewhere: of each lane those that are an unbroken chain down from the oldest one
+        kept, or from the cut."""
         given: dict[bytes, dict[bytes, Batch]] = {}
         for batch in batches:
             given.setdefault(batch.key, {})[batch.hash] = batch
         runs: dict[bytes, list[Batch]] = {}
         for key, by_hash in given.items():
-            name, run = self[key].settled_hash, []
+            lane, oldest = self[key], self._shelf.oldest(key)
+            lane.settled_head = lane.settled_head or by_hash.get(lane.settled_hash)
+            name = oldest.header.prev if oldest else lane.settled_hash
+            run: list[Batch] = []
             while (found := by_hash.get(name)) is not None:
                 run.append(found)
                 name = found.header.prev
             if run:
-                self[key].settled_head = run[0]
                 runs[key] = run[::-1]
-        self._shelf.add(runs)
+        self._shelf.add_older(runs)
 
     def check_invariants(self) -> None:
         """Assert what must hold of every lane."""

@@ -132,6 +132,8 @@ class Replica:
         lane = self._lanes[batch.key]
         if lane.closed:
             return Forked(lane.evidence, new=False) if lane.evidence and batch.seq > lane.settled else Settled()
+        if (batch.seq, batch.hash) == (lane.settled, lane.settled_hash):
+            lane.settled_head = batch
         clash = self._lanes.clash(batch)
         if clash is not None and (lane.evidence is None or clash.seq < lane.evidence.seq):
             return self._fork(clash, batch)
@@ -153,21 +155,21 @@ class Replica:
             f"header.base: the checkpoint of height {height} is {self.bases[height].hex()}, not {name.hex()}"
         )
 
-    def _known(self, batch: Batch, lane: LaneState) -> Duplicate | Settled | Rejected:
+    def _known(self, batch: Batch, lane: LaneState) -> Duplicate | Settled | Pending:
         """The answer to a batch at a place that is taken, which contradicts nothing held there."""
         if batch.seq > lane.settled:
             return Duplicate()
         if batch.seq == lane.settled and batch.hash != lane.settled_hash:
-            # Two signed batches would prove it. The one that counts is not held here: this replica started from its checkpoint.
-            return Rejected(f"batch: a checkpoint settled another one at seq {batch.seq} of its lane")
-        if batch.seq == lane.settled:
-            lane.settled_head = batch
+            # A fork, which it takes the settled batch to prove: this replica started from its checkpoint, without it.
+            return Pending((Name(batch.key, lane.settled, lane.settled_hash),), kept=False)
         return Settled()
 
     def _hindrance(self, batch: Batch, lane: LaneState) -> Rejected | tuple[Name, ...] | None:
         """Why the next batch of a lane cannot be applied: it does not hold, or what is missing (nothing named: its base)."""
         if batch.header.prev != lane.hash:
-            return Rejected(f"header.prev: a checkpoint settled another batch at seq {lane.seq} of its lane")
+            return (
+                Name(batch.key, lane.seq, lane.hash),
+            )  # a fork at the cut, which cannot be proven here: see ``_known``
         height = batch.header.base[0]
         if height < lane.newest_base:
             return Rejected(f"header.base: falls from {lane.newest_base} to {height} within the lane")
@@ -293,7 +295,7 @@ class Replica:
 
     def shelve(self, batches: Iterable[Batch]) -> None:
         """Keep settled batches again after a start from a checkpoint: of each lane as many as are, by their hashes, an unbroken
-        chain down from the cut. The newest of each lane is also what proves a fork just above the cut."""
+        chain down from the oldest one kept, or from the cut. A lane's newest is also what proves a fork just above the cut."""
         self._lanes.shelve_again(batches)
 
     @property

@@ -7,7 +7,7 @@ and base are equal whatever their shelves hold.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from crdtledger.ledger.batch import Batch
 
@@ -33,6 +33,17 @@ class Shelf:
             self._lanes.setdefault(lane, deque()).extend(batches)
             self.bytes += sum(len(batch.raw) for batch in batches)
         self._heights.append({lane: len(batches) for lane, batches in settled.items()})
+        self._trim()
+
+    def add_older(self, settled: Mapping[bytes, Sequence[Batch]]) -> None:
+        """Put away, as one height before all others, what of each lane precedes the oldest batch here."""
+        for lane, batches in settled.items():
+            self._lanes.setdefault(lane, deque()).extendleft(reversed(batches))
+            self.bytes += sum(len(batch.raw) for batch in batches)
+        self._heights.appendleft({lane: len(batches) for lane, batches in settled.items()})
+        self._trim()
+
+    def _trim(self) -> None:
         while self._heights and (len(self._heights) > self._heights_max or self.bytes > self._bytes_max):
             self._forget(self._heights.popleft())
 
@@ -51,6 +62,7 @@ class Shelf:
             return None
         return held[seq - held[0].seq]
 
-    def batches(self) -> Iterable[Batch]:
-        """Everything kept, lane by lane in seq order."""
-        return (batch for held in self._lanes.values() for batch in held)
+    def oldest(self, lane: bytes) -> Batch | None:
+        """The first batch of a lane that is still here."""
+        held = self._lanes.get(lane)
+        return held[0] if held else None

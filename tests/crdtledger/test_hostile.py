@@ -252,7 +252,7 @@ STRANGER = b"strange!" + OTHER[8:]
         ({"clock": MAX_TIMESTAMP + 1}, "header.clock: out of range"),
         ({"base": (-1, bytes(32))}, "header.base: a height and 32 bytes"),
         ({"base": (0, b"")}, "header.base: a height and 32 bytes"),
-        ({"base": (7, bytes(32))}, "header.base: height 7 is unknown here"),
+        ({"base": (0, bytes(32))}, "header.base: the checkpoint of height 0 is"),
         ({"deps": (DEP, DEP)}, "header.deps: sorted by lane, none twice"),
         ({"deps": (Dep(OTHER[:3], 1, bytes(32)),)}, "lane: 3 bytes, not 22"),
         ({"deps": (Dep(STRANGER, 1, bytes(32)),)}, "header.deps: another member's lane or epoch"),

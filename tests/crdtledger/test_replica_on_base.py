@@ -442,23 +442,58 @@ def test_a_fork_below_at_or_above_the_cut_is_proven_and_what_is_settled_stays(at
     replica.check_invariants()
 
 
-def test_who_starts_from_a_checkpoint_proves_forks_at_the_cut_once_it_holds_the_cut_s_batch() -> None:
+def test_who_starts_from_a_checkpoint_proves_a_fork_at_the_cut_by_the_cut_s_batch() -> None:
+    pen, batches = written(4)
+    key = pen.lane.key
+    step = checkpoint(1, {key: batches[1]})
+    liar = Pen(FOUNDED, 0)
+    twins = [liar.write(fill(10)), liar.write(fill(11)), liar.write(fill(12))]
+    for waits in (True, False):  # what denies the cut's batch may be here first
+        for shelved in (True, False):
+            replica = step.start([])
+            for twin in twins[1:] if waits else ():
+                answer = replica.admit(twin.raw)
+                assert isinstance(answer, Pending)
+                assert answer.missing == (Name(key, 2, batches[1].hash),)
+            if shelved:
+                replica.shelve(batches[:2])
+                assert [replica.batch(key, seq) is not None for seq in (1, 2, 3)] == [True, True, False]
+            outcome = replica.admit(batches[1].raw)
+            assert isinstance(outcome, Forked if waits else Settled)
+            outcome = replica.admit(twins[2].raw)
+            assert isinstance(outcome, Forked)
+            assert outcome.evidence.seq == 2
+            assert isinstance(replica.admit(batches[2].raw), Forked)
+            assert (replica.head(key).seq, replica.waiting()) == (2, 0)
+            replica.check_invariants()
+
+
+def test_a_fork_just_above_the_cut_is_proven_without_the_cut_s_batch() -> None:
     pen, batches = written(3)
     step = checkpoint(1, {pen.lane.key: batches[1]})
     liar = Pen(FOUNDED, 0)
     twins = [liar.write(fill(10)), liar.write(fill(11)), liar.write(fill(12))]
-    for give in (None, lambda replica: replica.admit(batches[1].raw), lambda replica: replica.shelve(batches[:2])):
+    for order in ([twins[2], batches[2]], [batches[2], twins[2]]):
         replica = step.start([])
-        if give is None:
-            assert isinstance(replica.admit(twins[1].raw), Rejected)
-            assert isinstance(replica.admit(twins[2].raw), Rejected)
-            continue
-        give(replica)
-        outcome = replica.admit(twins[2].raw)
+        for batch in order:
+            outcome = replica.admit(batch.raw)
         assert isinstance(outcome, Forked)
-        assert outcome.evidence.seq == 2
-        assert isinstance(replica.admit_evidence(fork_evidence(batches[1], twins[1]).raw), Duplicate | Forked)
-        replica.check_invariants()
+        assert outcome.evidence.seq == 3
+        assert replica.head(pen.lane.key).seq == 2
+
+
+def test_what_a_journal_kept_is_shelved_below_what_was_settled_since() -> None:
+    pen, batches = written(8)
+    key = pen.lane.key
+    first, second = checkpoint(1, {key: batches[3]}), checkpoint(2, {key: batches[5]})
+    replica = first.start([])
+    for batch in batches:
+        replica.admit(batch.raw)
+    second.move(replica)
+    assert [seq for seq in range(1, 9) if replica.batch(key, seq)] == [5, 6, 7, 8]
+    other = Pen(FOUNDED, 0)
+    replica.shelve([*batches[1:4], other.write(fill(70)), *written(3, node=1)[1]])
+    assert [replica.hash_at(key, seq) for seq in range(1, 9)] == [None, *hashes(batches[1:])]
 
 
 def test_a_lane_that_the_base_closed_takes_nothing_more() -> None:
