@@ -6,6 +6,7 @@ that stand on the same height stand on the same state, and that no height is eve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -22,6 +23,7 @@ from reconcile.history import History
 from reconcile.proofs import verify_proof
 from tests.edge import cluster as facts
 from tests.edge.cluster import NAMES, SECOND, Cluster, Json
+from tests.edge.liars import LIES, Liar
 
 QUICK = Timeouts(propose_us=400_000, prevote_us=200_000, precommit_us=200_000, growth_us=100_000)
 
@@ -316,3 +318,36 @@ def test_a_validator_whose_disk_is_an_old_one_abstains_until_its_votes_cannot_ma
         ledger.work(1)
     ledger.settles()
     assert not any(ledger.checkpoints(name).evidence for name in NAMES)
+
+
+class LyingLedger(Ledger):
+    """A ledger whose last validator lies."""
+
+    def __init__(self, lie: str, **options: Any) -> None:
+        self.lie = lie
+        super().__init__(**options)
+
+    def _start(self, name: str, records: Sequence[bytes], incarnation: int) -> Any:
+        core = super()._start(name, records, incarnation)
+        return Liar(core, facts.identity(name), self.lie, incarnation) if name == "n3" else core
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("lie", LIES)
+def test_with_one_of_four_lying_the_others_go_on(lie: str, seed: int) -> None:
+    ledger = LyingLedger(lie, seed=seed)
+    honest = NAMES[:3]
+    ledger.open_books()
+    ledger.work(40, honest)
+    ledger.settles(honest)
+    assert ledger.height("n0") >= 4
+    liar: Any = ledger.sim.core("n3")
+    assert liar.lied or lie == "withhold"
+    for name in honest:
+        accused = {one.voter for one in ledger.checkpoints(name).evidence.values()}
+        assert accused <= {3}, "an honest validator is accused"
+        assert not ledger.checkpoints(name).stopped
+    if lie == "equivocate":
+        assert any(ledger.checkpoints(name).evidence for name in honest)
+        (row,) = (row for row in ledger.ask("n0", api.Query("members")) if row["node"] == "n3")
+        assert row["offences"]
