@@ -6,17 +6,25 @@ that stand on the same height stand on the same state, and that no height is eve
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crdtledger.edge import api
+from crdtledger.edge import checkpointmessages as messages
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.errors import LedgerError
 from crdtledger.ledger.genesis import Custodian, Policies
+from gossip import wire
+from gossip.effects import Received
 from gossip.network import Faults
+from gossip.simulation import EPOCH_US
 from reconcile.agreement import Timeouts
 from reconcile.founding import log_origin, policy_of
 from reconcile.history import History
@@ -351,3 +359,106 @@ def test_with_one_of_four_lying_the_others_go_on(lie: str, seed: int) -> None:
         assert any(ledger.checkpoints(name).evidence for name in honest)
         (row,) = (row for row in ledger.ask("n0", api.Query("members")) if row["node"] == "n3")
         assert row["offences"]
+
+
+def test_a_lane_that_forks_is_closed_by_a_checkpoint_and_the_rest_go_on() -> None:
+    ledger = Ledger(17)
+    ledger.open_books()
+    ledger.work(5)
+    ledger.settles()
+    lane = ledger.core("n3").recorder.lane.key
+    ledger.ask("n3", api.Fork("n3"))
+    ledger.work(30)
+    ledger.settles()
+    for name in NAMES:
+        state = ledger.core(name).replica.state
+        assert state.lanes[lane].closed
+        assert ledger.ask(name, api.Query("status"))["checkpoints"]["adjusted"]["lane forked"] >= 0
+    ledger.work(10, ("n3",))
+    ledger.settles()
+    assert ledger.core("n3").recorder.lane.key in ledger.core("n0").replica.state.lanes
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("CRDTLEDGER_EXAMPLES", "4"))))
+def test_no_schedule_breaks_the_one_history(seed: int) -> None:
+    """Partitions, one-way cuts, crashes, lost and doubled frames, skewed clocks and an old disk now and then."""
+    draw = Random(f"schedule {seed}")
+    faults = Faults(
+        latency_mean_us=draw.choice((500, 5_000, 60_000)),
+        loss_ppm=draw.choice((0, 10_000, 100_000)),
+        duplicate_ppm=draw.choice((0, 100_000)),
+        reorder=draw.random() < 0.5,
+        sync_us=draw.choice((2_000, 60_000)),
+        torn=draw.random() < 0.5,
+    )
+    ledger = Ledger(seed, interval_ms=draw.choice((20, 200)), faults=faults, prunes=draw.random() < 0.5)
+    ledger.open_books()
+    backups: list[tuple[str, tuple[bytes, ...]]] = []
+    restored = False
+    for _ in range(25):
+        name = draw.choice(NAMES)
+        match draw.randrange(9):
+            case 0 | 1:
+                ledger.sim.crash(name)
+            case 2 | 3:
+                ledger.sim.restart(name)
+            case 4:
+                shuffled = draw.sample(NAMES, 4)
+                at = draw.randrange(1, 4)
+                ledger.sim.partition([shuffled[:at], shuffled[at:]])
+            case 5:
+                ledger.sim.heal()
+            case 6:
+                ledger.sim.cut(name, draw.choice(NAMES))
+            case 7:
+                ledger.sim.skew(name, draw.choice((-SECOND, 0, 3 * SECOND)))
+            case 8:
+                if backups and not restored and draw.random() < 0.5:
+                    restored = True
+                    ledger.restore(*draw.choice(backups))
+                backups.append((name, ledger.sim.durable_records(name)))
+        ledger.work(draw.randrange(4), pause_us=draw.choice((1_000, 30_000, 200_000, 900_000)))
+    ledger.sim.heal()
+    for name in NAMES:
+        ledger.sim.restart(name)
+    ledger.sim.run_for(1)
+    ledger.settles(limit_us=300 * SECOND)
+    assert not any(ledger.checkpoints(name).stopped for name in NAMES)
+    assert restored or not any(ledger.checkpoints(name).evidence for name in NAMES)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_nothing_that_is_said_of_checkpoints_raises_or_moves_an_honest_node(data: st.DataObject) -> None:
+    ledger = _standing()
+    core, before = ledger.core("n0"), ledger.height("n0")
+    stored = ledger.stores["n0"][-1]
+    heights = st.one_of(st.integers(1, before + 2), st.integers(1, 2**48 - 1))
+    blobs = st.one_of(st.binary(max_size=80), st.sampled_from((stored.body, stored.certificate)))
+    said = st.one_of(
+        st.builds(messages.Standing, heights, heights),
+        st.builds(messages.CertifiedAsk, heights),
+        st.builds(messages.CertifiedTell, heights, st.lists(st.tuples(blobs, blobs), max_size=3).map(tuple)),
+        st.builds(
+            messages.Cosigned,
+            st.lists(st.tuples(heights, st.binary(min_size=72, max_size=72)), max_size=3).map(tuple),
+        ),
+        st.builds(messages.WorkingAsk, st.binary(min_size=8, max_size=8)),
+        st.builds(messages.WorkingTell, st.binary(min_size=8, max_size=8), heights),
+    ).map(messages.encode_checkpoint_message)
+    channel = data.draw(st.sampled_from(("checkpoint", "vote")))
+    body = data.draw(st.one_of(st.binary(max_size=100), said))
+    frame = wire.encode(wire.App(channel, body))
+    core.step(Received("n1", frame), core.replica.base[0] + EPOCH_US + 100 * SECOND)
+    assert core.replica.base[0] == before
+    assert not ledger.checkpoints("n0").stopped
+    core.check_invariants()
+
+
+@functools.cache
+def _standing() -> Ledger:
+    ledger = Ledger(19)
+    ledger.open_books()
+    ledger.work(5)
+    ledger.settles()
+    return ledger
