@@ -202,6 +202,29 @@ def test_an_altered_row_that_stands_for_pruned_ones_is_named(
     assert not examine(path).sound
 
 
+@pytest.mark.parametrize("change", [(0, -1), (1, 0), (0, 1)])
+def test_a_row_that_is_sealed_but_out_of_place_is_named(
+    pruned: tuple[Path, list[Entry]], change: tuple[int, int]
+) -> None:
+    path, entries = pruned
+    connection = journalfile.connect(path)
+    found = connection.execute(
+        "SELECT seq, row, position, remaining, chain FROM records WHERE kind = -1 AND remaining = 1"
+    )
+    first, last, position, remaining, chain = found.fetchall()[1]
+    assert isinstance(first, int) and isinstance(last, int) and isinstance(chain, bytes)  # noqa: PT018
+    assert isinstance(position, int) and isinstance(remaining, int)  # noqa: PT018
+    position, remaining = position + change[0], remaining + change[1]
+    seal = journalrecord.pruned_seal(first, last, position, remaining, chain)
+    connection.execute(
+        "UPDATE records SET position = ?, remaining = ?, hash = ? WHERE row = ?", (position, remaining, seal, last)
+    )
+    connection.close()
+    held, whole = outcome(path, itertools.count(2))
+    assert not whole
+    assert held == entries[: len(held)]
+
+
 def test_no_row_vanishes_and_none_comes_back(pruned: tuple[Path, list[Entry]]) -> None:
     path, entries = pruned
     content = path.read_bytes()
