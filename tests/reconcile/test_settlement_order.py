@@ -28,9 +28,7 @@ def scribbled(draws: list[tuple[int, list[int]]]) -> list[Batch]:
         for index in chosen:
             if written:
                 batch = written[index % len(written)]
-                if batch.key != pens[node].lane.key and (
-                    batch.key not in newest or newest[batch.key].seq < batch.seq
-                ):
+                if batch.key != pens[node].lane.key and (batch.key not in newest or newest[batch.key].seq < batch.seq):
                     newest[batch.key] = batch
         written.append(pens[node].write(deps=[dep_on(batch) for batch in newest.values()]))
     return written
