@@ -233,6 +233,27 @@ def test_settled_reference_data_stands() -> None:
     assert view_of(state, [older, newer]).catalog.marks[SPOT.name, "s"].price == 60
 
 
+def test_a_settled_definition_told_again_is_no_rival_of_itself() -> None:
+    pens = [Pen(FOUNDED, node) for node in range(2)]
+    state = settle_plainly(FOUNDED, EMPTY, [pens[0].write(SPOT)])
+    view = view_of(state, [pens[1].write(SPOT)])
+    assert view.breaks() == []
+    assert view.catalog.fresh_definitions() == {}
+
+
+def test_settling_tells_which_rows_repeat_and_which_contradict() -> None:
+    pens = [Pen(FOUNDED, node) for node in range(2)]
+    state = settle_plainly(FOUNDED, EMPTY, [pens[0].write(SPOT, fill(1))])
+    order = [pens[1].write(fill(1), fill(2), fill(1, qty=9)), pens[0].write(fill(2, qty=9), fill(3), fill(2))]
+    positions = settling_view(FOUNDED, state, order).positions
+    for held, expected in (
+        (positions.counted, [(0, [1]), (1, [1])]),
+        (positions.repeated, [(0, [0]), (1, [2])]),
+        (positions.contradicted, [(0, [2]), (1, [0])]),
+    ):
+        assert [(one.number, one.rows.tolist()) for one in held] == expected
+
+
 def mark(ts_us: int, price: int) -> Mark:
     return Mark(instrument=SPOT.name, price=price, ts_us=ts_us, source="s")
 
