@@ -11,6 +11,7 @@ unless it is the only one, which asks all members instead: what nobody holds, no
 from __future__ import annotations
 
 from crdtledger.edge.checkpointmessages import WorkingTell
+from crdtledger.ledger.journalrecord import KIND_META, JournalRecord
 from reconcile.quorum import Committee
 from reconcile.votejournal import first_height_after_restore
 from reconcile.votes import MAX_HEIGHT
@@ -56,3 +57,8 @@ class Abstaining:
                 working = [self._heard[self._committee.validators[at].name] for at in places]
                 self.votes_from = first_height_after_restore(working)
         return self.votes_from != UNKNOWN
+
+
+def votes_from_record(height: int) -> JournalRecord:
+    """What the journal is told: the first height at which this validator may vote, or ``UNKNOWN``."""
+    return JournalRecord(KIND_META, b"", 0, VOTES_FROM_RECORD, height.to_bytes(8, "big"))

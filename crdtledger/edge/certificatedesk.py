@@ -1,7 +1,8 @@
 """From a settled height to its certificate, and from there to the store, the snapshot and those who are behind.
 
 Cosignatures come in and go out, the certificate that they make is journaled and handed to the store, and served to whoever lacks it.
-Whoever says its name to a height that is certified here is answered with the certificate: that is what it lacks.
+Whoever says its name to a height that is certified here is answered with the certificate: that is what it lacks. What each peer is
+served is metered; one that asks for more asks again.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from crdtledger.edge.effects import Output, PruneJournal
 from crdtledger.edge.heightbook import HeightBook, SettledHeight
 from crdtledger.edge.journaling import Journaling
 from crdtledger.edge.setup import Setup
-from crdtledger.errors import BadInput
+from crdtledger.errors import BadInput, InvalidProof
 from crdtledger.ledger.replica import Replica
 from gossip.effects import Notify
+from gossip.meters import TokenBucket
 from gossip.protocol import GossipEngine
 from reconcile.checkpoint import decode_checkpoint
 from reconcile.commitments import Commitments
 
 CHANNEL: Final = "checkpoint"
+SERVED_BYTES_PER_S: Final = 4 << 20
+SERVED_BYTES_BURST: Final = 32 << 20
 TIMINGS: Final = 16
 
 
@@ -54,6 +58,7 @@ class CertificateDesk:
         self._replica = replica
         self._engine = engine
         self._journaling = journaling
+        self._served = {peer: TokenBucket(SERVED_BYTES_PER_S, SERVED_BYTES_BURST) for peer in engine.peers}
         self._others = [
             member.name for member in setup.genesis.nodes if "validator" in member.roles and member.name != setup.name
         ]
@@ -130,10 +135,13 @@ class CertificateDesk:
 
     # -- messages -------------------------------------------------------------------------------------------
 
-    def serve(self, peer: str, first: int) -> list[Output]:
+    def serve(self, peer: str, first: int, now_us: int) -> list[Output]:
         """``peer`` asks for certified heights from ``first`` on."""
         tell = self.following.serve(first)
-        return [*say(self._engine, peer, tell)] if tell.checkpoints else []
+        size = sum(len(value) + len(certificate) for value, certificate in tell.checkpoints)
+        if not size or not self._served[peer].take(size, now_us):
+            return []
+        return [*say(self._engine, peer, tell)]
 
     def told(self, peer: str, tell: messages.CertifiedTell, now_us: int) -> list[Output]:
         """``peer`` tells of certified heights: those settled here may lack their certificate, the others are to be followed."""
@@ -144,12 +152,27 @@ class CertificateDesk:
                 out += self.certified(height, certificate, now_us)
         return out
 
+    def next_certified(self, height: int, now_us: int, out: list[Output]) -> records.Adopted | None:
+        """``height``, the next one, as a peer told of it, if its certificate holds. Who told otherwise is refused, by ``out``."""
+        while (told := self.following.next(height)) is not None:
+            try:
+                record = decode_checkpoint(told.value).record
+                fault = "" if record.height == height else f"it is height {record.height}, not {height}"
+                fault = fault or self.certifying.fault_of_next(record, told.certificate)
+            except InvalidProof as invalid:
+                fault = str(invalid)
+            if not fault:
+                return records.Adopted(told.value, told.certificate, now_us)
+            self.following.refuse(height)
+            out += self._engine.refuse(told.peer, f"certified: {fault}", now_us, "checkpoint.refused")
+        return None
+
     def cosigned(self, peer: str, lines: Iterable[tuple[int, bytes]], now_us: int) -> list[Output]:
         """``peer`` puts its name to heights."""
         out: list[Output] = []
         lacking = [height for height, _ in lines if height <= self.book.certified]
         if lacking:
-            out += self.serve(peer, min(lacking))
+            out += self.serve(peer, min(lacking), now_us)
         for height, blob in lines:
             fault = self.certifying.heard(peer, height, blob)
             if fault:

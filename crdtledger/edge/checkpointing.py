@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, TypeAlias
 from crdtledger.edge import certificatedesk, voting
 from crdtledger.edge import checkpointmessages as messages
 from crdtledger.edge import checkpointrecords as records
-from crdtledger.edge.abstaining import UNKNOWN, VOTES_FROM_RECORD
+from crdtledger.edge.abstaining import UNKNOWN, VOTES_FROM_RECORD, votes_from_record
 from crdtledger.edge.adapter import GossipReplica
 from crdtledger.edge.certificatedesk import TIMINGS, CertificateDesk, say
 from crdtledger.edge.checkpointrecords import Snapshot
@@ -30,10 +30,11 @@ from crdtledger.edge.effects import Output
 from crdtledger.edge.heightbook import SettledHeight
 from crdtledger.edge.journaling import Journaling
 from crdtledger.edge.judging import Judging
+from crdtledger.edge.offences import EVIDENCE_RECORD, Offences
 from crdtledger.edge.settling import Settled, Settling
 from crdtledger.edge.setup import Setup
 from crdtledger.edge.voting import TIMEOUTS, Question, Voting
-from crdtledger.errors import BadInput, InvalidProof
+from crdtledger.errors import BadInput
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.journalrecord import KIND_CHECKPOINT, KIND_META, KIND_VOTE, JournalRecord
 from crdtledger.ledger.outcome import Missing
@@ -55,10 +56,9 @@ from reconcile.agreement import (
     ValidateWanted,
 )
 from reconcile.checkpoint import decode_checkpoint
-from reconcile.evidence import Evidence, decode_evidence, encode_evidence
 from reconcile.quorum import committee_of
 from reconcile.salts import Salts
-from reconcile.votes import Malformed, value_id
+from reconcile.votes import value_id
 
 CHANNELS: Final = (certificatedesk.CHANNEL, voting.CHANNEL)
 TICK: Final = "checkpoint"
@@ -67,7 +67,6 @@ PACE: Final = "checkpoint.pace"
 BODIES: Final = "checkpoint.bodies"
 BODIES_US: Final = 100_000
 TIMERS: Final = {TICK, PACE, BODIES, *TIMEOUTS}
-EVIDENCE_RECORD: Final = b"vote-evidence"
 
 Known: TypeAlias = records.Decided | records.Adopted
 """How the next height is known for good."""
@@ -96,7 +95,7 @@ class Checkpointer:
         hash_salt: int,
     ) -> None:
         genesis = setup.genesis
-        self.committee = committee_of(genesis)
+        committee = committee_of(genesis)
         self._draw = setup.draw
         self._replica = replica
         self._gossiped = gossiped
@@ -108,11 +107,11 @@ class Checkpointer:
         self._settling = Settling(genesis, salts, replica, gossiped, start, hash_salt)
         self._judging = Judging(self._settling, replica, gossiped, journaling, absorb)
         self.desk = CertificateDesk(setup, replica, engine, journaling, snapshot, self._settling.commitments)
-        votes = (self.committee, setup.name, setup.identity, setup.timeouts, journaling, engine)
+        votes = (committee, setup.name, setup.identity, setup.timeouts, journaling, engine)
         is_validator = "validator" in genesis.member(setup.name).roles
         self.voting = Voting(*votes) if is_validator else None
         self.stopped = ""
-        self.evidence: dict[bytes, Evidence] = {}
+        self.offences = Offences(committee, journaling)
         self.timings: dict[int, Timing] = {}
         self._out: list[Output] = []
         self._turn: tuple[int, int] | None = None  # (height, round) in which this node is to propose
@@ -138,9 +137,7 @@ class Checkpointer:
         elif record.kind == KIND_META and record.hash == VOTES_FROM_RECORD and self.voting:
             self.voting.abstaining.votes_from = int.from_bytes(record.body, "big")
         elif record.kind == KIND_META and record.hash == EVIDENCE_RECORD:
-            found = decode_evidence(record.body, self.committee)
-            if not isinstance(found, Malformed):
-                self.evidence[record.body] = found
+            self.offences.remembered(record.body)
 
     def _settle_again(self, record: JournalRecord) -> None:
         """A height that was settled here must come to the same again."""
@@ -157,7 +154,7 @@ class Checkpointer:
         """Everything is replayed. ``restored``: votes may be lost."""
         if self.voting:
             if restored:
-                self._journaling.put(_votes_from(UNKNOWN))
+                self._journaling.put(votes_from_record(UNKNOWN))
             if restored or self.voting.abstaining.votes_from == UNKNOWN:
                 self.voting.abstaining.begin(self._draw(8))
             self.voting.begin(self.height)
@@ -229,7 +226,7 @@ class Checkpointer:
             case messages.Standing():
                 self.desk.following.stands(peer, message)
             case messages.CertifiedAsk(first):
-                self._out += self.desk.serve(peer, first)
+                self._out += self.desk.serve(peer, first, now_us)
             case messages.CertifiedTell():
                 self._out += self.desk.told(peer, message, now_us)
             case messages.Cosigned(lines):
@@ -239,7 +236,7 @@ class Checkpointer:
                 self._out += say(self._engine, peer, told, self._journaling.needed)
             case messages.WorkingTell():
                 if self.voting and self.voting.abstaining.told(peer, message):
-                    self._journaling.put(_votes_from(self.voting.abstaining.votes_from))
+                    self._journaling.put(votes_from_record(self.voting.abstaining.votes_from))
                     self.voting.begin(self.height)
 
     def check_invariants(self) -> None:
@@ -277,9 +274,9 @@ class Checkpointer:
                 elif decode_checkpoint(value).digest != self._replica.bases.get(height):
                     self._stop(f"height {height} was decided twice, and not alike")
             case EvidenceFound(evidence):
-                self._accuse(evidence)
+                self._out += self.offences.found(evidence)
             case DecisionWanted(peer, height):
-                served = self.desk.serve(peer, height)
+                served = self.desk.serve(peer, height, now_us)
                 self._out += served
                 decision = self._decisions.get(height)
                 if self.voting and decision and not served:
@@ -343,16 +340,6 @@ class Checkpointer:
         self._begun_us = now_us
         self._step(now_us, StartHeight(following))
 
-    def _accuse(self, evidence: Evidence) -> None:
-        raw = encode_evidence(evidence)
-        if raw in self.evidence:
-            return
-        self.evidence[raw] = evidence
-        self._journaling.put(JournalRecord(KIND_META, b"", 0, EVIDENCE_RECORD, raw))
-        accused, offence = self.committee.validators[evidence.voter].name, evidence.offence
-        fields = {"validator": accused, "height": evidence.first.height, "offence": offence.value if offence else ""}
-        self._out.append(Notify("checkpoint.evidence", fields))
-
     def _stop(self, why: str) -> None:
         self.stopped = why
         self._out.append(Notify("checkpoint.stopped", {"height": self.height, "why": why}))
@@ -361,7 +348,7 @@ class Checkpointer:
 
     def _follow(self, now_us: int) -> None:
         """Settle what is decided or certified, as far as it goes; then ask for more."""
-        while known := self._decision or self._told_next(now_us):
+        while known := self._decision or self.desk.next_certified(self.height + 1, now_us, self._out):
             id = value_id(known.value)
             outcome = self._judge(id, known.value)
             if isinstance(outcome, str):
@@ -373,22 +360,6 @@ class Checkpointer:
         peer = self.desk.following.ask(self.height + 1, now_us)
         if peer:
             self._out += say(self._engine, peer, messages.CertifiedAsk(self.height + 1))
-
-    def _told_next(self, now_us: int) -> records.Adopted | None:
-        """The certified next height that a peer told of, if there is one whose certificate holds."""
-        height, desk = self.height + 1, self.desk
-        while (told := desk.following.next(height)) is not None:
-            try:
-                record = decode_checkpoint(told.value).record
-                fault = "" if record.height == height else f"it is height {record.height}, not {height}"
-                fault = fault or desk.certifying.fault_of_next(record, told.certificate)
-            except InvalidProof as invalid:
-                fault = str(invalid)
-            if not fault:
-                return records.Adopted(told.value, told.certificate, now_us)
-            desk.following.refuse(height)
-            self._out += self._engine.refuse(told.peer, f"certified: {fault}", now_us, "checkpoint.refused")
-        return None
 
     def _adopt(self, settled: Settled, known: Known, now_us: int) -> None:
         """The next height is settled, for good: journal it, move there, put this node's name to it."""
@@ -420,7 +391,3 @@ class Checkpointer:
         self._turn = self._decision = None
         self._wanted.clear()
         self._judging.moved()
-
-
-def _votes_from(height: int) -> JournalRecord:
-    return JournalRecord(KIND_META, b"", 0, VOTES_FROM_RECORD, height.to_bytes(8, "big"))

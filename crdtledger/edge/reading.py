@@ -108,7 +108,7 @@ def frontier(core: NodeCore) -> list[dict[str, Any]]:
 def members(core: NodeCore) -> list[dict[str, Any]]:
     """Every member as this node sees it. ``lag``: batches that it lacks and we hold, as far as it said."""
     peers = core.engine.peers
-    offences = _offences(core.checkpoints) if core.checkpoints else {}
+    offences = core.checkpoints.offences.by_name() if core.checkpoints else {}
     rows = []
     for member in core.genesis.nodes:
         peer = peers.get(member.name)
@@ -179,15 +179,6 @@ def prove(core: NodeCore, request: Prove) -> bytes:
         raise BadInput(what=f"account {account!r}", where="prove", why="no height is certified here yet")
     parts = (core.genesis, settled, desk.certifying.log, desk.book.certificate)
     return proving.prove(*parts, account, request.liabilities)
-
-
-def _offences(checkpoints: Checkpointer) -> dict[str, list[str]]:
-    """What validators are proven to have done, by their names."""
-    told: dict[str, set[str]] = {}
-    for one in checkpoints.evidence.values():
-        name = checkpoints.committee.validators[one.voter].name
-        told.setdefault(name, set()).add(f"{one.offence.value if one.offence else ''} at height {one.first.height}")
-    return {name: sorted(what) for name, what in told.items()}
 
 
 def _checkpoints(checkpoints: Checkpointer) -> dict[str, Any]:
