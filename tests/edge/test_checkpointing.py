@@ -32,6 +32,7 @@ from reconcile.proofs import verify_proof
 from tests.edge import cluster as facts
 from tests.edge.cluster import NAMES, SECOND, Cluster, Json
 from tests.edge.liars import LIES, Liar
+from tests.edge.witness import Slots, Witness
 
 QUICK = Timeouts(propose_us=400_000, prevote_us=200_000, precommit_us=200_000, growth_us=100_000)
 
@@ -47,10 +48,14 @@ class Ledger(Cluster):
     def __init__(self, seed: int = 0, interval_ms: int = 300, **options: Any) -> None:
         self.digests: dict[int, bytes] = {}
         self.roots: dict[bytes, bytes] = {}
+        self.slots: Slots = {}
         super().__init__(seed=seed, policies=agreeing(interval_ms), timeouts=QUICK, **options)
         self.draw = Random(seed)
         self.number = 0
         self.sim.on_step = lambda _, name: self.look(name)
+
+    def _start(self, name: str, records: Sequence[bytes], incarnation: int) -> Any:
+        return Witness(super()._start(name, records, incarnation), records, self.slots)
 
     def look(self, name: str) -> None:
         """No height is settled in two ways, and a state that two nodes stand on is the same, to the last byte."""
@@ -335,8 +340,9 @@ class LyingLedger(Ledger):
         super().__init__(**options)
 
     def _start(self, name: str, records: Sequence[bytes], incarnation: int) -> Any:
-        core = super()._start(name, records, incarnation)
-        return Liar(core, facts.identity(name), self.lie, incarnation) if name == "n3" else core
+        if name != "n3":
+            return super()._start(name, records, incarnation)
+        return Liar(Cluster._start(self, name, records, incarnation), facts.identity(name), self.lie, incarnation)
 
 
 @pytest.mark.parametrize("seed", range(2))
