@@ -1,4 +1,8 @@
-"""``crdtledger wait``: until nodes hold exactly the same, for good, and with ``--settled`` until all of it is settled."""
+"""``crdtledger wait``: until nodes hold exactly the same, for good, and with ``--settled`` until all of it is settled.
+
+Nodes that can settle what they hold are given a moment to do so also without ``--settled``: figures say by which checkpoint they are
+settled, and would otherwise differ between two nodes that are asked one after the other while a checkpoint goes round.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 ASK_S = 2.0
 RETRY_S = 0.2
+MOMENT_S = 10.0
+"""So long nodes that hold the same are waited for to settle it, where a quorum of validators is within reach."""
 
 
 def wait(
@@ -27,9 +33,10 @@ def wait(
     format: Format = "table",
     cluster: Keys = None,
 ) -> int:
-    """Wait until the nodes' durable frontiers are equal. Exit 1 when they are not in time, and say who lacks what.
+    """Wait until the nodes' durable frontiers and checkpoints are equal. Exit 1 when they are not in time, and say who lacks what.
 
-    With --settled also until they stand on the same certified checkpoint and nothing is above it.
+    Nodes that can settle what they hold get a moment for it; with --settled nothing less will do than one certified checkpoint with
+    nothing above it.
     """
     import asyncio
 
@@ -44,8 +51,8 @@ def wait(
 
 class _Watched:
     """What is known of one node. ``rows`` is its durable frontier, None before it was heard. When settlement is waited for:
-    its ``base`` (height, digest), the newest height ``certified`` there, and the ``unsettled`` batches above the base, all as of
-    the frontier ``settling``."""
+    its ``base`` (height, digest), the newest height ``certified`` there, the ``unsettled`` batches above the base, and how many
+    members are ``connected`` to it, all as of the frontier ``settling``."""
 
     def __init__(self, target: str, client: AsyncClient) -> None:
         self.target = target
@@ -55,6 +62,7 @@ class _Watched:
         self.base: tuple[int, str] | None = None
         self.certified = 0
         self.unsettled = 0
+        self.connected = 0
         self.settling = ""
 
     @property
@@ -75,18 +83,25 @@ async def _wait(targets: Sequence[str], timeout_s: float, cluster: Path | None, 
     changed = asyncio.Event()
     async with AsyncExitStack() as held:
         nodes = [_Watched(t, await held.enter_async_context(AsyncClient(t, cluster, ASK_S))) for t in targets]
-        if settled:
-            _check_settling(nodes)
+        settling = all(_settles(node) for node in nodes)
+        if settled and not settling:
+            _refuse_to_wait(nodes)
         screen = console(stderr=True)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("batches")
         bar = held.enter_context(Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal))
         tasks = [bar.add_task(node.target, total=None) for node in nodes]
         watchers = [asyncio.create_task(_watch(node, changed)) for node in nodes]
-        if settled:
+        if settling:
             watchers += [asyncio.create_task(_watch_base(node, changed)) for node in nodes]
+        equal_since = loop.time()
         try:
             async with asyncio.timeout(timeout_s):
-                while not _equal(nodes) or (settled and not _settled(nodes)):
+                while True:
+                    now = loop.time()
+                    equal_since = equal_since if _equal(nodes) else now
+                    patient = settled or (now - equal_since < MOMENT_S and _can_settle(nodes))
+                    if _equal(nodes) and (not settling or _settled(nodes) or (not patient and _same_base(nodes))):
+                        break
                     await changed.wait()
                     changed.clear()
                     _show(bar, tasks, nodes)
@@ -101,21 +116,36 @@ async def _wait(targets: Sequence[str], timeout_s: float, cluster: Path | None, 
             await asyncio.gather(*watchers, return_exceptions=True)
         batches = sum(nodes[0].heads.values())
     row = {"equal": True, "nodes": list(targets), "batches": batches, "seconds": round(loop.time() - began, 3)}
-    if settled and nodes[0].base:
+    if settling and nodes[0].base:
         row |= {"height": nodes[0].base[0], "checkpoint": nodes[0].base[1]}
     emit_one(row, format)
     return GOOD
 
 
-def _check_settling(nodes: Sequence[_Watched]) -> None:
+def _settles(node: _Watched) -> bool:
+    genesis = node.client.endpoint.genesis
+    return genesis is not None and genesis.policies.agreement != "none"
+
+
+def _refuse_to_wait(nodes: Sequence[_Watched]) -> None:
     """Raise BadInput for a node of a cluster that settles nothing: nobody should wait for that."""
     from crdtledger.errors import BadInput
 
-    for node in nodes:
-        genesis = node.client.endpoint.genesis
-        if genesis is not None and genesis.policies.agreement == "none":
-            why = "this cluster's genesis has no agreement: nothing is ever settled; wait without --settled"
-            raise BadInput(what=node.target, where="wait --settled", why=why)
+    why = "this cluster's genesis has no agreement: nothing is ever settled; wait without --settled"
+    target = next(node.target for node in nodes if not _settles(node))
+    raise BadInput(what=target, where="wait --settled", why=why)
+
+
+def _can_settle(nodes: Sequence[_Watched]) -> bool:
+    """Whether some node has, as far as it goes by heads, a quorum of validators within reach; or did not say yet."""
+    genesis = nodes[0].client.endpoint.genesis
+    assert genesis is not None
+    validators = sum("validator" in member.roles for member in genesis.nodes)
+    return any(node.base is None or 3 * (node.connected + 1) > 2 * validators for node in nodes)
+
+
+def _same_base(nodes: Sequence[_Watched]) -> bool:
+    return nodes[0].base is not None and len({node.base for node in nodes}) == 1
 
 
 def _equal(nodes: Sequence[_Watched]) -> bool:
@@ -126,9 +156,8 @@ def _settled(nodes: Sequence[_Watched]) -> bool:
     """Whether all stand on one certified checkpoint with nothing above it, and said so of the frontier that they are known to
     hold."""
     current = all(node.digest is not None and node.settling == node.digest.hex() for node in nodes)
-    base = nodes[0].base
-    same = base is not None and all(node.base == base and node.certified >= base[0] for node in nodes)
-    return current and same and not any(node.unsettled for node in nodes)
+    certified = all(node.base is not None and node.certified >= node.base[0] for node in nodes)
+    return current and certified and _same_base(nodes) and not any(node.unsettled for node in nodes)
 
 
 async def _watch(node: _Watched, changed: Any) -> None:
@@ -170,6 +199,7 @@ async def _watch_base(node: _Watched, changed: Any) -> None:
                 node.base = (status["base"]["height"], status["base"]["digest"])
                 node.certified = status["checkpoints"].get("certified_height", 0)
                 node.unsettled, node.settling = status["unsettled_batches"], status["frontier"]
+                node.connected = status["connected"]
             except Unreachable:
                 node.base = None
             changed.set()
@@ -198,8 +228,8 @@ def _too_late(nodes: Sequence[_Watched], timeout_s: float, settled: bool) -> int
     for node in nodes:
         if node.digest is None:
             raise Unreachable(target=node.target, why=f"no answer within {timeout_s:g} s; is the node running?")
-    if settled and _equal(nodes):
-        say(f"equal, but not settled after {timeout_s:g} s:")
+    if _equal(nodes):
+        say(f"equal, but not {'settled' if settled else 'on one checkpoint'} after {timeout_s:g} s:")
         for node in nodes:
             height, digest = node.base or (0, "")
             certified = "" if node.certified >= height else ", not certified"
