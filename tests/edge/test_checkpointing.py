@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdtledger.edge import api
 from crdtledger.edge import checkpointmessages as messages
+from crdtledger.edge.certifying import Certifying
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.errors import LedgerError
 from crdtledger.ledger.genesis import Custodian, Policies
@@ -26,6 +28,7 @@ from gossip.effects import Received
 from gossip.network import Faults
 from gossip.simulation import EPOCH_US
 from reconcile.agreement import Timeouts
+from reconcile.checkpoint import decode_checkpoint
 from reconcile.founding import log_origin, policy_of
 from reconcile.history import History
 from reconcile.proofs import verify_proof
@@ -176,6 +179,10 @@ def test_four_validators_settle_everything_under_one_root(seed: int) -> None:
     state = ledger.core("n0").replica.state
     assert state.facts > 60
     assert {row["state"] for row in ledger.ask("n2", api.Query("positions"))} == {f"settled({ledger.height('n2')})"}
+    told = ledger.ask("n1", api.Query("status"))["checkpoints"]
+    assert told["agreement"] == "running"
+    assert len(told["certified_by"]) >= 3
+    assert len(told["seconds_to_settle"]) == len(told["seconds_to_certify"]) >= 5
 
 
 def test_an_idle_ledger_makes_no_heights() -> None:
@@ -293,6 +300,20 @@ def test_a_restart_from_a_snapshot_stands_where_it_stood(seed: int) -> None:
         ledger.sim.restart(name)
     ledger.work(10)
     ledger.settles()
+
+
+def test_a_certificate_is_of_one_log_and_of_no_other() -> None:
+    ledger = _standing()
+    first, second, *_ = ledger.stores["n0"]
+    certifying = Certifying(ledger.genesis, "n0", facts.identity("n0"))
+    record = decode_checkpoint(first.body).record
+    assert not certifying.fault_of_next(record, first.certificate)
+    assert certifying.fault_of_next(record, second.certificate)
+    assert certifying.fault_of_next(msgspec.structs.replace(record, state_root=bytes(32)), first.certificate)
+    certifying.settled(record, 0)
+    assert not certifying.fault(1, first.certificate)
+    assert certifying.fault(1, second.certificate)
+    assert certifying.heard("n1", 1, bytes(72)), "a cosignature of nothing"
 
 
 def test_a_proof_of_an_account_holds_with_the_genesis_alone() -> None:
