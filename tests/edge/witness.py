@@ -27,6 +27,7 @@ class Witness:
         self._core = core
         self._slots = slots
         self._written = dict.fromkeys(_votes(records), 0)
+        self._leaving: list[tuple[int, Vote]] = []  # votes that wait for a position: a crash may still undo them
         keys = committee_of(core.genesis).validators
         self._place = next((at for at, one in enumerate(keys) if one.name == core.name), -1)
 
@@ -47,6 +48,11 @@ class Witness:
             message = wire.decode(effect.frame) if isinstance(effect, Send) else None
             if isinstance(message, wire.App) and message.channel == "vote":
                 self._judge(effect, decode(message.body))
+        for position, vote in self._leaving:
+            if position <= self._core.durable:
+                said = self._slots.setdefault(vote.slot, vote.statement)
+                assert said == vote.statement, f"{self._core.name} voted twice"
+        self._leaving = [(position, vote) for position, vote in self._leaving if position > self._core.durable]
         return effects
 
     def _judge(self, send: Send, said: Any) -> None:
@@ -56,7 +62,7 @@ class Witness:
         position = self._written.get(vote.signature)
         assert position is not None, f"{self._core.name} sends a vote that is not written down"
         assert position <= max(send.after, self._core.durable), f"{self._core.name} sends a vote before it is durable"
-        assert self._slots.setdefault(vote.slot, vote.statement) == vote.statement, f"{self._core.name} voted twice"
+        self._leaving.append((position, vote))
 
 
 def _votes(records: Iterable[bytes]) -> list[bytes]:
