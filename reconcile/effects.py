@@ -184,11 +184,15 @@ class Told:
             yield place, kind, one.row
 
 
+def fork_words(seq: int, end: int) -> str:
+    """Where a lane forks, and how far it counts: up to the fork, or to where it was settled before anybody knew."""
+    return f"forks at seq {seq}: counts up to {end}{'' if end < seq else ', settled before that was known'}"
+
+
 def closings(extension: Extension, released: Mapping[bytes, int]) -> Iterator[Adjustment]:
     """What evidence did: lanes closed, and how many reserves of each are free again."""
     for lane, proof in sorted(extension.closed.items()):
         end = extension.ends.get(lane, 0)
-        detail = f"forks at seq {proof.seq}, counts up to {end}"
-        yield Adjustment("closed", LANE_FORKED, lane, end, 0, 0, (), detail)
+        yield Adjustment("closed", LANE_FORKED, lane, end, 0, 0, (), fork_words(proof.seq, end))
         if released.get(lane):
             yield Adjustment("expired", LANE_FORKED, lane, end, int(Kind.RESERVE), released[lane])

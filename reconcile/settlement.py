@@ -41,7 +41,7 @@ from .adjustments import Adjustment, adjustments_root, summary
 from .cells import CellName
 from .checkpoint import LaneCut
 from .cuts import OPEN, Extension, extend
-from .effects import Told, closings
+from .effects import Told, closings, fork_words
 from .fillsettling import SettledFills, settle_fills
 from .order import canonical_order, order_seed
 from .statecells import Touched, changed_cells, changed_liabilities
@@ -207,11 +207,7 @@ def _shared(view: View, ordered: Sequence[Batch]) -> SeenIds:
 
 def _breaks(view: View, extension: Extension) -> tuple[Break, ...]:
     found = [
-        Break(
-            "fork",
-            lane_text(lane, view.genesis),
-            f"forks at seq {proof.seq}: counts up to {extension.ends.get(lane, 0)}",
-        )
+        Break("fork", lane_text(lane, view.genesis), fork_words(proof.seq, extension.ends.get(lane, 0)))
         for lane, proof in sorted(extension.closed.items())
     ]
     for one in view.lasting_breaks():

@@ -108,7 +108,7 @@ def frontier(core: NodeCore) -> list[dict[str, Any]]:
 def members(core: NodeCore) -> list[dict[str, Any]]:
     """Every member as this node sees it. ``lag``: batches that it lacks and we hold, as far as it said."""
     peers = core.engine.peers
-    offences = core.checkpoints.offences.by_name() if core.checkpoints else {}
+    offences = _offences(core)
     rows = []
     for member in core.genesis.nodes:
         peer = peers.get(member.name)
@@ -129,6 +129,16 @@ def members(core: NodeCore) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _offences(core: NodeCore) -> dict[str, list[str]]:
+    """What each member is proven to have done, by its name: lanes that fork, and votes that contradict each other."""
+    told = core.checkpoints.offences.by_name() if core.checkpoints else {}
+    for lane, head in sorted(core.replica.frontier().items()):
+        if head.fork_seq:
+            name = core.genesis.by_id[parse_lane(lane).node].name
+            told.setdefault(name, []).append(f"forked {lane_text(lane, core.genesis)} at {head.fork_seq}")
+    return told
 
 
 def status(core: NodeCore) -> dict[str, Any]:

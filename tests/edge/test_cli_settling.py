@@ -137,6 +137,9 @@ def test_a_node_that_forks_is_named_by_all_and_the_rest_go_on_settling(it: Clust
         broken = run("breaks", path, "--format", "json")
         assert broken.code == 1
         assert [row["subject"].partition("/")[0] for row in broken.json()] == ["node-2"]
+        accused = {row["node"]: row["offences"] for row in run("members", path, "--format", "json").json()}
+        assert [node for node, offences in accused.items() if offences] == ["node-2"]
+        assert "forked node-2/1." in accused["node-2"][0]
         evidence = [row["evidence"] for row in run("checkpoint", "list", path, "--format", "json").json()]
         assert sum(evidence) == 1
     verified = run("checkpoint", "verify", *it.paths, "--genesis", it.directory / folders.GENESIS)
