@@ -60,6 +60,8 @@ class Witness:
         if isinstance(said, Bundle) or not isinstance(vote, Vote) or vote.voter != self._place:
             return
         position = self._written.get(vote.signature)
+        if position is None and vote.statement == self._slots.get(vote.slot):
+            return  # its own from before its disk was replaced, which it heard from others and passes on
         assert position is not None, f"{self._core.name} sends a vote that is not written down"
         assert position <= max(send.after, self._core.durable), f"{self._core.name} sends a vote before it is durable"
         self._leaving.append((position, vote))
