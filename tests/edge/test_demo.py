@@ -463,6 +463,7 @@ def test_the_picture_fits_its_terminal(width: int) -> None:
         scene.nodes.values(), ["up", "up", "up", "killed"], ["left", "left", "right", "right"], strict=True
     ):
         node.state, node.side, node.facts, node.lacks, node.spendable = state, side, 123_456, 45_678, "1,234,567"
+        node.height, node.unsettled = 12, 3
     scene.enter("cut")
     console = Console(file=io.StringIO(), width=width, height=24, color_system=None, force_terminal=True)
     console.print(Picture(scene))
@@ -471,6 +472,7 @@ def test_the_picture_fits_its_terminal(width: int) -> None:
     assert len(lines) <= 24
     assert max(map(len, lines)) <= min(width, 80)
     assert "Act 3 of 7" in text
+    assert "#12" in text or width < 80
     assert "killed with -9" in text
 
 

@@ -46,6 +46,7 @@ async def _look(seat: Seat, scene: Scene) -> None:
             raise
         return
     node.facts = status["facts"]
+    node.height, node.unsettled = status["base"]["height"], status["unsettled_batches"]
     spendable = sum(Fraction(row["rights"].get(seat.name, "0")) for row in balances if row["asset"] == "USDT")
     node.spendable = f"{int(spendable):,}"
     if rows:

@@ -14,9 +14,9 @@ ROWS = 24
 BAR = 26
 STATES = {"up": ("●", "green"), "killed": ("✗", "bold red"), "starting": ("○", "dim")}
 SIDES = {
-    "": ("── one network ──", "dim"),
-    "left": ("◀ left of the cut", "cyan"),
-    "right": ("right of the cut ▶", "magenta"),
+    "": ("one network", "dim"),
+    "left": ("◀ left", "cyan"),
+    "right": ("right ▶", "magenta"),
 }
 
 
@@ -53,6 +53,7 @@ class Picture:
         table.add_column("network", no_wrap=True)
         table.add_column("facts", justify="right", no_wrap=True)
         table.add_column("lacks", justify="right", no_wrap=True)
+        table.add_column("settled", justify="right", no_wrap=True)
         table.add_column("may spend", justify="right", no_wrap=True)
         table.add_column("spent", justify="right", no_wrap=True)
         table.add_column("refused", justify="right", no_wrap=True)
@@ -71,7 +72,8 @@ class Picture:
             Text(link, colour),
             Text(f"{node.facts:,}"),
             Text(f"{node.lacks:,}" if node.lacks else "·", "yellow" if node.lacks else "dim"),
-            Text(f"{node.spendable} USDT" if node.spendable else ""),
+            Text(f"#{node.height}", "yellow" if node.unsettled else "green") if node.height else Text("·", "dim"),
+            Text(node.spendable),
             Text(f"{node.moves}"),
             Text(f"{node.refused}" if node.refused else "·", "yellow" if node.refused else "dim"),
         ]
@@ -92,7 +94,7 @@ class Picture:
             here, there = (node.positions.get(cell, "") for node in ends)
             same = here == there
             table.add_row(*cell, here, there, Text("=" if same else "≠", "green" if same else "bold yellow"))
-        title = "provisional positions"
+        title = "positions"
         return Panel(table, title=title, title_align="left", width=width, padding=0, border_style="dim")
 
     def _story(self, width: int, lines: int) -> RenderableType:

@@ -23,8 +23,8 @@ WORDS_KEPT: Final = 50
 
 
 class NodeScene:
-    """One node as it is shown. ``lacks``: acknowledged facts, anybody's, that it has not seen yet, about. ``spendable``: its
-    rights in whole USDT. Both by its own word."""
+    """One node as it is shown, by its own word. ``lacks``: acknowledged facts, anybody's, that it has not seen yet, about.
+    ``spendable``: its rights in whole USDT. ``height``: the checkpoint that it stands on; ``unsettled``: batches above it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -33,6 +33,8 @@ class NodeScene:
         self.facts = 0
         self.lacks = 0
         self.spendable = ""
+        self.height = 0
+        self.unsettled = 0
         self.moves = 0
         self.refused = 0
         self.positions: dict[tuple[str, str], str] = {}
