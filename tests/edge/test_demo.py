@@ -473,7 +473,7 @@ def test_the_picture_fits_its_terminal(width: int) -> None:
     assert max(map(len, lines)) <= min(width, 80)
     assert "Act 3 of 7" in text
     assert "#12" in text or width < 80
-    assert "killed with -9" in text
+    assert "killed" in text
 
 
 # -- the whole of it ----------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ class Picture:
         sign, style = STATES[node.state]
         link, colour = SIDES[node.side] if node.state == "up" else ("", "")
         if node.state == "killed":
-            link, colour = "killed with -9", "bold red"
+            link, colour = "killed -9", "bold red"
         return [
             Text(f"{sign} {node.name}", style),
             Text(link, colour),
