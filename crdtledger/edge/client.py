@@ -175,8 +175,11 @@ class AsyncClient:
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
         patience = self.timeout_s if timeout_s is None else timeout_s
         try:
-            await self._socket.send(frame)
-            return api.decode_answer(await asyncio.wait_for(waiting, patience))
+            # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the answer.
+            async with asyncio.timeout(patience):
+                await self._socket.send(frame)
+                body = await waiting
+            return api.decode_answer(body)
         except TimeoutError:
             raise self._session.silent(patience) from None
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from crdtledger.edge import folders, process
+from crdtledger.edge.client import AsyncClient
 from tests.edge.processes import free_addresses
 
 pytestmark = pytest.mark.processes
@@ -60,3 +62,28 @@ def test_a_node_told_again_and_again_to_stop_still_ends_in_good_order(tmp_path: 
         while node.poll() is None:
             node.send_signal(signal.SIGTERM)
         assert process.stop(node) == 0
+
+
+def test_a_request_that_is_cancelled_as_its_answer_comes_is_cancelled(tmp_path: Path) -> None:
+    async def ask_for_ever(node: AsyncClient) -> None:
+        while True:
+            await node.query("status")
+
+    async def cancel_at_the_answer(node: AsyncClient) -> bool:
+        asking = asyncio.create_task(ask_for_ever(node))
+        while not node._waiting:
+            await asyncio.sleep(0)
+        next(iter(node._waiting.values())).add_done_callback(lambda _: asking.cancel())
+        ended, late = await asyncio.wait({asking}, timeout=2.0)
+        for task in late:
+            task.cancel()
+        return bool(ended)
+
+    async def all_of_it() -> list[bool]:
+        async with AsyncClient(folder) as node:
+            return [await cancel_at_the_answer(node) for _ in range(3)]
+
+    folders.found(tmp_path / "c", free_addresses(1))
+    folder = tmp_path / "c" / "node-1"
+    with process.running(folder):
+        assert asyncio.run(all_of_it()) == [True] * 3
