@@ -82,8 +82,20 @@ class Epochs:
         return self.state
 
     def to_ask(self) -> list[str]:
-        """Members that have not told yet what they hold of this node's old lanes."""
-        return [name for name in self._others if name not in self._told] if self.state.locked else []
+        """Members that have not told what they hold of this node's old lanes, or told of more than is here: an old disk may
+        have been put back there meanwhile, and what it held may be nowhere any more."""
+        if not self.state.locked:
+            return []
+        return [name for name in self._others if name not in self._told or self._lacking(name)]
+
+    def _lacking(self, peer: str) -> list[tuple[bytes, int, int]]:
+        """(lane, seq that ``peer`` told of, seq held here) wherever the peer holds more."""
+        found = []
+        for lane, seq in sorted(self._told[peer].items()):
+            head = self._replica.head(lane)
+            if lane != self.lane.key and not head.fork_seq and head.seq < seq:
+                found.append((lane, seq, head.seq))
+        return found
 
     def told(self, peer: str, tell: LaneTell) -> None:
         """``peer`` told what it holds. Answers to an earlier epoch's question do not count."""
@@ -101,15 +113,14 @@ class Epochs:
 
     def missing(self) -> list[str]:
         """What still keeps a locked epoch from spending, in words."""
-        waiting = [f"{name} has not been heard" for name in self.to_ask()]
-        for name, lanes in sorted(self._told.items()):
-            for lane, seq in sorted(lanes.items()):
-                head = self._replica.head(lane)
-                if lane != self.lane.key and not head.fork_seq and head.seq < seq:
-                    waiting.append(
-                        f"{name} holds epoch {parse_lane(lane).epoch} up to {seq}, this node up to {head.seq}"
-                    )
-        return waiting if self.state.locked else []
+        if not self.state.locked:
+            return []
+        waiting = [f"{name} has not been heard" for name in self._others if name not in self._told]
+        return waiting + [
+            f"{name} holds epoch {parse_lane(lane).epoch} up to {seq}, this node up to {held}"
+            for name in sorted(self._told)
+            for lane, seq, held in self._lacking(name)
+        ]
 
     def inheritance(self) -> Sequence[Dep] | None:
         """The deps of the claim that unlocks this epoch; None while something is missing. What is settled is the node's in any

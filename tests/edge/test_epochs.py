@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from crdtledger.edge import api
+from crdtledger.edge.epochs import LaneTell
 from crdtledger.errors import InsufficientRights
+from crdtledger.ledger.batch import Lane
 from crdtledger.ledger.rightsmanager import RightsPolicy
 from gossip.network import Faults
 from tests.edge.cluster import NAMES, SECOND, Cluster, account, deposit, grant, linear, void, withdrawal
@@ -210,3 +212,17 @@ def test_frames_of_the_life_before_do_not_overtake_the_new_connection() -> None:
     cluster.record("n1", withdrawal("w2", "A", "USDT", 10_000))  # of the first nobody knows, and nobody ever will
     cluster.sim.run_for(120 * SECOND)
     agree(cluster, watch)
+
+
+def test_a_peer_that_lost_what_it_told_of_is_asked_again_and_holds_nobody_up_for_ever() -> None:
+    cluster, watch = funded()
+    backup = cluster.sim.durable_records("n1")
+    cluster.sim.isolate("n1")
+    put_back(cluster, watch, "n1", backup)
+    epochs = cluster.core("n1").epochs
+    lost = Lane(epochs.lane.node, 1, b"12345678").key
+    epochs.told("n2", LaneTell(epochs.state.epoch, ((lost, 5),)))
+    assert "n2 holds epoch 1 up to 5, this node up to 0" in epochs.missing()
+    assert epochs.to_ask() == ["n0", "n2", "n3"], "n2 may say something else by now"
+    agree(cluster, watch)
+    assert not epochs.state.locked, "n2 does not hold it any more, and nobody else does"
