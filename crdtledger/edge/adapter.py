@@ -4,16 +4,18 @@ Gossip calls ``admit`` while it handles a frame; the core afterwards takes what 
 it. Heads and ranges speak of what is durable only: a batch counts from the moment its journal position was synced.
 
 A rebase prunes what is settled, and loses no head by it: the cut of a lane is a head like any other, and ranges go on being served
-across it for as long as the replica keeps settled batches.
+across it for as long as the replica, or the journal, keeps settled batches.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import TypeAlias
 
 from crdtledger.ledger import replica as ledger
-from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.frontier import LaneHead
 from crdtledger.ledger.replica import Replica
 from crdtledger.ledger.settled import SettledState
@@ -22,12 +24,22 @@ from gossip.replica import Admission, BatchName, Head, Status
 MAX_BATCHES_PER_READ = 256
 """Small batches cost by the batch, not by the byte: a range of them must not hold up whoever receives it."""
 
+JournaledBatches: TypeAlias = Callable[[bytes, int, int, int], Sequence[bytes]]
+"""(lane, first, last, max bytes) -> the batches of a lane that the journal holds, in order of seq; two of one seq where a fork was
+journaled."""
+
+
+def none_journaled(lane: bytes, first: int, last: int, max_bytes: int) -> Sequence[bytes]:
+    """The reader of a node whose journal cannot be read at any time."""
+    return ()
+
 
 class GossipReplica:
     """Satisfies ``gossip.replica.Replica`` over a ledger replica."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, journaled: JournaledBatches = none_journaled) -> None:
         self.replica = replica
+        self._journaled = journaled
         self._heads: dict[bytes, Head] = {}
         self._unsynced: deque[tuple[int, list[Batch]]] = deque()
         self._fresh: list[Batch] = []
@@ -113,8 +125,12 @@ class GossipReplica:
         return self.replica.hash_at(lane, seq)
 
     def read(self, lane: bytes, first: int, last: int, max_bytes: int) -> Sequence[bytes]:
-        """Durable batches in order, at least one unless it is gone, within ``max_bytes``. Settled ones are served for a while."""
+        """Durable batches in order, at least one unless it is gone, within ``max_bytes``. Settled ones are served for a while: those
+        that the replica holds no longer come from the journal."""
         durable = self._heads.get(lane)
+        settled = self.replica.state.lanes.get(lane)
+        if settled is not None and first <= settled.seq and self.replica.batch(lane, first) is None:
+            return self._read_journal(lane, first, min(last, settled.seq, first + MAX_BATCHES_PER_READ - 1), max_bytes)
         out: list[bytes] = []
         size = 0
         for seq in range(first, min(last, durable.seq if durable else 0) + 1):
@@ -124,6 +140,23 @@ class GossipReplica:
             out.append(batch.raw)
             size += len(batch.raw)
         return out
+
+    def _read_journal(self, lane: bytes, first: int, last: int, max_bytes: int) -> list[bytes]:
+        """Settled batches from the journal. Where it holds two of one place, the one that the next batch, or the cut, names."""
+        opened = [
+            open_batch(raw, self.replica.genesis, check_signature=False)
+            for raw in self._journaled(lane, first, last, max_bytes)
+        ]
+        out: list[bytes] = []
+        wanted: bytes | None = self.replica.hash_at(lane, opened[-1].seq) if opened else None
+        for branches in reversed([list(some) for _, some in groupby(opened, key=lambda one: one.seq)]):
+            chosen = next((one for one in branches if one.hash == wanted), branches[0] if len(branches) == 1 else None)
+            if chosen is None:
+                out.clear()  # nothing tells which branch it is: what is below it does
+            else:
+                out.append(chosen.raw)
+            wanted = chosen.header.prev if chosen else None
+        return out[::-1]
 
     def admit(self, raw: bytes, source: str) -> Admission:
         """Take in a batch; never raises."""

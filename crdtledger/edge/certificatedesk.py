@@ -131,7 +131,7 @@ class CertificateDesk:
             return []
         position = [self._journaling.put(record) for record in records.snapshot_records(snapshot)][-1]
         lanes = {lane: one.seq for lane, one in settled.state.lanes.items()}
-        return [PruneJournal(records.prunable(snapshot.height, lanes, self._replica), position)]
+        return [PruneJournal(records.prunable(snapshot.height, lanes, self._replica.retention), position)]
 
     # -- messages -------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ import msgspec
 
 from crdtledger.errors import BadInput
 from crdtledger.ledger.journalrecord import KIND_CHECKPOINT, KIND_STATE, KIND_VOTE, JournalRecord, Prune
-from crdtledger.ledger.replica import Replica
+from crdtledger.ledger.retention import Retention
 from reconcile.log import HASH_BYTES
 from reconcile.votes import Vote
 
@@ -105,24 +105,12 @@ def snapshot_records(snapshot: Snapshot) -> list[JournalRecord]:
     ]
 
 
-def prunable(height: int, lanes: Mapping[bytes, int], replica: Replica) -> Prune:
+def prunable(height: int, lanes: Mapping[bytes, int], retention: Retention) -> Prune:
     """What a snapshot of ``height``, where lanes were settled up to ``lanes``, lets go of: its heights, and of its batches those that
-    ``replica`` serves no longer."""
-    gone = {lane: _oldest_held(lane, seq, replica) - 1 for lane, seq in lanes.items()}
+    need not be served any more. The newest of each lane stays: it is what proves a fork right above the cut."""
+    gone = {lane: min(retention.floor(lane), seq - 1) for lane, seq in lanes.items()}
     below = {KIND_CHECKPOINT: height + 1, KIND_VOTE: height + 1, KIND_STATE: height}
-    return Prune({lane: seq for lane, seq in gone.items() if seq}, below)
-
-
-def _oldest_held(lane: bytes, last: int, replica: Replica) -> int:
-    """The lowest seq up to ``last + 1`` from which on all batches of the lane are held: those held are one run."""
-    low, high = 1, last + 1
-    while low < high:
-        middle = (low + high) // 2
-        if replica.batch(lane, middle) is None:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    return Prune({lane: seq for lane, seq in gone.items() if seq > 0}, below)
 
 
 def newest_snapshot(records: Iterable[JournalRecord]) -> Snapshot | None:

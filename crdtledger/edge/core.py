@@ -61,8 +61,8 @@ class NodeCore:
         salt = int.from_bytes(setup.draw(8), "little")
         journal = restart.read_records(records)
         snapshot = newest_snapshot(journal)
-        self.replica = restart.open_replica(setup.genesis, salt, setup.documents, snapshot)
-        self.gossiped = GossipReplica(self.replica)
+        self.replica = restart.open_replica(setup, salt, snapshot)
+        self.gossiped = GossipReplica(self.replica, setup.journaled)
         others = [member.name for member in setup.genesis.nodes if member.name != setup.name]
         self.epochs = Epochs(self._member.id, others, self.replica, setup.draw)
         self._clock = HybridClock()

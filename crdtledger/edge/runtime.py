@@ -28,7 +28,7 @@ from crdtledger.edge.effects import ClientRequest, Effect, PruneJournal, StoreCh
 from crdtledger.edge.epochs import EPOCH_RECORD
 from crdtledger.edge.folders import NodeFolder, RunFile
 from crdtledger.edge.setup import Setup
-from crdtledger.errors import BadInput, InvalidProof, LedgerError, OperatorError
+from crdtledger.errors import BadInput, InvalidProof, JournalCorrupt, LedgerError, OperatorError
 from crdtledger.ledger.backup import backup
 from crdtledger.ledger.incarnation import Completeness, Verdict
 from crdtledger.ledger.journal import Journal
@@ -104,6 +104,7 @@ class NodeRuntime:
                 gossip=gossip,
                 salts=folder.salts,
                 archive=self._archive,
+                journaled=self._journaled,
             )
             self.core = NodeCore(setup, records)
             self._transport = self._open_transport()
@@ -275,6 +276,14 @@ class NodeRuntime:
             return self._store.read(first, limit) if self._store else ()
         except InvalidProof as error:
             self._complain("store.damaged", {"why": str(error)})
+            return ()
+
+    def _journaled(self, lane: bytes, first: int, last: int, max_bytes: int) -> Sequence[bytes]:
+        """Settled batches, for peers that are far behind. A damaged row ends it: they ask others."""
+        try:
+            return [record.body for record in self._journal.read(lane, first, last, max_bytes)]
+        except JournalCorrupt as error:
+            self._complain("journal.damaged", {"why": str(error)})
             return ()
 
     def _readable(self, fd: int) -> None:

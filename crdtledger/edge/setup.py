@@ -7,9 +7,12 @@ from typing import Literal
 
 import msgspec
 
+from crdtledger.edge.adapter import JournaledBatches, none_journaled
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import Identity
+from crdtledger.ledger.retention import JOURNAL_BYTES
 from crdtledger.ledger.rightsmanager import RightsPolicy
+from crdtledger.ledger.shelf import SHELF_HEIGHTS
 from gossip.config import Config
 from reconcile.agreement import Timeouts
 from reconcile.salts import Salts
@@ -29,7 +32,8 @@ class Setup(msgspec.Struct, frozen=True):
 
     ``salts``: the cluster's secret for salts, without which this node takes no part in checkpoints. ``archive(first, limit)`` reads
     the store of checkpoints: up to ``limit`` of them from height ``first`` on. It is where old certificates are served from, so that
-    neither memory nor journal has to keep them.
+    neither memory nor journal has to keep them. ``journaled`` reads settled batches from the journal, for peers that are further
+    behind than ``shelf_heights`` in memory; ``journal_bytes``: what the journal keeps of them.
     """
 
     genesis: Genesis
@@ -44,3 +48,6 @@ class Setup(msgspec.Struct, frozen=True):
     salts: Salts | None = None
     timeouts: Timeouts | None = None
     archive: Callable[[int, int], Sequence[StoredCheckpoint]] = no_archive
+    journaled: JournaledBatches = none_journaled
+    shelf_heights: int = SHELF_HEIGHTS
+    journal_bytes: int = JOURNAL_BYTES

@@ -38,6 +38,7 @@ from crdtledger.ledger.outcome import (
     Rejected,
     Settled,
 )
+from crdtledger.ledger.retention import Retention
 from crdtledger.ledger.settled import SettledState
 from crdtledger.ledger.shelf import Shelf
 from crdtledger.ledger.view import View
@@ -73,7 +74,8 @@ class Replica:
     ``documents``: keep a pycrdt document per lane up to date (``lane_document`` builds one on demand otherwise, which is
     what large simulations want). ``salt``: secret randomness for hash tables. ``state`` and ``base`` (height, digest): the
     checkpoint to start from, instead of the genesis; ``bases``: the digests of earlier heights, for batches that stand on
-    them (one that names a height without a known digest waits). ``shelf``: where settled batches stay for a while.
+    them (one that names a height without a known digest waits). ``shelf``: where settled batches stay for a while; ``retention``:
+    how long the journal keeps them.
     """
 
     def __init__(
@@ -85,11 +87,13 @@ class Replica:
         base: tuple[int, bytes] | None = None,
         bases: Mapping[int, bytes] | None = None,
         shelf: Shelf | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.genesis = genesis
         self.state = SettledState.empty(genesis) if state is None else state
         self.base = (0, genesis.hash) if base is None else base
         self.bases = {**(bases or {}), 0: genesis.hash, self.base[0]: self.base[1]}
+        self.retention = Retention() if retention is None else retention
         self._view: View | None = None
         self._salt = salt
         self._lanes = Lanes(
@@ -288,6 +292,8 @@ class Replica:
             if settled.seq > lane.settled or (settled.closed and not lane.closed):
                 self._lanes.settle(key, settled, paths[key])
         self._lanes.shelve(paths)
+        cuts = {key: path[-1].seq for key, path in paths.items() if path}
+        self.retention.settled(cuts, sum(len(batch.raw) for path in paths.values() for batch in path))
         self.base, self.state, self._view = (height, digest), state, None
         self.bases[height] = digest
         self._lanes.aside.want(set())

@@ -27,6 +27,7 @@ from crdtledger.ledger.genesis import Asset, Custodian, Genesis, Member, Policie
 from crdtledger.ledger.identity import Identity
 from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord, decode_record
 from crdtledger.ledger.rightsmanager import RightsPolicy
+from crdtledger.ledger.shelf import SHELF_HEIGHTS
 from gossip.config import Config
 from gossip.network import Faults
 from gossip.simulation import Simulation
@@ -86,6 +87,7 @@ class Cluster:
         observers: tuple[str, ...] = (),
         timeouts: Timeouts | None = None,
         prunes: bool = False,
+        shelf_heights: int = SHELF_HEIGHTS,
     ) -> None:
         self.names = names
         self.genesis = found(names, policies, observers)
@@ -94,7 +96,7 @@ class Cluster:
         self._seed = seed
         self._prunes = prunes
         self._options: dict[str, Any] = {"documents": documents, "gossip": gossip, "rights": rights}
-        self._options |= {"salts": SALTS, "timeouts": timeouts}
+        self._options |= {"salts": SALTS, "timeouts": timeouts, "shelf_heights": shelf_heights}
         self._unproven: dict[str, int] = {}
         self._requests = 0
         self.sim: Simulation[NodeCore] = Simulation(names, self._start, faults or Faults(), seed)
@@ -108,7 +110,20 @@ class Cluster:
         """A core of ``name`` beside the simulation, for instance to replay a journal."""
         store = self.stores[name]
         options = {**self._options, "archive": lambda first, limit: store[first - 1 : first - 1 + limit]}
+        options["journaled"] = functools.partial(self._journaled, name)
         return NodeCore(Setup(self.genesis, identity(name), name, draw, completeness, **options), records)
+
+    def _journaled(self, name: str, lane: bytes, first: int, last: int, max_bytes: int) -> list[bytes]:
+        """What ``Journal.read`` gives."""
+        records = [decode_record(raw) for raw in self.sim.durable_records(name)]
+        found = [r for r in records if isinstance(r, JournalRecord) and r.kind == KIND_BATCH and r.lane == lane]
+        out: list[JournalRecord] = []
+        for record in sorted((r for r in found if first <= r.seq <= last), key=lambda r: r.seq):
+            due = out[-1].seq + 1 if out else first
+            if record.seq > due or (out and sum(len(r.body) for r in out) + len(record.body) > max_bytes):
+                break
+            out.append(record)
+        return [record.body for record in out]
 
     def _perform(self, name: str, effect: StoreCheckpoint | PruneJournal) -> None:
         """What the runtime does with files."""

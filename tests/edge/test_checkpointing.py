@@ -255,6 +255,26 @@ def test_a_node_that_missed_twenty_heights_follows_them_in_order(prunes: bool) -
     assert [stored.height for stored in ledger.stores["n3"]] == [*range(1, ledger.height("n3") + 1)]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_node_away_for_longer_than_any_memory_is_served_from_the_journals(restarts: bool) -> None:
+    ledger = Ledger(8, interval_ms=50, prunes=True, shelf_heights=1)
+    ledger.open_books()
+    ledger.sim.crash("n3")
+    others = ("n0", "n1", "n2")
+    while ledger.height("n0") < 24:
+        ledger.work(1, others)
+    for name in others if restarts else ():
+        ledger.sim.crash(name)
+        ledger.sim.restart(name)
+    ledger.sim.run_for(1)
+    settled = ledger.core("n0").replica.state.lanes
+    oldest = {lane: ledger.core("n0").replica.batch(lane, 1) for lane in settled}
+    assert restarts or None in oldest.values(), "no shelf has it any more"
+    ledger.sim.restart("n3")
+    ledger.settles()
+    assert [stored.height for stored in ledger.stores["n3"]] == [*range(1, ledger.height("n3") + 1)]
+
+
 def test_an_observer_follows_by_certificates_alone() -> None:
     ledger = Ledger(9, names=(*NAMES, "watcher"), observers=("watcher",))
     ledger.open_books()
