@@ -3,7 +3,7 @@
     DIR/genesis.json        what founds the cluster; the same file everywhere
     DIR/operator.json       a CURVE key pair that every node lets in as a client (mode 0600)
     DIR/node-1/             one node: genesis.json, node.json (its name), secrets.json (mode 0600), journal.db
-    DIR/node-1/checkpoints.db   certified checkpoints, for anybody to verify; lost ones come back from peers
+    DIR/node-1/checkpoints.db   certified checkpoints, for anybody to verify; `checkpoint copy` brings a lost file back
     DIR/node-1/unborn       until its first start: a node without a journal and without this has lost its journal
     DIR/node-1/run.json     while it runs: its process and when it started
     DIR/node-1/node.log     what it had to say, one JSON object a line
