@@ -38,7 +38,6 @@ from gossip.effects import (
     Connected,
     Disconnected,
     Durable,
-    Effect,
     Notify,
     Persist,
     Received,
@@ -57,9 +56,9 @@ EPOCH_US: Final = 1_700_000_000_000_000
 class Core(Protocol):
     """What the simulator can drive."""
 
-    def start(self, now_us: int) -> Sequence[Effect]: ...
+    def start(self, now_us: int) -> Sequence[Any]: ...
 
-    def step(self, event: Any, now_us: int) -> Sequence[Effect]: ...
+    def step(self, event: Any, now_us: int) -> Sequence[Any]: ...
 
 
 C = TypeVar("C", bound=Core)
@@ -280,7 +279,7 @@ class Simulation(Generic[C]):
         self.trace.note(self.now_us, node.name, what, detail, payload)
         self._perform(node, node.core.step(event, self._clock(node)))
 
-    def _perform(self, node: _Node[C], effects: Sequence[Effect]) -> None:
+    def _perform(self, node: _Node[C], effects: Sequence[Any]) -> None:
         for effect in effects:
             if isinstance(effect, Persist):
                 self._persist(node, effect)

@@ -21,6 +21,11 @@ from crdtledger.edge import api
 from crdtledger.edge import checkpointmessages as messages
 from crdtledger.edge.certifying import Certifying
 from crdtledger.edge.checkpointing import Checkpointer
+from crdtledger.edge.simulate import writing as facts
+from crdtledger.edge.simulate.cluster import NAMES, SECOND, Cluster
+from crdtledger.edge.simulate.liars import LIES, Liar
+from crdtledger.edge.simulate.witness import Slots, Witness
+from crdtledger.edge.simulate.writing import Json
 from crdtledger.errors import LedgerError
 from crdtledger.ledger.genesis import Custodian, Policies
 from gossip import wire
@@ -32,10 +37,6 @@ from reconcile.checkpoint import decode_checkpoint
 from reconcile.founding import log_origin, policy_of
 from reconcile.history import History
 from reconcile.proofs import verify_proof
-from tests.edge import cluster as facts
-from tests.edge.cluster import NAMES, SECOND, Cluster, Json
-from tests.edge.liars import LIES, Liar
-from tests.edge.witness import Slots, Witness
 
 QUICK = Timeouts(propose_us=400_000, prevote_us=200_000, precommit_us=200_000, growth_us=100_000)
 

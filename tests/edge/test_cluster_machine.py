@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from crdtledger.edge import api
+from crdtledger.edge.simulate import writing as facts
+from crdtledger.edge.simulate.cluster import NAMES, SECOND, Cluster
+from crdtledger.edge.simulate.plainledger import Said
+from crdtledger.edge.simulate.watch import Watch
+from crdtledger.edge.simulate.writing import Json
 from crdtledger.errors import InsufficientRights, decimal_text
 from crdtledger.ledger.drafting import FillColumns
 from gossip.network import Faults
-from tests.edge import cluster as facts
-from tests.edge.cluster import NAMES, SECOND, Cluster, Json
-from tests.edge.plain_ledger import Said
-from tests.edge.watch import Watch
 
 EXAMPLES = int(os.environ.get("CRDTLEDGER_EXAMPLES", "200"))
 STEPS = 50

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from crdtledger.edge import api
 from crdtledger.edge.drilling import branches
+from crdtledger.edge.simulate.cluster import NAMES, SECOND, Cluster
+from crdtledger.edge.simulate.writing import account, deposit, withdrawal
 from crdtledger.errors import BadInput
 from crdtledger.ledger.batch import fork_evidence, open_batch, open_evidence
 from crdtledger.ledger.genesis import Policies
 from crdtledger.ledger.replica import Applied, Forked, Replica
 from reconcile.history import History
-from tests.edge.cluster import NAMES, SECOND, Cluster, account, deposit, withdrawal
 
 
 def drilled(it: Cluster, name: str = "n1") -> dict[str, object]:

@@ -6,13 +6,14 @@ import pytest
 
 from crdtledger.edge import api
 from crdtledger.edge.epochs import LaneTell
+from crdtledger.edge.simulate.cluster import NAMES, SECOND, Cluster
+from crdtledger.edge.simulate.watch import Watch
+from crdtledger.edge.simulate.writing import account, deposit, grant, linear, void, withdrawal
+from crdtledger.edge.simulate.writing import reserve as reserve_fact
 from crdtledger.errors import InsufficientRights
 from crdtledger.ledger.batch import Lane
 from crdtledger.ledger.rightsmanager import RightsPolicy
 from gossip.network import Faults
-from tests.edge.cluster import NAMES, SECOND, Cluster, account, deposit, grant, linear, void, withdrawal
-from tests.edge.cluster import reserve as reserve_fact
-from tests.edge.watch import Watch
 
 
 def fill(trade: int) -> dict[str, object]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from crdtledger.edge import api
+from crdtledger.edge.simulate.cluster import SECOND, Cluster
+from crdtledger.edge.simulate.writing import account, deposit
 from gossip.simulation import EPOCH_US
-from tests.edge.cluster import SECOND, Cluster, account, deposit
 
 
 def reserve(name: str, amount: str, expires_us: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from crdtledger.edge.core import NodeCore
 from crdtledger.edge.effects import ClientRequest
 from crdtledger.edge.epochs import LaneTell
 from crdtledger.edge.setup import Completeness, Setup
+from crdtledger.edge.simulate.cluster import found, identity
 from crdtledger.errors import UnknownName
 from crdtledger.ledger import batch as batches
 from crdtledger.ledger.batch import FIRST_PREV, Batch, Lane
@@ -38,7 +39,6 @@ from gossip import wire
 from gossip.effects import Connected, Durable, Effect, Notify, Persist, Received, Reply, Send, TimerFired
 from gossip.protocol import HEADS_TIMER
 from gossip.transport import Transport, Tuning
-from tests.edge.cluster import found, identity
 from tests.edge.processes import cluster
 
 NAMES = ("n0", "n1", "n2", "n3")

@@ -12,13 +12,13 @@ from tests.fuzz.driving import Draw, imports, run
 
 with imports():
     from crdtledger.edge.folders import CurveKeys, NodeFile, RunFile, Secrets
+    from crdtledger.edge.simulate.cluster import found
     from crdtledger.errors import BadGenesis, InvalidBatch
     from crdtledger.ledger import genesis
     from crdtledger.ledger.decimals import LIMIT, InexactError, to_minor
     from crdtledger.ledger.incarnation import decode_sidecar, encode_sidecar
     from crdtledger.ledger.journalrecord import JournalRecord, decode_record, encode_record
     from crdtledger.ledger.lane import LaneDocument, read_dump
-    from tests.edge.cluster import found
 
 
 @functools.cache

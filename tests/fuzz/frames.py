@@ -9,11 +9,11 @@ import msgspec
 from tests.fuzz.driving import Draw, imports, run
 
 with imports():
+    from crdtledger.edge.simulate.cluster import found
     from crdtledger.ledger.drafting import draft_facts
     from crdtledger.ledger.facts import Account
     from gossip import wire
     from gossip.effects import Connected, Disconnected, Received, TimerFired
-    from tests.edge.cluster import found
     from tests.edge.test_hostile import NAMES, SPOT, Hand, Victim
 
 ENCODE = msgspec.msgpack.Encoder().encode

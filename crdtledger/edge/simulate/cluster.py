@@ -22,10 +22,11 @@ from crdtledger.edge.core import NodeCore
 from crdtledger.edge.effects import ClientRequest, PruneJournal, StoreCheckpoint
 from crdtledger.edge.epochs import EPOCH_RECORD
 from crdtledger.edge.setup import Completeness, Setup
-from crdtledger.errors import LedgerError, decimal_text
+from crdtledger.edge.simulate.writing import DECIMALS, Json
+from crdtledger.errors import LedgerError
 from crdtledger.ledger.genesis import Asset, Custodian, Genesis, Member, Policies
 from crdtledger.ledger.identity import Identity
-from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord, decode_record
+from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord, Prune, decode_record
 from crdtledger.ledger.rightsmanager import RightsPolicy
 from crdtledger.ledger.shelf import SHELF_HEIGHTS
 from gossip.config import Config
@@ -37,9 +38,7 @@ from reconcile.stores import StoredCheckpoint
 
 NAMES = ("n0", "n1", "n2", "n3")
 SECOND = 1_000_000
-DECIMALS = {"USDT": 2, "BTC": 8}
 SALTS = Salts(1, bytes(range(32)))
-Json = dict[str, Any]
 
 
 @functools.cache
@@ -219,7 +218,7 @@ class Cluster:
         return self.sim.run_until(self.in_step, limit_us)
 
 
-def _needed(what: Any, raw: bytes) -> bool:
+def _needed(what: Prune, raw: bytes) -> bool:
     """Whether a journal record is not to be pruned."""
     record = decode_record(raw)
     assert isinstance(record, JournalRecord)
@@ -232,57 +231,3 @@ def epochs_on(records: Sequence[bytes]) -> int:
     """How many epoch records a journal holds."""
     decoded = [decode_record(raw) for raw in records]
     return sum(isinstance(record, JournalRecord) and record.hash == EPOCH_RECORD for record in decoded)
-
-
-# -- facts as clients write them ----------------------------------------------------------------------------
-
-
-def account(name: str) -> Json:
-    return {"kind": "account", "name": name}
-
-
-def _amount(kind: str, id: str, account: str, asset: str, amount: int, **more: Any) -> Json:
-    text = decimal_text(amount, DECIMALS[asset])
-    return {"kind": kind, "id": id, "account": account, "asset": asset, "amount": text, **more}
-
-
-def deposit(id: str, account: str, asset: str, amount: int) -> Json:
-    return _amount("deposit", id, account, asset, amount)
-
-
-def withdrawal(id: str, account: str, asset: str, amount: int) -> Json:
-    return _amount("withdrawal", id, account, asset, amount)
-
-
-def transfer(id: str, account: str, asset: str, amount: int, credit: str) -> Json:
-    return _amount("transfer", id, account, asset, amount, credit=credit)
-
-
-def grant(id: str, account: str, asset: str, amount: int, node: str) -> Json:
-    return _amount("grant", id, account, asset, amount, node=node)
-
-
-def reserve(id: str, account: str, asset: str, amount: int) -> Json:
-    return _amount("reserve", id, account, asset, amount)
-
-
-def post(id: str, reserve: str, asset: str, amount: int, credit: str) -> Json:
-    text = decimal_text(amount, DECIMALS[asset])
-    return {"kind": "post", "id": id, "reserve": reserve, "asset": asset, "amount": text, "credit": credit}
-
-
-def void(id: str, reserve: str) -> Json:
-    return {"kind": "void", "id": id, "reserve": reserve}
-
-
-def linear(name: str, **more: Any) -> Json:
-    """A perpetual whose prices have 2 decimals, quantities 3."""
-    fields = {"type": "perp", "base": "BTC", "quote": "USDT", "settlement": "USDT"}
-    return {"kind": "instrument", "name": name, **fields, "price_decimals": 2, "qty_decimals": 3, **more}
-
-
-def inverse(name: str, contract_size: str = "100") -> Json:
-    """An inverse perpetual that settles in BTC; quantities count contracts."""
-    fields = {"type": "perp", "base": "BTC", "quote": "USD", "settlement": "BTC", "inverse": True}
-    units = {"price_decimals": 1, "qty_decimals": 0, "contract_size": contract_size}
-    return {"kind": "instrument", "name": name, **fields, **units}

@@ -17,12 +17,12 @@ from random import Random
 from typing import Any
 
 from crdtledger.edge import api
+from crdtledger.edge.simulate.cluster import Cluster
+from crdtledger.edge.simulate.plainledger import Entry, Said, Tally, collateral, positions, read
 from crdtledger.errors import LedgerError
 from crdtledger.ledger.batch import open_batch
 from crdtledger.ledger.journalrecord import KIND_BATCH, KIND_EVIDENCE, UnreadableRecord, decode_record
 from crdtledger.ledger.view import View
-from tests.edge.cluster import Cluster
-from tests.edge.plain_ledger import Entry, Said, Tally, collateral, positions, read
 
 
 class Watch:
