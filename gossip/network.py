@@ -50,6 +50,8 @@ class Network:
         self._group: dict[str, int] = dict.fromkeys(self._names, 0)
         self._cut: set[tuple[str, str]] = set()
         self._clogged: dict[tuple[str, str], tuple[int, int]] = {}  # (until_us, extra_us)
+        self._to_lose: dict[tuple[str, str], int] = {}  # how many of the next frames
+        self._to_repeat: dict[tuple[str, str], int] = {}
         self._last_due_us: dict[tuple[str, str], int] = {}
 
     # Topology -------------------------------------------------------------------------------------------
@@ -71,11 +73,19 @@ class Network:
         """Frames sent from ``source`` to ``target`` before ``until_us`` take ``extra_us`` longer."""
         self._clogged[source, target] = (until_us, extra_us)
 
+    def lose_next(self, source: str, target: str, frames: int) -> None:
+        """The next ``frames`` frames from ``source`` to ``target`` vanish."""
+        self._to_lose[source, target] = frames
+
+    def repeat_next(self, source: str, target: str, frames: int) -> None:
+        """The next ``frames`` frames from ``source`` to ``target`` arrive twice."""
+        self._to_repeat[source, target] = frames
+
     def heal(self) -> None:
-        """No partition, no cuts, no clogging."""
+        """No partition, no cuts, no clogging, nothing that is still to be lost or repeated."""
         self._group = dict.fromkeys(self._names, 0)
-        self._cut.clear()
-        self._clogged.clear()
+        for trouble in (self._cut, self._clogged, self._to_lose, self._to_repeat):
+            trouble.clear()
 
     def linked(self, one: str, other: str) -> bool:
         """Whether a connection between the two can stand."""
@@ -90,9 +100,9 @@ class Network:
     def fate(self, source: str, target: str, now_us: int) -> list[int]:
         """When copies of a frame sent now arrive, in us: usually once, perhaps never, perhaps twice."""
         faults = self._faults
-        if not self.carries(source, target) or self._hit(faults.loss_ppm):
+        if not self.carries(source, target) or _due(self._to_lose, source, target) or self._hit(faults.loss_ppm):
             return []
-        copies = 2 if self._hit(faults.duplicate_ppm) else 1
+        copies = 2 if _due(self._to_repeat, source, target) or self._hit(faults.duplicate_ppm) else 1
         return [self._due_us(source, target, now_us) for _ in range(copies)]
 
     def sync_us(self) -> int:
@@ -120,3 +130,11 @@ class Network:
 
     def _hit(self, chance_ppm: int) -> bool:
         return chance_ppm > 0 and self._random.random() * _PPM < chance_ppm
+
+
+def _due(counts: dict[tuple[str, str], int], source: str, target: str) -> bool:
+    """Whether a frame on this way is one of those counted; it is counted off."""
+    left = counts.get((source, target), 0)
+    if left:
+        counts[source, target] = left - 1
+    return left > 0
