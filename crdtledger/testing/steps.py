@@ -1,0 +1,65 @@
+"""What an example of a cluster machine does to its cluster: operations, each a plain tuple.
+
+All that touches the cluster goes through ``perform``, so a list of operations on a seeded cluster is the whole example and
+gives the same run again, byte for byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from crdtledger.edge.simulate.cluster import Cluster
+from crdtledger.edge.simulate.plainledger import Said
+from crdtledger.edge.simulate.writing import Json
+
+Operation: TypeAlias = tuple[Any, ...]
+"""("run", us), ("submit", node, request), ("backup", node), ("replace", node, which backup, noticed), ("lose" or "repeat", source, sink,
+frames), or the name of a method of ``gossip.simulation.Simulation`` and its arguments."""
+Backups: TypeAlias = dict[str, list[tuple[bytes, ...]]]
+"""Copies of each node's disk, oldest first."""
+
+
+def perform(cluster: Cluster, backups: Backups, operation: Operation) -> Any:
+    """Carry out one operation; a submitted request gives the handle of its answer."""
+    sim = cluster.sim
+    match operation:
+        case ("submit", name, request):
+            return cluster.submit(name, request)
+        case ("run", us):
+            sim.run_for(us)
+        case ("backup", name):
+            backups[name].append(sim.durable_records(name))
+        case ("replace", name, at, noticed):
+            cluster.replace_disk(name, backups[name][at], noticed)
+        case ("lose", source, sink, frames):
+            sim.network.lose_next(source, sink, frames)
+        case ("repeat", source, sink, frames):
+            sim.network.repeat_next(source, sink, frames)
+        case (what, *arguments):
+            getattr(sim, what)(*arguments)
+    return None
+
+
+def minor(text: str) -> int:
+    """Decimal text with all its decimals, in minor units."""
+    return int(text.replace(".", ""))
+
+
+def said(fact: Json) -> Said:
+    """A fact as the plain ledger reads it from a journal."""
+    kind = fact["kind"]
+    if kind in ("account", "instrument"):
+        return (kind, fact["name"], ())
+    if kind in ("fill", "bust"):
+        terms = [minor(fact["qty"]), minor(fact["price"]), minor(fact["fee"])]
+        identity = (fact["venue"], "trade", fact["instrument"], str(fact["trade_id"]), "")
+        return (kind, identity, (fact["account"], 1 if fact["side"] == "buy" else -1, *terms, ""))
+    if kind == "void":
+        return (kind, fact["id"], (fact["reserve"],))
+    if kind == "post":
+        return (kind, fact["id"], (fact["reserve"], minor(fact["amount"]), fact["credit"]))
+    cell = (fact["account"], fact["asset"])
+    if kind == "deposit":
+        return (kind, (*cell, fact["id"]), (*cell, minor(fact["amount"])))
+    more = {"transfer": ("credit",), "grant": ("node",)}.get(kind, ())
+    return (kind, fact["id"], (*cell, minor(fact["amount"]), *(fact[name] for name in more)))
