@@ -4,6 +4,7 @@
 ``OperatorError``   a file, a configuration or a process needs a person's hand.
 ``PeerError``       another node sent something that does not hold; nothing was applied.
 ``Unreachable``     nobody answered; trying again is safe, every request is idempotent by its facts' ids.
+``InvariantBroken`` the program itself is at fault: a simulation, or a test, caught it.
 
 Ids and amounts are attributes, so that programs need not parse messages. Amounts are integers in minor units.
 ``code`` is stable and travels over the client protocol; ``exit_code`` is what the command line ends with.
@@ -327,6 +328,27 @@ class BadCut(PeerError):
 
     def describe(self) -> str:
         return f"cut: {self.why}"
+
+
+# -- the ledger itself is at fault --------------------------------------------------------------------------
+
+
+class InvariantBroken(LedgerError, AssertionError):
+    """What the ledger promises did not hold: a defect of the program, or one planted by a test. ``invariant`` is the word for
+    it, ``node`` where it was seen (empty: between nodes), ``detail`` what was seen."""
+
+    code = "invariant_broken"
+    exit_code = 1
+    invariant: str
+    node: str
+    detail: str
+
+    def __init__(self, *, invariant: str, node: str = "", detail: str = "") -> None:
+        super().__init__(invariant=invariant, node=node, detail=detail)
+
+    def describe(self) -> str:
+        where = f" at {self.node}" if self.node else ""
+        return f"{self.invariant} broken{where}: {self.detail}"
 
 
 # -- nobody answered ----------------------------------------------------------------------------------------

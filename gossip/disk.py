@@ -25,6 +25,11 @@ class Disk:
         """What would survive a crash now."""
         return tuple(self._records)
 
+    @property
+    def size(self) -> int:
+        """How many records would."""
+        return len(self._records)
+
     def read(self, since: int) -> tuple[bytes, ...]:
         """The durable records from number ``since`` (from 0) on."""
         return tuple(self._records[since:])

@@ -20,7 +20,7 @@ import msgspec
 _PPM: Final = 1_000_000
 
 
-class Faults(msgspec.Struct, frozen=True):
+class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How bad things are. Times in microseconds, chances in parts per million.
 
     A frame takes ``latency_min_us`` plus an exponential delay whose mean is ``latency_mean_us -

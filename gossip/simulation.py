@@ -113,6 +113,8 @@ class Simulation(Generic[C]):
         self.notifications: list[Notification] = []
         self.on_step: Callable[[Simulation[C], str], None] | None = None
         self.on_effect: Callable[[str, Any], None] | None = None
+        self.on_durable: Callable[[str, Sequence[bytes]], None] | None = None
+        """Called with a node's name and the records that have just become durable on its disk."""
         self.frames_sent = self.frames_delivered = 0
         self._factory = factory
         self._faults = faults
@@ -194,7 +196,9 @@ class Simulation(Generic[C]):
             return
         surviving = self.network.surviving(node.disk.unsynced)
         self.trace.note(self.now_us, name, "crash", f"{node.disk.unsynced} unsynced, {surviving} survive")
+        before = node.disk.size
         node.disk.crash(surviving)
+        self._tell_durable(node, before)
         node.core = None
         node.held.clear()
         node.timers.clear()
@@ -340,7 +344,9 @@ class Simulation(Generic[C]):
     def _synced(self, node: _Node[C], incarnation: int) -> None:
         if node.core is None or node.incarnation != incarnation:
             return
+        before = node.disk.size
         node.durable = node.disk.end_sync()
+        self._tell_durable(node, before)
         self._sync(node)
         held, node.held = node.held, []
         for effect in held:
@@ -349,6 +355,10 @@ class Simulation(Generic[C]):
             else:
                 self._release(node, effect)
         self._deliver(node, Durable(node.durable), "durable", str(node.durable))
+
+    def _tell_durable(self, node: _Node[C], before: int) -> None:
+        if self.on_durable is not None and node.disk.size > before:
+            self.on_durable(node.name, node.disk.read(before))
 
     def _start_timer(self, node: _Node[C], timer: StartTimer) -> None:
         incarnation, number = node.incarnation, self._number + 1

@@ -28,15 +28,16 @@ from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from crdtledger.edge import api
 from crdtledger.edge.core import NodeCore
 from crdtledger.edge.simulate.cluster import SECOND, Cluster
 from crdtledger.edge.simulate.watch import Watch
-from crdtledger.edge.simulate.writing import Json
+from crdtledger.edge.simulate.witness import Slots, Witness
+from crdtledger.edge.simulate.writing import Json, said
 from crdtledger.testing import deskfacts
-from crdtledger.testing.steps import Backups, Operation, perform, said
+from crdtledger.testing.steps import Backups, Operation, perform
 from crdtledger.testing.story import Story, count_in_words, facts_in_words, sides_in_words, time_in_words
 from gossip.network import Faults
 
@@ -72,13 +73,18 @@ few = st.integers(1, 3)
 
 
 class _Dressed(Cluster):
-    """A cluster whose cores go through ``dress`` before they start."""
+    """A cluster whose cores go through ``dress`` before they start; what a validator says is heard by a witness."""
 
-    def __init__(self, dress: Callable[[str, NodeCore], NodeCore], *arguments: Any, **options: Any) -> None:
+    def __init__(self, dress: Callable[[str, NodeCore], Any], *arguments: Any, **options: Any) -> None:
         self._dress = dress
+        self._slots: Slots = {}
         super().__init__(*arguments, **options)
 
-    def build(self, name: str, *arguments: Any) -> NodeCore:
+    def _start(self, name: str, records: Sequence[bytes], incarnation: int) -> Any:
+        core = super()._start(name, records, incarnation)
+        return Witness(core, records, self._slots) if core.checkpoints else core
+
+    def build(self, name: str, *arguments: Any) -> Any:
         return self._dress(name, super().build(name, *arguments))
 
 
@@ -126,7 +132,7 @@ class ClusterMachine(RuleBasedStateMachine):
         """More arguments for the ``Cluster``, for instance policies."""
         return {}
 
-    def dress(self, name: str, core: NodeCore) -> NodeCore:
+    def dress(self, name: str, core: NodeCore) -> Any:
         """A core that is about to start, or to replay a journal: give back what shall run in its place."""
         return core
 
@@ -302,6 +308,12 @@ class ClusterMachine(RuleBasedStateMachine):
             f"{node} did not notice that its disk is an old one: {self.locked()}"
         )
 
+    @invariant()
+    def views_are_exact(self) -> None:
+        """Each node that has synced all it holds shows what the plain ledger shows."""
+        for name in self.cluster.sim.up():
+            self.watch.check_views(name)
+
     # -- to make rules of -----------------------------------------------------------------------------------
 
     def begin_step(self, words: str) -> None:
@@ -360,7 +372,6 @@ class ClusterMachine(RuleBasedStateMachine):
     def put_back(self, node: str, which: int, noticed: bool) -> None:
         """Start a node from one of its backups."""
         self.do("crash", node)
-        self.watch.read_disk(node)
         self.do("replace", node, which % len(self.backups[node]), noticed)
         self.watch.disk_replaced(node)
         self.do("restart", node)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from crdtledger.edge.simulate.cluster import Cluster
-from crdtledger.edge.simulate.plainledger import Said
-from crdtledger.edge.simulate.writing import Json
 
 Operation: TypeAlias = tuple[Any, ...]
 """("run", us), ("submit", node, request), ("backup", node), ("replace", node, which backup, noticed), ("lose" or "repeat", source, sink,
@@ -38,28 +36,3 @@ def perform(cluster: Cluster, backups: Backups, operation: Operation) -> Any:
         case (what, *arguments):
             getattr(sim, what)(*arguments)
     return None
-
-
-def minor(text: str) -> int:
-    """Decimal text with all its decimals, in minor units."""
-    return int(text.replace(".", ""))
-
-
-def said(fact: Json) -> Said:
-    """A fact as the plain ledger reads it from a journal."""
-    kind = fact["kind"]
-    if kind in ("account", "instrument"):
-        return (kind, fact["name"], ())
-    if kind in ("fill", "bust"):
-        terms = [minor(fact["qty"]), minor(fact["price"]), minor(fact["fee"])]
-        identity = (fact["venue"], "trade", fact["instrument"], str(fact["trade_id"]), "")
-        return (kind, identity, (fact["account"], 1 if fact["side"] == "buy" else -1, *terms, ""))
-    if kind == "void":
-        return (kind, fact["id"], (fact["reserve"],))
-    if kind == "post":
-        return (kind, fact["id"], (fact["reserve"], minor(fact["amount"]), fact["credit"]))
-    cell = (fact["account"], fact["asset"])
-    if kind == "deposit":
-        return (kind, (*cell, fact["id"]), (*cell, minor(fact["amount"])))
-    more = {"transfer": ("credit",), "grant": ("node",)}.get(kind, ())
-    return (kind, fact["id"], (*cell, minor(fact["amount"]), *(fact[name] for name in more)))

@@ -8,8 +8,9 @@ Not here: what the steps do (``machine``), how a campaign's run is told (``edge.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,8 +18,11 @@ from crdtledger.edge import api
 from crdtledger.edge.simulate.writing import Json
 from crdtledger.errors import LedgerError
 
+_NUMBERED: Final = re.compile(r" *\d+\. ")
 WIDTH = 300
 """What is longer than this is cut off, in characters: a fault's detail can be a whole view."""
+TITLE = "The story of "
+"""What every story begins with."""
 
 
 class _Line(msgspec.Struct):
@@ -33,7 +37,6 @@ class Story:
     def __init__(self, title: str) -> None:
         self.title = title
         self.replies: Mapping[Any, bytes] = {}
-        self.opening: list[str] = []
         self._lines: list[_Line] = []
 
     def __len__(self) -> int:
@@ -56,15 +59,28 @@ class Story:
 
     def tell(self, error: BaseException | None = None) -> str:
         """The whole story; with ``error``, how it ended."""
-        lines = [self.title, *(f"     {text}" for text in self.opening)]
+        lines = [TITLE + self.title]
         lines += [f"{number:3}. {self._told(line)}" for number, line in enumerate(self._lines, 1)]
         if error is not None:
             lines.append(f"broken: {_short(str(error) or type(error).__name__)}")
+            lines.append(
+                "To play it again, put the line @reproduce_failure(...), which Hypothesis prints too, above the machine's class."
+            )
         return "\n".join(lines)
 
     def _told(self, line: _Line) -> str:
         answers = ", ".join(answer_in_words(self.replies.get(handle)) for handle in line.handles)
         return "; ".join([f"{line.text}: {answers}" if answers else line.text, *line.after])
+
+
+def story_of(error: BaseException) -> str:
+    """The story that a failing machine left on its exception; empty if there is none."""
+    return next((note for note in getattr(error, "__notes__", ()) if note.startswith(TITLE)), "")
+
+
+def steps_of(story: str) -> list[str]:
+    """The steps that a story tells."""
+    return [line.strip() for line in story.splitlines() if _NUMBERED.match(line)]
 
 
 def _short(text: str) -> str:

@@ -386,7 +386,6 @@ class ClusterMachine(RuleBasedStateMachine):
 
     def put_back(self, node: str, which: int, noticed: bool) -> None:
         self.do("crash", node)
-        self.watch.read_disk(node)
         self.do("replace", node, which % len(self.backups[node]), noticed)
         self.watch.disk_replaced(node)
         self.reserves[node] = []

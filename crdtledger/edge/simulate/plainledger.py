@@ -268,3 +268,72 @@ def _value(instrument: Instrument, qty: int, price: int, genesis: Genesis) -> in
     at = Fraction(price, 10**instrument.price_decimals)
     minor_units: int = 10 ** genesis.asset_decimals[instrument.settlement]
     return round(contracts * size / at * minor_units)
+
+
+# -- when everything is settled -------------------------------------------------------------------------------
+
+
+class Contested(NamedTuple):
+    """Cells whose figures depend on which of several statements of one id, or definitions of one name, settlement put first."""
+
+    positions: set[tuple[str, str]]
+    collateral: set[Cell]
+
+
+def contested(entries: Iterable[Entry]) -> Contested:
+    """Where the plain ledger cannot know what settlement made of ``entries``: its order is drawn, nobody's clock decides."""
+    definitions: dict[str, set[bytes]] = {}
+    told: dict[tuple[str, Any], set[tuple[Said, bytes]]] = {}
+    for entry in entries:
+        for statement in entry.statements:
+            kind, identity, terms = statement.said
+            if kind == "instrument":
+                definitions.setdefault(identity, set()).add(statement.digest)
+            else:
+                scope = (kind, identity) if kind in (*SHARED, "fill", "bust") else (kind, (entry.node, identity))
+                told.setdefault(scope, set()).add((terms, statement.digest))
+    found = Contested(set(), set())
+    for (kind, identity), stated in told.items():
+        if kind in ("fill", "bust"):
+            if len(stated) > 1 or len(definitions.get(identity[2], ())) != 1:
+                found.positions.update((terms[0], identity[2]) for terms, _ in stated)
+        elif len(stated) > 1 and kind in SHARED:
+            for terms, _ in stated:
+                found.collateral.add((terms[0], terms[1]))
+                if kind == "transfer":
+                    found.collateral.add((terms[3], terms[1]))
+    return found
+
+
+def settled_collateral(entries: Iterable[Entry]) -> dict[Cell, tuple[int, int, int]]:
+    """(deposited, withdrawn, held) by cell, once everything is settled: each id once, credits landed, reserves still held."""
+    sums: dict[Cell, list[int]] = {}
+    reserves: dict[tuple[str, str], Cell] = {}
+    counted: set[tuple[str, Any]] = set()
+
+    def add(cell: Cell, deposited: int, withdrawn: int, held: int) -> None:
+        row = sums.setdefault(cell, [0, 0, 0])
+        for at, amount in enumerate((deposited, withdrawn, held)):
+            row[at] += amount
+
+    for entry in sorted(entries, key=lambda entry: (entry.lane, entry.seq)):
+        for statement in entry.statements:
+            kind, identity, terms = statement.said
+            scope = (kind, identity) if kind in SHARED else (kind, (entry.node, identity))
+            if kind not in (*SHARED, "reserve", "post") or scope in counted:
+                continue
+            counted.add(scope)
+            if kind == "deposit":
+                add((terms[0], terms[1]), terms[2], 0, terms[2])
+            elif kind == "withdrawal":
+                add((terms[0], terms[1]), 0, terms[2], -terms[2])
+            elif kind == "transfer":
+                add((terms[0], terms[1]), 0, 0, -terms[2])
+                add((terms[3], terms[1]), 0, 0, terms[2])
+            elif kind == "reserve":
+                reserves[entry.node, identity] = (terms[0], terms[1])
+            else:
+                cell = reserves[entry.node, terms[0]]
+                add(cell, 0, 0, -terms[1])
+                add((terms[2], cell[1]), 0, 0, terms[1])
+    return {cell: (row[0], row[1], row[2]) for cell, row in sums.items()}

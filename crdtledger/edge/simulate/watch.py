@@ -1,28 +1,59 @@
 """Watches a simulated cluster from outside: after every step, what docs/explanation/guarantees.md promises must hold.
 
-``Watch`` reads what reached the disks and what was acknowledged, and nothing else, and holds it against the plain ledger:
+``Watch`` reads what reached the disks, what was acknowledged and what was certified, and nothing else, and holds it against the plain
+ledger. What does not hold is raised as ``InvariantBroken``, by the words of docs/explanation/guarantees.md:
 
-* durability: a fact whose acknowledgement left is on its node's disk at that moment, and stays there. When a disk is
+* *durability*: a fact whose acknowledgement left is on its node's disk at that moment, and stays there. When a disk is
   replaced by an old backup, what another disk still holds is *owed*: it must be back on every node at the end.
   What no other disk held is lost with the disk; no ledger can promise otherwise, so it is struck off.
-* no overdraft: in the union of all disks no node's rights are ever below zero.
-* exactness, idempotence, conservation: each node's views equal the plain ledger's over the same batches.
-* convergence: in the end all views, lane documents and digests are equal, and so is a replayed journal.
+* *no overdraft*: in the union of all disks no node's rights are ever below zero; and no checkpoint finds a batch of an honest node void.
+* *single history*: no height is settled in two ways, by anybody, ever.
+* *conservation*: in = held + out + shortfall in every view and in every settled state.
+* *exactness*: each node's figures equal the plain ledger's over the same batches.
+* *convergence*: in the end all views, lane documents and digests are equal, and so is a replayed journal.
+
+A node whose view stands on a checkpoint is held against the plain ledger at the end, when everything is settled, and only where
+the order of settlement, which is drawn, makes no difference (``plainledger.contested``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
 
 from crdtledger.edge import api
+from crdtledger.edge.checkpointrecords import newest_snapshot
 from crdtledger.edge.simulate.cluster import Cluster
-from crdtledger.edge.simulate.plainledger import Entry, Said, Tally, collateral, positions, read
-from crdtledger.errors import LedgerError
+from crdtledger.edge.simulate.plainledger import (
+    Entry,
+    Said,
+    Tally,
+    collateral,
+    contested,
+    positions,
+    read,
+    settled_collateral,
+)
+from crdtledger.errors import InvariantBroken, LedgerError
 from crdtledger.ledger.batch import open_batch
-from crdtledger.ledger.journalrecord import KIND_BATCH, KIND_EVIDENCE, UnreadableRecord, decode_record
+from crdtledger.ledger.journalrecord import (
+    KIND_BATCH,
+    KIND_EVIDENCE,
+    KIND_STATE,
+    JournalRecord,
+    UnreadableRecord,
+    decode_record,
+)
+from crdtledger.ledger.replica import Replica
+from crdtledger.ledger.settled import decode_state
 from crdtledger.ledger.view import View
+from reconcile.adjustments import decode_adjustments
+
+
+def broken(invariant: str, node: str, detail: str) -> InvariantBroken:
+    """What to raise."""
+    return InvariantBroken(invariant=invariant, node=node, detail=detail)
 
 
 class Watch:
@@ -32,7 +63,9 @@ class Watch:
         self.cluster = cluster
         self.entries: dict[bytes, Entry] = {}
         self.disks: dict[str, list[Entry]] = {name: [] for name in cluster.names}
+        """Every batch that reached each node's present disk, in order; what was pruned since is among them."""
         self.said: dict[str, set[Said]] = {name: set() for name in cluster.names}
+        """What each node holds durably: in batches on its disk, or settled in a snapshot on it."""
         self.kept: dict[str, set[Said]] = {name: set() for name in cluster.names}
         """What each node acknowledged and its disk must hold."""
         self.owed: set[Said] = set()
@@ -40,12 +73,18 @@ class Watch:
         self.accepted: list[tuple[str, tuple[Said, ...]]] = []
         """(node, facts) of every good answer, in order."""
         self.refused: list[tuple[str, LedgerError]] = []
+        self.digests: dict[int, bytes] = {}
+        """Height -> the digest of the checkpoint that somebody settled there."""
+        self._agrees = cluster.genesis.policies.agreement != "none"
         self._expected: dict[int, tuple[Said, ...]] = {}
-        self._read: dict[str, int] = dict.fromkeys(cluster.names, 0)
         self._answers = 0
+        self._stored = dict.fromkeys(cluster.names, 0)
         self._union: set[bytes] = set()
         self._tally = Tally()
         cluster.sim.on_step = lambda _, name: self.look(name)
+        cluster.sim.on_durable = self._reached
+        for name in cluster.names:
+            self._reached(name, cluster.sim.durable_records(name))
 
     def expect(self, handle: int, said: Iterable[Said]) -> None:
         """The answer to ``handle``, if good, acknowledges these facts."""
@@ -56,32 +95,61 @@ class Watch:
     def look(self, name: str) -> None:
         """After a step of ``name``."""
         if name in self.cluster.sim.up():
-            self.cluster.core(name).check_invariants()
-        self.read_disk(name)
+            core = self.cluster.core(name)
+            try:
+                core.check_invariants()
+            except AssertionError as error:
+                raise broken("a node's own", name, str(error)) from error
+            height, digest = core.replica.base
+            if height:
+                self._settled(name, height, digest, core.replica.state)
         answers = self.cluster.sim.answers
         for answer in answers[self._answers :]:
             self._answered(answer.node, answer.request, answer.body)
         self._answers = len(answers)
 
-    def read_disk(self, name: str) -> None:
-        """Take in what reached the disk of ``name`` since the last look."""
-        for raw in self.cluster.sim.durable_records(name, self._read[name]):
-            self._read[name] += 1
+    def _reached(self, name: str, records: Sequence[bytes]) -> None:
+        """``records`` are on the disk of ``name`` now."""
+        for raw in records:
             record = decode_record(raw)
-            assert not isinstance(record, UnreadableRecord)
-            assert record.kind != KIND_EVIDENCE, f"{name} holds evidence against an honest node"
+            if isinstance(record, UnreadableRecord):
+                raise broken("durability", name, f"an unreadable record on its disk: {record}")
+            if record.kind == KIND_EVIDENCE:
+                raise broken("accountability", name, "it holds evidence against an honest node")
             if record.kind != KIND_BATCH:
                 continue
-            entry = self.entries.get(record.hash)
-            if entry is None:
-                batch = open_batch(record.body, self.cluster.genesis, check_signature=False)
-                entry = self.entries[record.hash] = read(batch, self.cluster.genesis)
+            entry = self._entry(record)
             self.disks[name].append(entry)
             self.said[name].update(statement.said for statement in entry.statements)
             if entry.hash not in self._union:
-                self._union.add(entry.hash)
-                overdrawn = self._tally.add(entry)
-                assert not overdrawn, f"overdraft by what reached a disk of {name}: {overdrawn}"
+                self._count(name, entry)
+
+    def _entry(self, record: JournalRecord) -> Entry:
+        entry = self.entries.get(record.hash)
+        if entry is None:
+            batch = open_batch(record.body, self.cluster.genesis, check_signature=False)
+            entry = self.entries[record.hash] = read(batch, self.cluster.genesis)
+        return entry
+
+    def _count(self, name: str, entry: Entry) -> None:
+        self._union.add(entry.hash)
+        overdrawn = [] if self._agrees else self._tally.add(entry)  # what settlement credits is no part of the tally
+        if overdrawn:
+            raise broken("no overdraft", name, f"by what reached its disk: {overdrawn}")
+
+    def _settled(self, name: str, height: int, digest: bytes, state: Any) -> None:
+        known = self.digests.get(height)
+        if known is None:
+            self.digests[height] = digest
+            if state.imbalance():
+                raise broken("conservation", name, f"height {height}: {state.imbalance()}")
+        elif known != digest:
+            raise broken("single history", name, f"height {height} is settled in two ways")
+        for stored in self.cluster.stores[name][self._stored[name] :]:
+            self._stored[name] += 1
+            void = [one for one in decode_adjustments(stored.adjustments) if one.effect == "voided"]
+            if void:
+                raise broken("no overdraft", name, f"height {stored.height} finds honest batches void: {void[:3]}")
 
     def _answered(self, name: str, handle: int, body: bytes) -> None:
         if handle not in self._expected:
@@ -93,7 +161,8 @@ class Watch:
             self.refused.append((name, error))
             return
         lacking = set(said) - self.said[name]
-        assert not lacking, f"{name} acknowledged what is not on its disk: {lacking}"
+        if lacking:
+            raise broken("durability", name, f"acknowledged what is not on its disk: {lacking}")
         self.kept[name].update(said)
         self.owed.update(said)
         self.accepted.append((name, said))
@@ -102,16 +171,23 @@ class Watch:
 
     def check_disk(self, name: str) -> None:
         """What ``name`` acknowledged is still on its disk (after a crash, say)."""
-        self.read_disk(name)
         lacking = self.kept[name] - self.said[name]
-        assert not lacking, f"{name} lost what it had acknowledged: {lacking}"
+        if lacking:
+            raise broken("durability", name, f"lost what it had acknowledged: {lacking}")
 
     def disk_replaced(self, name: str) -> None:
         """The disk of ``name`` is another one now: what does any disk still hold?"""
-        self._read[name] = 0
         self.disks[name] = []
         self.said[name] = set()
-        self.read_disk(name)
+        records = self.cluster.sim.durable_records(name)
+        decoded = [one for one in map(decode_record, records) if isinstance(one, JournalRecord)]
+        if any(one.kind == KIND_STATE for one in decoded):
+            self._snapshot(name, decoded)
+        for one in decoded:
+            if one.kind == KIND_BATCH:
+                entry = self._entry(one)
+                self.disks[name].append(entry)
+                self.said[name].update(statement.said for statement in entry.statements)
         self.kept[name] &= self.said[name]
         self.owed &= set[Said]().union(*self.said.values())
         self._union = set()
@@ -119,9 +195,17 @@ class Watch:
         for at in self.disks.values():
             for entry in at:
                 if entry.hash not in self._union:
-                    self._union.add(entry.hash)
-                    overdrawn = self._tally.add(entry)
-                    assert not overdrawn, f"overdraft once {name} was restored: {overdrawn}"
+                    self._count(name, entry)
+
+    def _snapshot(self, name: str, records: Sequence[JournalRecord]) -> None:
+        """What the newest snapshot stands for is held, whether or not its batches are still there."""
+        snapshot = newest_snapshot(records)
+        if snapshot is None:
+            return
+        lanes = decode_state(snapshot.state, self.cluster.genesis).lanes
+        for entry in self.entries.values():
+            if entry.lane in lanes and entry.seq <= lanes[entry.lane].seq:
+                self.said[name].update(statement.said for statement in entry.statements)
 
     def held_elsewhere(self, name: str) -> set[bytes]:
         """Batches on other disks than that of ``name``."""
@@ -143,19 +227,25 @@ class Watch:
             others = tuple(sorted((asset, n) for asset, n in figures.pop("other_fees").items() if n))
             row = actual.pop(key, None)
             if row is None:
-                assert not any(figures.values()), f"no position {key}, expected {figures}"
+                if any(figures.values()):
+                    raise broken("exactness", "", f"no position {key}, expected {figures}")
                 continue
-            assert {field: getattr(row, field) for field in figures} == figures, f"position {key}"
-            assert tuple((asset, n) for asset, n, _ in row.other_fees) == others, f"fees of position {key}"
-        assert not actual, f"positions out of nothing: {sorted(actual)}"
+            shown = {field: getattr(row, field) for field in figures}
+            if shown != figures or tuple((asset, n) for asset, n, _ in row.other_fees) != others:
+                raise broken("exactness", "", f"position {key} is {shown}, {row.other_fees}, not {figures}, {others}")
+        if actual:
+            raise broken("exactness", "", f"positions out of nothing: {sorted(actual)}")
         balances: dict[tuple[str, str], dict[str, Any]] = {}
         for balance in view.collateral_rows():
             fields = ("deposited", "withdrawn", "reserved", "in_transit", "incoming", "refundable")
             figures = {field: getattr(balance, field) for field in fields} | {"rights": dict(balance.rights)}
-            assert balance.deposited == balance.withdrawn + balance.held, f"conservation: {balance}"
+            if balance.deposited != balance.withdrawn + balance.held:
+                raise broken("conservation", "", f"{balance}")
             balances[balance.account, balance.asset] = figures
-        assert balances == collateral(entries)
-        assert not view.void_batches, f"honest nodes wrote void batches: {view.void_batches}"
+        if balances != collateral(entries):
+            raise broken("exactness", "", f"collateral is {balances}, not {collateral(entries)}")
+        if view.void_batches:
+            raise broken("no overdraft", "", f"honest nodes wrote void batches: {view.void_batches}")
 
     # -- the end --------------------------------------------------------------------------------------------
 
@@ -165,19 +255,48 @@ class Watch:
         cluster = self.cluster
         names = cluster.names
         for name in names:
-            self.read_disk(name)
             lacking = self.owed - self.said[name]
-            assert not lacking, f"{name} lacks what was acknowledged: {lacking}"
+            if lacking:
+                raise broken("durability", name, f"lacks what was acknowledged: {lacking}")
         replicas = [cluster.core(name).replica for name in names]
-        views = {replica.view.canonical() for replica in replicas}
-        assert len(views) == 1, "views differ"
-        assert len({replica.digest() for replica in replicas}) == 1, "digests differ"
-        dumps = {
-            tuple(replica.lane_document(lane).dump() for lane in sorted(replica.frontier())) for replica in replicas
-        }
-        assert len(dumps) == 1, "lane documents differ"
-        self.check_view(replicas[0].view, self.disks[names[0]])
+        for name, replica in zip(names, replicas, strict=True):
+            for what, one, other in (
+                ("base", replica.base, replicas[0].base),
+                ("view", replica.view.canonical(), replicas[0].view.canonical()),
+                ("digest", replica.digest(), replicas[0].digest()),
+                ("lane documents", self._dumps(replica), self._dumps(replicas[0])),
+            ):
+                if one != other:
+                    raise broken("convergence", name, f"its {what} differs from that of {names[0]}")
+        if replicas[0].base[0]:
+            self._check_settled(replicas[0])
+        else:
+            self.check_view(replicas[0].view, self.disks[names[0]])
         for name in names[: 1 if brief else None]:
             again = cluster.build(name, cluster.sim.durable_records(name), Random(0).randbytes, "complete")
-            assert again.replica.digest() == replicas[0].digest(), f"{name}'s journal replays to something else"
-            assert again.epochs.state == cluster.core(name).epochs.state
+            if again.replica.digest() != replicas[0].digest():
+                raise broken("durability", name, "its journal replays to something else")
+            if again.epochs.state != cluster.core(name).epochs.state:
+                raise broken("durability", name, "its journal replays to another epoch")
+
+    @staticmethod
+    def _dumps(replica: Replica) -> list[bytes]:
+        return [replica.lane_document(lane).dump() for lane in sorted(replica.frontier())]
+
+    def _check_settled(self, replica: Replica) -> None:
+        """The figures of a view in which everything is settled, where the plain ledger can know them."""
+        if replica.unsettled():
+            raise broken("convergence", "", f"{replica.unsettled()} batches are not settled")
+        frontier = replica.frontier()
+        entries = [e for e in self.entries.values() if e.lane in frontier and e.seq <= frontier[e.lane].seq]
+        unsure = contested(entries)
+        fields = ("bought", "sold", "value_bought", "value_sold", "fees", "fills")
+        shown = {(p.account, p.instrument): tuple(getattr(p, f) for f in fields) for p in replica.view.position_rows()}
+        for cell, figures in positions(entries, self.cluster.genesis).items():
+            expected = tuple(figures[field] for field in fields)
+            if cell not in unsure.positions and shown.get(cell, (0,) * len(fields)) != expected:
+                raise broken("exactness", "", f"position {cell} is {shown.get(cell)}, not {expected}")
+        balances = {(b.account, b.asset): (b.deposited, b.withdrawn, b.held) for b in replica.view.collateral_rows()}
+        for cell, sums in settled_collateral(entries).items():
+            if cell not in unsure.collateral and balances.get(cell, (0, 0, 0)) != sums:
+                raise broken("exactness", "", f"collateral {cell} is {balances.get(cell)}, not {sums}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from crdtledger.edge.simulate.plainledger import Said
 from crdtledger.errors import decimal_text
 
 DECIMALS = {"USDT": 2, "BTC": 8}
@@ -63,3 +64,31 @@ def inverse(name: str, contract_size: str = "100") -> Json:
     fields = {"type": "perp", "base": "BTC", "quote": "USD", "settlement": "BTC", "inverse": True}
     units = {"price_decimals": 1, "qty_decimals": 0, "contract_size": contract_size}
     return {"kind": "instrument", "name": name, **fields, **units}
+
+
+# -- what was said --------------------------------------------------------------------------------------------
+
+
+def minor(text: str) -> int:
+    """Decimal text with all its decimals, in minor units."""
+    return int(text.replace(".", ""))
+
+
+def said(fact: Json) -> Said:
+    """A fact as the plain ledger reads it from a journal."""
+    kind = fact["kind"]
+    if kind in ("account", "instrument"):
+        return (kind, fact["name"], ())
+    if kind in ("fill", "bust"):
+        terms = [minor(fact["qty"]), minor(fact["price"]), minor(fact["fee"])]
+        identity = (fact["venue"], "trade", fact["instrument"], str(fact["trade_id"]), "")
+        return (kind, identity, (fact["account"], 1 if fact["side"] == "buy" else -1, *terms, ""))
+    if kind == "void":
+        return (kind, fact["id"], (fact["reserve"],))
+    if kind == "post":
+        return (kind, fact["id"], (fact["reserve"], minor(fact["amount"]), fact["credit"]))
+    cell = (fact["account"], fact["asset"])
+    if kind == "deposit":
+        return (kind, (*cell, fact["id"]), (*cell, minor(fact["amount"])))
+    more = {"transfer": ("credit",), "grant": ("node",)}.get(kind, ())
+    return (kind, fact["id"], (*cell, minor(fact["amount"]), *(fact[name] for name in more)))
