@@ -25,7 +25,7 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What clients do. ``pause_ms``: mean time between two requests, at random nodes. The others are weights: how often, in proportion,
     fills are recorded, told otherwise, taken back, imported as columns; money deposited, spent, granted, reserved; names defined."""
 
-    pause_ms: int = 500
+    pause_ms: int = 1_000
     fills: int = 8
     contradictions: int = 1
     busts: int = 1
@@ -63,7 +63,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nodes: int = 4
     seconds: int = 600
     agreement: bool = True
-    checkpoint_ms: int = 3_000
+    checkpoint_ms: int = 5_000
     prunes: bool = False
     shelf_heights: int = 16
     liars: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from typing import Any
 
 from crdtledger.edge import api
 from crdtledger.edge.checkpointrecords import newest_snapshot
+from crdtledger.edge.core import NodeCore
 from crdtledger.edge.simulate.cluster import Cluster
 from crdtledger.edge.simulate.plainledger import (
     Entry,
@@ -78,6 +79,7 @@ class Watch:
         self._agrees = cluster.genesis.policies.agreement != "none"
         self._expected: dict[int, tuple[Said, ...]] = {}
         self._answers = 0
+        self._looked: dict[str, tuple[NodeCore, int, int]] = {}
         self._stored = dict.fromkeys(cluster.names, 0)
         self._union: set[bytes] = set()
         self._tally = Tally()
@@ -96,17 +98,23 @@ class Watch:
         """After a step of ``name``."""
         if name in self.cluster.sim.up():
             core = self.cluster.core(name)
-            try:
-                core.check_invariants()
-            except AssertionError as error:
-                raise broken("a node's own", name, str(error)) from error
-            height, digest = core.replica.base
-            if height:
-                self._settled(name, height, digest, core.replica.state)
+            looked = (core, core.position, core.durable)
+            if self._looked.get(name) != looked:  # what changes a node's state is written down
+                self._looked[name] = looked
+                self._look_into(name, core)
         answers = self.cluster.sim.answers
         for answer in answers[self._answers :]:
             self._answered(answer.node, answer.request, answer.body)
         self._answers = len(answers)
+
+    def _look_into(self, name: str, core: NodeCore) -> None:
+        try:
+            core.check_invariants()
+        except AssertionError as error:
+            raise broken("a node's own", name, str(error)) from error
+        height, digest = core.replica.base
+        if height:
+            self._settled(name, height, digest, core.replica.state)
 
     def _reached(self, name: str, records: Sequence[bytes]) -> None:
         """``records`` are on the disk of ``name`` now."""
