@@ -63,8 +63,8 @@ def here(jobs: Iterable[Job], workers: int | None = None) -> Iterator[Outcome]:
     pool = ProcessPoolExecutor(workers, mp_context=context)
     try:
         while True:
-            for job in islice(pending, 2 * workers - len(queue)):
-                queue.append((job, pool.submit(run_job, job)))
+            more = islice(pending, 2 * workers - len(queue))
+            queue.extend((job, pool.submit(run_job, job)) for job in more)
             if not queue:
                 return
             job, future = queue.pop(0)

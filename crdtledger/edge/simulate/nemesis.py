@@ -14,6 +14,7 @@ import heapq
 from collections.abc import Callable
 from random import Random
 
+from crdtledger.edge.abstaining import UNKNOWN
 from crdtledger.edge.simulate.cluster import SECOND, Cluster
 from crdtledger.edge.simulate.scenario import Nemesis
 from crdtledger.edge.simulate.watch import Watch
@@ -156,4 +157,9 @@ class Mischief:
         return f"an old disk is put under {name}"
 
     def _caught_up(self, name: str) -> bool:
-        return name in self._cluster.sim.up() and not self._cluster.core(name).epochs.state.locked
+        if name not in self._cluster.sim.up():
+            return False
+        core = self._cluster.core(name)
+        voting = core.checkpoints.voting if core.checkpoints else None
+        votes_from = voting.abstaining.votes_from if voting else 1
+        return not core.epochs.state.locked and votes_from != UNKNOWN and core.replica.base[0] + 1 >= votes_from
