@@ -26,7 +26,7 @@ COMMANDS = [
         "doctor",
         "backup",
     ),
-    *("restore", "completion"),
+    *("restore", "completion", "simulate"),
 ]
 PARTS = [
     *("drill partition", "drill kill", "drill heal", "drill fork"),

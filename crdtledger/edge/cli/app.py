@@ -28,6 +28,7 @@ from crdtledger.edge.cli import (
     positions,
     prove,
     record,
+    simulate,
     status,
     up,
     verifyproof,
@@ -84,6 +85,7 @@ _COMMANDS: Sequence[tuple[Group, str, Callable[..., int]]] = (
     (_OPERATE, "doctor", doctor.doctor),
     (_OPERATE, "backup", backup.backup),
     (_OPERATE, "restore", backup.restore),
+    (_OPERATE, "simulate", simulate.simulate),
     (_OPERATE, "completion", completion.completion),
 )
 for _group, _name, _command in _COMMANDS:

@@ -24,7 +24,7 @@ def draw_scenario(seed: int, seconds: int) -> Scenario:
         """0 half the time."""
         return draw.choice(values) if draw.random() < 0.5 else 0
 
-    nodes = draw.choice((2, 3, 3, 4, 4, 4, 4, 4, 5, 7))
+    nodes = draw.choice((2, 3, 3, 4, 4, 4, 4, 4, 4, 5, 7))
     agreement = draw.random() < 0.8
     liars = (nodes - 1) // 3 if agreement and draw.random() < 0.3 else 0
     faults = Faults(
@@ -41,7 +41,7 @@ def draw_scenario(seed: int, seconds: int) -> Scenario:
     weights = {kind: perhaps(1, 2, 8) for kind in kinds}
     if not any(weights.values()):
         weights["fills"] = 1
-    workload = Workload(pause_ms=draw.choice((500, 1_000, 2_000, 4_000)), **weights)
+    workload = Workload(pause_ms=draw.choice((500, 2_000, 4_000, 8_000)), **weights)
     means = {kind: perhaps(10, 30, 100) for kind in Nemesis.__struct_fields__ if kind not in ("heal_s", "down_s")}
     if liars or (agreement and nodes < 4):
         means["restore_s"] = (
@@ -52,7 +52,7 @@ def draw_scenario(seed: int, seconds: int) -> Scenario:
         nodes=nodes,
         seconds=seconds,
         agreement=agreement,
-        checkpoint_ms=draw.choice((2_000, 5_000, 10_000, 20_000)),
+        checkpoint_ms=draw.choice((3_000, 10_000, 20_000, 20_000, 60_000)),
         prunes=agreement and draw.random() < 0.5,
         shelf_heights=draw.choice((1, 4, 16)),
         liars=tuple(draw.choice(LIES) for _ in range(liars)),
