@@ -10,6 +10,7 @@ from gossip import wire
 from gossip.catchup import CatchupLimits
 from gossip.peers import PeerLimits
 from gossip.ranges import ServeLimits
+from gossip.tree import TreeLimits
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -30,6 +31,11 @@ class Config(msgspec.Struct, frozen=True):
     peer: PeerLimits = PeerLimits()
     serve: ServeLimits = ServeLimits()
     catchup: CatchupLimits = CatchupLimits()
+    tree: TreeLimits = TreeLimits()
+
+    def relaying(self) -> Config:
+        """The settings of a node that passes batches on: it says that it can be pruned."""
+        return msgspec.structs.replace(self, capabilities=self.capabilities | wire.CAN_PRUNE)
 
     def hello(self, nonce: int, seen: int) -> wire.Hello:
         """Our greeting: ``nonce`` is ours, ``seen`` the peer's as far as we heard (0: not yet)."""

@@ -98,6 +98,7 @@ class Peer:
         self.offers: dict[bytes, _Offer] = {}
         self.muted_until_us = 0
         self.last_heard_us = 0
+        self.known = 0  # batches that were here already
         self.batches = self.refusals = self.over_rate = self.early = self.late = 0
         self.bytes_in = self.bytes_out = 0
         self._limits = limits
@@ -137,7 +138,7 @@ class Peer:
 
     def may_tell_heads(self, now_us: int) -> bool:
         """Whether one more ``Heads`` may be taken from it now; counted either way, like the three below."""
-        return self._metered(self._heads, 1 + len(self.picture.heads) // 256, now_us)
+        return self._metered(self._heads, 1 + len(self.picture) // 256, now_us)
 
     def may_say(self, now_us: int) -> bool:
         """Whether one more message for the engine's owner may be taken."""
@@ -194,7 +195,7 @@ class Peer:
 
     def status(self, ours: Mapping[bytes, Head]) -> PeerStatus:
         """A copy for operators. ``ours``: the heads that we hold."""
-        theirs = dict(self.picture.heads)
+        theirs = self.picture.heads
         lag = sum(max(0, head.seq - _seq(theirs, lane)) for lane, head in ours.items())
         ahead = sum(max(0, head.seq - _seq(ours, lane)) for lane, head in theirs.items())
         lag, ahead = min(lag, MAX_COUNT), min(ahead, MAX_COUNT)

@@ -5,7 +5,8 @@
 * **Hello first.** Whatever else a peer sends before a ``Hello`` of our cluster and of a version that both
   speak is counted and dropped. Hellos are repeated until the peer says that it holds ours.
 * **Push is a hint.** What was recorded here goes to every open peer at once (``recorded``). Nobody relies
-  on it.
+  on it. An engine that ``relays``, because its peers are not everybody, pushes along a tree and passes on what
+  the replica applied, once it is durable here (``gossip.tree``).
 * **Heads are the truth.** Every ``heads_interval_us`` each peer hears the digest of our frontier and the
   lanes that changed (``gossip.heads``); whoever is behind asks for ranges (``gossip.catchup``) and gets
   them (``gossip.ranges``). Heads and ranges speak of durable batches only, so these frames wait for nothing
@@ -38,6 +39,7 @@ from gossip.config import Config
 from gossip.effects import (
     Connected,
     Disconnected,
+    Durable,
     Effect,
     Event,
     Notify,
@@ -49,6 +51,7 @@ from gossip.effects import (
 from gossip.peers import Peer, PeerStatus
 from gossip.ranges import RangeServer
 from gossip.replica import Admission, BatchName, Head, Replica, Status
+from gossip.tree import Tree
 
 HEADS_TIMER: Final = "gossip.heads"
 CATCHUP_TIMER: Final = "gossip.catchup"
@@ -67,19 +70,20 @@ Output: TypeAlias = Effect | AppReceived
 
 class GossipEngine:
     """One node's side of the gossip with ``peers``. ``nonce`` names this incarnation: any number from 1 to
-    2**63-1, another one after every restart."""
+    2**63-1, another one after every restart. ``relays``: the peers are not everybody, so batches are passed on."""
 
-    def __init__(self, config: Config, replica: Replica, peers: Collection[str], nonce: int) -> None:
-        self._config = config
+    def __init__(
+        self, config: Config, replica: Replica, peers: Collection[str], nonce: int, relays: bool = False
+    ) -> None:
+        self._config = config.relaying() if relays else config
+        self._tree = Tree(config.tree) if relays else None
         self._replica = replica
         self._nonce = nonce
         self._peers = {name: Peer(name, config.peer) for name in sorted(peers)}
         self._server = RangeServer(replica, config.serve)
         self._catchup = Catchup(config.catchup)
         self._round = 0
-        self._heads: dict[bytes, Head] = {}
-        self._digest = b""
-        self._digested: tuple[dict[bytes, Head], tuple[bytes, ...]] | None = None
+        self._own = frontiers.OwnFrontier(replica)
         self._wake_us: int | None = None
         self._relayed: dict[bytes, None] = {}  # in order of age
         self._strangers = 0
@@ -101,14 +105,14 @@ class GossipEngine:
         elif isinstance(event, Disconnected):
             out = self._disconnected(event.peer)
         else:
-            out = []
+            out = self._pass_on(self._tree) if self._tree and isinstance(event, Durable) else []
         return out + self._plan(now_us)
 
     def recorded(self, batches: Sequence[tuple[BatchName, bytes]], after: int) -> list[Output]:
-        """Push new local ``batches``, in lane order, to every open peer once ``after`` is durable."""
+        """Push new local ``batches``, in lane order, to every open peer (of a tree: every eager one) once ``after`` is durable."""
         runs = wire.pack([raw for _, raw in batches])
         frames = [wire.encode(wire.Push(run)) for run in runs]
-        return [self._frame(peer, frame, after) for peer in self._open() for frame in frames]
+        return [self._frame(peer, frame, after) for peer in self._eager() for frame in frames]
 
     def send_app(self, peer: str, channel: str, body: bytes, after: int = 0) -> list[Output]:
         """Send ``body`` on ``channel`` (at most 64 characters) to ``peer``; to nobody if it is not open.
@@ -125,7 +129,7 @@ class GossipEngine:
         head = Head(name.seq, name.hash)
         self._catchup.look_again(name.lane, head)
         for peer in self._open():
-            self._compare(peer, {name.lane: head})
+            self._compare(peer, {name.lane: head}, now_us)
         return self._plan(now_us)
 
     def refuse(self, peer: str, reason: str, now_us: int, topic: str) -> list[Output]:
@@ -160,7 +164,8 @@ class GossipEngine:
         peer.refusal = ""
         out: list[Output] = [self._hello(peer, now_us)]
         if peer.greeted:
-            self._compare(peer, peer.picture.heads)
+            self._joined(peer)
+            self._compare(peer, peer.picture.heads, now_us)
             out += self._tell_all(peer, now_us)
         return out
 
@@ -171,6 +176,8 @@ class GossipEngine:
             peer.told_all_us = None
             self._catchup.drop(name)
             self._server.forget(name)
+            if self._tree:
+                self._tree.left(name)
         return []
 
     def _received(self, event: Received, now_us: int) -> list[Output]:
@@ -195,14 +202,16 @@ class GossipEngine:
         if not peer.greeted:
             peer.early += 1
             return [] if peer.refusal or not self._hello_due(peer, now_us) else [self._hello(peer, now_us)]
-        return self._dispatch(peer, message, now_us)
+        return self._dispatch(peer, message, event.frame, now_us)
 
-    def _dispatch(self, peer: Peer, message: wire.Message, now_us: int) -> list[Output]:
+    def _dispatch(self, peer: Peer, message: wire.Message, frame: bytes, now_us: int) -> list[Output]:
         if isinstance(message, wire.Heads):
             return self._on_heads(peer, message, now_us) if peer.may_tell_heads(now_us) else []
         if isinstance(message, wire.Push):
-            return self._admit_all(peer, message.batches, now_us)
+            return self._on_push(peer, message, frame, now_us)
         if isinstance(message, wire.Want):
+            if self._tree and peer.connected:
+                self._tree.grafted(peer.name)
             answer = self._server.answer(peer.name, message, now_us)
             return [self._send(peer, answer)] if peer.connected else []
         if isinstance(message, wire.Range):
@@ -218,6 +227,8 @@ class GossipEngine:
             return []
         if isinstance(message, wire.Evidence):
             return self._on_evidence(peer, message, now_us)
+        if isinstance(message, wire.Prune) and self._tree:
+            self._tree.pruned(peer.name)
         if isinstance(message, wire.App) and peer.may_say(now_us):
             return [AppReceived(peer.name, message.channel, message.body)]
         return []
@@ -238,6 +249,7 @@ class GossipEngine:
             return []  # nobody restarts that often; if it is true, it will be said again
         if is_new:
             peer.greet(hello.nonce)
+            self._joined(peer)
             peer.version = min(hello.version, self._config.version)
             peer.capabilities = hello.capabilities & self._config.capabilities
             self._catchup.drop(peer.name)
@@ -268,9 +280,8 @@ class GossipEngine:
         if key != HEADS_TIMER:
             return []
         self._round += 1
-        before, self._heads = self._heads, dict(self._replica.heads())
-        digest = self._own_digest(self._heads)
-        news = frontiers.changed(before, self._heads)
+        digest, news = self._own.digest(), self._own.news()
+        frames = [wire.encode(message) for message in news]
         out: list[Output] = []
         for peer in self._peers.values():
             peer.asked = False
@@ -282,27 +293,16 @@ class GossipEngine:
             if peer.owed or (differs and self._round % self._config.complete_every == 0):
                 out += self._tell_all(peer, now_us)
             else:
-                out += self._tell(peer, frontiers.messages(digest, news, complete=False))
+                peer.told_digest = digest
+                out += [self._frame(peer, frame) for frame in frames]
                 out += self._offer_evidence(peer)
         out.append(StartTimer(HEADS_TIMER, self._config.heads_interval_us))
         return out
 
-    def _own_digest(self, heads: dict[bytes, Head]) -> bytes:
-        state = (heads, tuple(sorted(self._replica.evidence())))
-        if state != self._digested:
-            self._digest = frontiers.digest(*state)
-            self._digested = state
-        return self._digest
-
     def _tell_all(self, peer: Peer, now_us: int) -> list[Output]:
         peer.owed = False
         peer.told_all_us = now_us
-        heads = dict(self._replica.heads())
-        digest = self._own_digest(heads)
-        lanes = {lane: heads[lane] for lane in sorted(heads)}
-        evidence = self._replica.evidence()
-        told = frontiers.messages(digest, lanes, complete=True, evidence=evidence)
-        return self._tell(peer, told) + self._offer_evidence(peer)
+        return self._tell(peer, self._own.everything()) + self._offer_evidence(peer)
 
     def _tell_all_or_owe(self, peer: Peer, now_us: int) -> list[Output]:
         """Everything now, or with the next heads: nobody gets much out of us by asking little, often."""
@@ -321,7 +321,7 @@ class GossipEngine:
         if not peer.connected:
             return []
         out: list[Output] = []
-        self._compare(peer, {row.lane: row.head for row in message.lanes})
+        self._compare(peer, {row.lane: row.head for row in message.lanes}, now_us, patient=True)
         if message.asks:
             out += self._tell_all_or_owe(peer, now_us)
         if message.complete:
@@ -332,17 +332,36 @@ class GossipEngine:
                 out += self._tell(peer, frontiers.messages(peer.told_digest, {}, complete=False, asks=True))
         return out
 
-    def _compare(self, peer: Peer, heads: Mapping[bytes, Head]) -> None:
-        """What ``peer`` holds beyond us is to be fetched; what it holds instead of ours is to be looked
-        at.
+    def _compare(self, peer: Peer, heads: Mapping[bytes, Head], now_us: int, *, patient: bool = False) -> None:
+        """What ``peer`` holds beyond us is to be fetched; what it holds instead of ours is to be looked at. ``patient``: what is
+        beyond us may be on its way through the tree.
         """
+        beyond: dict[bytes, Head] = {}
+        ours = self._replica.heads()
         for lane, head in heads.items():
+            if ours.get(lane) == head:
+                continue
             if head.seq > self._replica.admitted(lane):
-                self._catchup.claim(peer.name, lane, head)
+                beyond[lane] = head
             elif head.hash and self._replica.hash_at(lane, head.seq) not in (None, head.hash):
                 self._catchup.suspect(peer.name, lane, head)
+        if patient and beyond and self._tree:
+            beyond = dict(self._tree.doubt(peer.name, beyond, now_us))
+        for lane, head in beyond.items():
+            self._catchup.claim(peer.name, lane, head)
 
     # Batches and evidence -------------------------------------------------------------------------------
+
+    def _on_push(self, peer: Peer, message: wire.Push, frame: bytes, now_us: int) -> list[Output]:
+        if not self._tree:
+            return self._admit_all(peer, message.batches, now_us)
+        taken, known = peer.batches, peer.known
+        out = self._admit_all(peer, message.batches, now_us)
+        known = peer.known - known
+        stops = self._tree.pushed(peer.name, frame, peer.batches - taken - known, known)
+        if stops and peer.connected and peer.capabilities & wire.CAN_PRUNE:
+            out.append(self._send(peer, wire.Prune()))
+        return out
 
     def _on_range(self, peer: Peer, message: wire.Range, now_us: int) -> list[Output]:
         request = self._catchup.answered(peer.name, message.request)
@@ -371,9 +390,14 @@ class GossipEngine:
     def _judge(self, peer: Peer, admission: Admission, now_us: int) -> list[Output]:
         for name in admission.applied:
             self._catchup.advanced(name.lane, name.seq)
+        if self._tree:
+            self._tree.applied(admission.applied, peer.name)
+        if admission.status in (Status.DUPLICATE, Status.SETTLED):
+            peer.known += 1
+            return []
         # Whoever sends a batch holds what it stands on: that is a claim, even before its heads say so.
         for name in admission.missing:
-            self._compare(peer, {name.lane: Head(name.seq, name.hash)})
+            self._compare(peer, {name.lane: Head(name.seq, name.hash)}, now_us, patient=True)
         if admission.status is Status.REJECTED:
             return self._refuse(peer, f"batch: {admission.reason}", now_us)
         if admission.status is Status.FORKED:
@@ -413,15 +437,44 @@ class GossipEngine:
         due = [held[piece] for piece in sorted(held) if peer.may_offer(piece, self._round)]
         return [self._send(peer, wire.Evidence(run)) for run in wire.pack(due)]
 
+    # The tree -------------------------------------------------------------------------------------------
+
+    def _joined(self, peer: Peer) -> None:
+        if self._tree and peer.connected:
+            self._tree.joined(peer.name)
+
+    def _eager(self) -> list[Peer]:
+        """Whom to push to."""
+        return [self._peers[name] for name in self._tree.eager] if self._tree else self._open()
+
+    def _pass_on(self, tree: Tree) -> list[Output]:
+        """Push what came from others and is durable by now to eager peers that are not known to hold it."""
+        heads = self._replica.heads()
+        due: list[tuple[BatchName, str, bytes]] = []
+        for name, source in tree.due(lambda lane: heads[lane].seq if lane in heads else 0):
+            held = self._replica.read(name.lane, name.seq, name.seq, wire.MAX_FRAME_BYTES)
+            due += [(name, source, raw) for raw in held]
+        out: list[Output] = []
+        for peer in self._eager() if due else ():
+            lacking = [raw for name, source, raw in due if source != peer.name and peer.picture.seq(name.lane) < name.seq]
+            out += [self._send(peer, wire.Push(run)) for run in wire.pack(lacking)]
+        return out
+
     # Small parts ----------------------------------------------------------------------------------------
 
     def _plan(self, now_us: int) -> list[Output]:
         out: list[Output] = []
+        for name, heads in self._tree.overdue(now_us) if self._tree else ():
+            if self._peers[name].open:
+                self._compare(self._peers[name], heads, now_us)
         for name, want in self._catchup.plan(now_us, self._replica.admitted):
             peer = self._peers[name]
             if peer.connected:
+                if self._tree:
+                    self._tree.grafted(name)
                 out.append(self._send(peer, want))
-        wake_us = self._catchup.wake_us
+        wakes = [self._catchup.wake_us, self._tree.wake_us if self._tree else None]
+        wake_us = min((wake for wake in wakes if wake is not None), default=None)
         if wake_us is not None and (self._wake_us is None or wake_us < self._wake_us):
             self._wake_us = wake_us
             out.append(StartTimer(CATCHUP_TIMER, max(1, wake_us - now_us)))

@@ -9,8 +9,9 @@ Rules.
   ``extra``, and writes them back behind its own, so that a message relayed by an older node still says what
   a newer one said.
 * A field added later has a default; a frame that ends before it is an older node's.
-* Tags are never reused. Taken: 1-9. Kept free for what comes later: 16-23 tree dissemination (graft, prune,
-  have), 24-31 membership (ping, ping through another, ack, suspicion), 32-39 snapshots, 40-47 votes.
+* Tags are never reused. Taken: 1-9, 16. A tag that came after the first version is sent only to peers whose
+  ``Hello`` has its capability bit (``CAN_...``): to others it would be malformed. Kept free for what comes
+  later: 17-23 tree dissemination, 24-31 membership (ping, ping through another, ack, suspicion), 32-39 snapshots, 40-47 votes.
 
 What it is not: an authentication layer. Who sent a frame is the transport's word; whether a batch or a
 piece of evidence is true is the replica's. ``App`` frames are not even looked into: they belong to whoever
@@ -51,6 +52,9 @@ VERSION: Final = 1
 """The newest version of this protocol that this code speaks."""
 MIN_VERSION: Final = 1
 """The oldest version of this protocol that this code speaks."""
+
+CAN_PRUNE: Final = 1
+"""Capability bit: this node takes ``Prune``."""
 
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 HashOrNone = Annotated[bytes, msgspec.Meta(max_length=32)]
@@ -184,7 +188,13 @@ class App(_Message, frozen=True, array_like=True, tag=9):
     extra: Extra = ()
 
 
-Message: TypeAlias = Hello | Heads | Push | Want | Range | Busy | Refused | Evidence | App
+class Prune(_Message, frozen=True, array_like=True, tag=16):
+    """Stop pushing batches to me: they reach me another way (``gossip.tree``). A ``Want`` takes it back."""
+
+    extra: Extra = ()
+
+
+Message: TypeAlias = Hello | Heads | Push | Want | Range | Busy | Refused | Evidence | App | Prune
 
 
 class Malformed(msgspec.Struct, frozen=True):
@@ -198,7 +208,7 @@ class Malformed(msgspec.Struct, frozen=True):
         return f"{self.what}: {self.why} at {self.where}"
 
 
-_MESSAGES: Final[tuple[type[Message], ...]] = (Hello, Heads, Push, Want, Range, Busy, Refused, Evidence, App)
+_MESSAGES: Final[tuple[type[Message], ...]] = (Hello, Heads, Push, Want, Range, Busy, Refused, Evidence, App, Prune)
 _BY_TAG: Final[dict[int, type[Message]]] = {int(kind.__struct_config__.tag or 0): kind for kind in _MESSAGES}
 # Elements of a frame without additive fields: the tag and every field but `extra`.
 _ARITY: Final[dict[type[Message], int]] = {kind: len(kind.__struct_fields__) for kind in _MESSAGES}
