@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import TypeAlias
 
+from crdtledger.errors import InvalidBatch
 from crdtledger.ledger import replica as ledger
 from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.frontier import LaneHead
+from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.replica import Replica
 from crdtledger.ledger.settled import SettledState
 from gossip.replica import Admission, BatchName, Head, Status
@@ -37,9 +39,15 @@ def none_journaled(lane: bytes, first: int, last: int, max_bytes: int) -> Sequen
 class GossipReplica:
     """Satisfies ``gossip.replica.Replica`` over a ledger replica."""
 
-    def __init__(self, replica: Replica, journaled: JournaledBatches = none_journaled) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        journaled: JournaledBatches = none_journaled,
+        opened: Callable[[bytes, Genesis], Batch] = open_batch,
+    ) -> None:
         self.replica = replica
         self._journaled = journaled
+        self._opened = opened
         self._heads: dict[bytes, Head] = {}
         self._unsynced: deque[tuple[int, list[Batch]]] = deque()
         self._fresh: list[Batch] = []
@@ -160,7 +168,11 @@ class GossipReplica:
 
     def admit(self, raw: bytes, source: str) -> Admission:
         """Take in a batch; never raises."""
-        return self._answer(self.replica.admit(raw))
+        try:
+            batch = self._opened(raw, self.replica.genesis)
+        except InvalidBatch as error:
+            return Admission(Status.REJECTED, reason=str(error))
+        return self._answer(self.replica.admit_batch(batch))
 
     def evidence(self) -> Mapping[bytes, bytes]:
         """Evidence in force."""

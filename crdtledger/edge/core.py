@@ -62,13 +62,14 @@ class NodeCore:
         journal = restart.read_records(records)
         snapshot = newest_snapshot(journal)
         self.replica = restart.open_replica(setup, salt, snapshot)
-        self.gossiped = GossipReplica(self.replica, setup.journaled)
+        self.gossiped = GossipReplica(self.replica, setup.journaled, setup.opened)
         others = [member.name for member in setup.genesis.nodes if member.name != setup.name]
         self.epochs = Epochs(self._member.id, others, self.replica, setup.draw)
         self._clock = HybridClock()
         config = msgspec.structs.replace(setup.gossip or Config(b""), cluster=setup.genesis.hash)
         nonce = int.from_bytes(setup.draw(8), "little") >> 1 or 1
-        self.engine = GossipEngine(config, self.gossiped, others, nonce)
+        peers = others if setup.peers is None else setup.peers
+        self.engine = GossipEngine(config, self.gossiped, peers, nonce, relays=len(peers) < len(others))
         self.journaling = Journaling()
         self._meta: list[EpochState] = []
         self._arrived: list[Batch] = []  # during this step, and not yet looked at
@@ -149,7 +150,7 @@ class NodeCore:
             self.journaling.durable = event.position
             self.gossiped.durable(event.position)
             settled = self.checkpoints.durable(now_us) if self.checkpoints else []
-            return self._finish([*self._news(now_us), *settled], now_us)
+            return self._finish([*self.engine.step(event, now_us), *self._news(now_us), *settled], now_us)
         out: list[Output] = [*self.engine.step(event, now_us)]
         if isinstance(event, TimerFired):
             out += self._timer(event.key, now_us)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import msgspec
 
 from crdtledger.edge.adapter import JournaledBatches, none_journaled
+from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import Identity
 from crdtledger.ledger.retention import JOURNAL_BYTES
@@ -34,6 +35,9 @@ class Setup(msgspec.Struct, frozen=True):
     the store of checkpoints: up to ``limit`` of them from height ``first`` on. It is where old certificates are served from, so that
     neither memory nor journal has to keep them. ``journaled`` reads settled batches from the journal, for peers that are further
     behind than ``shelf_heights`` in memory; ``journal_bytes``: what the journal keeps of them.
+
+    ``peers``: the names of the members that this node is linked to (``edge.links``); None for all others. ``opened`` opens and checks a
+    batch that came in. It is ``open_batch`` in every real node; a simulation of thousands may check each batch once for all of them.
     """
 
     genesis: Genesis
@@ -51,3 +55,5 @@ class Setup(msgspec.Struct, frozen=True):
     journaled: JournaledBatches = none_journaled
     shelf_heights: int = SHELF_HEIGHTS
     journal_bytes: int = JOURNAL_BYTES
+    peers: Collection[str] | None = None
+    opened: Callable[[bytes, Genesis], Batch] = open_batch

@@ -1,0 +1,17 @@
+"""Which members a node is linked to: all of them in a small cluster, an overlay of them in a large one (``gossip.overlay``).
+
+The genesis decides, so that both ends of a link agree on it without asking. Validators are linked to each other besides, as long as
+they are no more than a full mesh holds: agreement speaks to all validators directly.
+"""
+
+from __future__ import annotations
+
+from crdtledger.ledger.genesis import Genesis
+from gossip.overlay import FULL_MESH, neighbours
+
+
+def linked(genesis: Genesis) -> dict[str, tuple[str, ...]]:
+    """name -> the members that it is linked to, for every member."""
+    validators = [member.name for member in genesis.nodes if "validator" in member.roles]
+    core = validators if len(validators) <= FULL_MESH else ()
+    return neighbours([member.name for member in genesis.nodes], genesis.hash, core)
