@@ -143,7 +143,7 @@ class Mischief:
 
     def _restore(self) -> str:
         """An old disk goes under a node, unless another one's has not caught up yet."""
-        if self._restored and not self._caught_up(self._restored):
+        if self._restored and not caught_up(self._cluster, self._restored):
             return ""
         names = [name for name in sorted(self._backups) if name in self._cluster.sim.up()]
         if not names:
@@ -156,10 +156,12 @@ class Mischief:
         self._restored = name
         return f"an old disk is put under {name}"
 
-    def _caught_up(self, name: str) -> bool:
-        if name not in self._cluster.sim.up():
-            return False
-        core = self._cluster.core(name)
-        voting = core.checkpoints.voting if core.checkpoints else None
-        votes_from = voting.abstaining.votes_from if voting else 1
-        return not core.epochs.state.locked and votes_from != UNKNOWN and core.replica.base[0] + 1 >= votes_from
+
+def caught_up(cluster: Cluster, name: str) -> bool:
+    """Whether a node whose disk was put back may spend and vote again: until then no second disk may be lost."""
+    if name not in cluster.sim.up():
+        return False
+    core = cluster.core(name)
+    voting = core.checkpoints.voting if core.checkpoints else None
+    votes_from = voting.abstaining.votes_from if voting else 1
+    return not core.epochs.state.locked and votes_from != UNKNOWN and core.replica.base[0] + 1 >= votes_from
