@@ -20,14 +20,33 @@ What it is not: membership. Who is alive, and whether a link is up, is the trans
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Final
+
+import msgspec
 
 FULL_MESH: Final = 16
 """So many names are linked all to all."""
 
 _DOMAIN: Final = b"gossip overlay v1\x00"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One name's place in the overlay: the ``peers`` that it is linked to, and those of them that it shares a branch with."""
+
+    peers: tuple[str, ...]
+    branches: tuple[str, ...]
+
+
+def places(names: Collection[str], seed: bytes = b"", core: Collection[str] = ()) -> dict[str, Place] | None:
+    """name -> its place, as ``neighbours`` and ``branches`` draw it; None when so few need no overlay: all are linked to all."""
+    if len(set(names)) <= FULL_MESH:
+        return None
+    links = neighbours(names, seed, core)
+    tree = branches(links, seed)
+    return {name: Place(links[name], tree[name]) for name in links}
 
 
 def rings(names: int) -> int:
@@ -52,6 +71,24 @@ def neighbours(names: Collection[str], seed: bytes = b"", core: Collection[str] 
     for name in meshed:
         links[name] |= meshed - {name}
     return {name: tuple(sorted(linked)) for name, linked in links.items()}
+
+
+def branches(links: Mapping[str, Collection[str]], seed: bytes = b"") -> dict[str, tuple[str, ...]]:
+    """name -> the neighbours that it shares a branch with, in a spanning tree of connected ``links`` that everybody computes alike: by
+    breadth from the name that ``seed`` draws. Where the first broadcasts go along (``gossip.tree``)."""
+    if not links:
+        return {}
+    root = min(links, key=lambda name: _place(seed, 0, name))
+    tree: dict[str, set[str]] = {root: set()}
+    reached = deque([root])
+    while reached:
+        above = reached.popleft()
+        for name in sorted(links[above]):
+            if name not in tree:
+                tree[name] = {above}
+                tree[above].add(name)
+                reached.append(name)
+    return {name: tuple(sorted(tree[name])) for name in links}
 
 
 def _place(seed: bytes, ring: int, name: str) -> bytes:

@@ -5,8 +5,8 @@
 * **Hello first.** Whatever else a peer sends before a ``Hello`` of our cluster and of a version that both
   speak is counted and dropped. Hellos are repeated until the peer says that it holds ours.
 * **Push is a hint.** What was recorded here goes to every open peer at once (``recorded``). Nobody relies
-  on it. An engine that ``relays``, because its peers are not everybody, pushes along a tree and passes on what
-  the replica applied, once it is durable here (``gossip.tree``).
+  on it. Where the peers are not everybody, it goes along a tree, and what the replica applied is passed on once
+  it is durable here (``gossip.tree``).
 * **Heads are the truth.** Every ``heads_interval_us`` each peer hears the digest of our frontier and the
   lanes that changed (``gossip.heads``); whoever is behind asks for ranges (``gossip.catchup``) and gets
   them (``gossip.ranges``). Heads and ranges speak of durable batches only, so these frames wait for nothing
@@ -70,13 +70,19 @@ Output: TypeAlias = Effect | AppReceived
 
 class GossipEngine:
     """One node's side of the gossip with ``peers``. ``nonce`` names this incarnation: any number from 1 to
-    2**63-1, another one after every restart. ``relays``: the peers are not everybody, so batches are passed on."""
+    2**63-1, another one after every restart. ``branches``: where the peers are not everybody, those to which batches are
+    pushed and passed on at first; None where they are."""
 
     def __init__(
-        self, config: Config, replica: Replica, peers: Collection[str], nonce: int, relays: bool = False
+        self,
+        config: Config,
+        replica: Replica,
+        peers: Collection[str],
+        nonce: int,
+        branches: Collection[str] | None = None,
     ) -> None:
-        self._config = config.relaying() if relays else config
-        self._tree = Tree(config.tree) if relays else None
+        self._config = config if branches is None else config.relaying()
+        self._tree = None if branches is None else Tree(config.tree, branches)
         self._replica = replica
         self._nonce = nonce
         self._peers = {name: Peer(name, config.peer) for name in sorted(peers)}
@@ -456,7 +462,9 @@ class GossipEngine:
             due += [(name, source, raw) for raw in held]
         out: list[Output] = []
         for peer in self._eager() if due else ():
-            lacking = [raw for name, source, raw in due if source != peer.name and peer.picture.seq(name.lane) < name.seq]
+            lacking = [
+                raw for name, source, raw in due if source != peer.name and peer.picture.seq(name.lane) < name.seq
+            ]
             out += [self._send(peer, wire.Push(run)) for run in wire.pack(lacking)]
         return out
 

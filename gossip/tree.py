@@ -6,7 +6,9 @@ neighbour is *eager* (gets payloads) or *lazy* (hears of them with the next head
 
 Rules.
 
-* A neighbour whose link comes up is eager: the first batches flood.
+* A neighbour whose link comes up is eager if it is one of ``branches``, those of a spanning tree that all members compute alike
+  (``gossip.overlay``). Without one all are, and the first batches flood: a tree remains of that, too, but when many record at once their
+  floods prune each other's branches, and the heads have to mend it.
 * Whoever gets a push of which nothing is new to it makes the sender lazy and says so (``wire.Prune``); the sender does the same. What
   remains of the flood is a tree, and a batch then comes to each node about once. One tree serves all recorders.
 * The heads, which go to all neighbours, are the digests of the lazy links. Who lacks for longer than ``graft_us`` what a neighbour told
@@ -26,7 +28,7 @@ are the anti-entropy's own, grafting is its request for a range, and there is no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import sha256
 
 import msgspec
@@ -54,8 +56,9 @@ class _Doubt(msgspec.Struct):
 class Tree:
     """One node's edges of the tree. It sends nothing: it says to whom, and what."""
 
-    def __init__(self, limits: TreeLimits) -> None:
+    def __init__(self, limits: TreeLimits, branches: Collection[str]) -> None:
         self._limits = limits
+        self._branches = frozenset(branches)
         self._eager: dict[str, None] = {}  # in the order in which they became so
         self._pending: dict[BatchName, str] = {}  # applied, not yet passed on -> who sent it
         self._doubts: deque[_Doubt] = deque()
@@ -71,7 +74,8 @@ class Tree:
 
     def joined(self, peer: str) -> None:
         """The link to ``peer`` is up, and it has greeted us."""
-        self._eager[peer] = None
+        if peer in self._branches:
+            self._eager[peer] = None
 
     def left(self, peer: str) -> None:
         """The link is gone."""

@@ -68,8 +68,8 @@ class NodeCore:
         self._clock = HybridClock()
         config = msgspec.structs.replace(setup.gossip or Config(b""), cluster=setup.genesis.hash)
         nonce = int.from_bytes(setup.draw(8), "little") >> 1 or 1
-        peers = others if setup.peers is None else setup.peers
-        self.engine = GossipEngine(config, self.gossiped, peers, nonce, relays=len(peers) < len(others))
+        peers, branches = (setup.place.peers, setup.place.branches) if setup.place else (others, None)
+        self.engine = GossipEngine(config, self.gossiped, peers, nonce, branches)
         self.journaling = Journaling()
         self._meta: list[EpochState] = []
         self._arrived: list[Batch] = []  # during this step, and not yet looked at

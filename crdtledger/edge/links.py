@@ -7,11 +7,11 @@ they are no more than a full mesh holds: agreement speaks to all validators dire
 from __future__ import annotations
 
 from crdtledger.ledger.genesis import Genesis
-from gossip.overlay import FULL_MESH, neighbours
+from gossip.overlay import FULL_MESH, Place, places
 
 
-def linked(genesis: Genesis) -> dict[str, tuple[str, ...]]:
-    """name -> the members that it is linked to, for every member."""
+def overlay(genesis: Genesis) -> dict[str, Place] | None:
+    """name -> its place, for every member; None when all are linked to all."""
     validators = [member.name for member in genesis.nodes if "validator" in member.roles]
     core = validators if len(validators) <= FULL_MESH else ()
-    return neighbours([member.name for member in genesis.nodes], genesis.hash, core)
+    return places([member.name for member in genesis.nodes], genesis.hash, core)

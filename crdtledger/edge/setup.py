@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -15,6 +15,7 @@ from crdtledger.ledger.retention import JOURNAL_BYTES
 from crdtledger.ledger.rightsmanager import RightsPolicy
 from crdtledger.ledger.shelf import SHELF_HEIGHTS
 from gossip.config import Config
+from gossip.overlay import Place
 from reconcile.agreement import Timeouts
 from reconcile.salts import Salts
 from reconcile.stores import StoredCheckpoint
@@ -36,7 +37,7 @@ class Setup(msgspec.Struct, frozen=True):
     neither memory nor journal has to keep them. ``journaled`` reads settled batches from the journal, for peers that are further
     behind than ``shelf_heights`` in memory; ``journal_bytes``: what the journal keeps of them.
 
-    ``peers``: the names of the members that this node is linked to (``edge.links``); None for all others. ``opened`` opens and checks a
+    ``place``: which members this node is linked to, where not all are to all (``edge.links``). ``opened`` opens and checks a
     batch that came in. It is ``open_batch`` in every real node; a simulation of thousands may check each batch once for all of them.
     """
 
@@ -55,5 +56,5 @@ class Setup(msgspec.Struct, frozen=True):
     journaled: JournaledBatches = none_journaled
     shelf_heights: int = SHELF_HEIGHTS
     journal_bytes: int = JOURNAL_BYTES
-    peers: Collection[str] | None = None
+    place: Place | None = None
     opened: Callable[[bytes, Genesis], Batch] = open_batch
