@@ -243,23 +243,24 @@ class Simulation(Generic[C]):
 
     def partition(self, groups: Iterable[Collection[str]]) -> None:
         """Only members of one group reach each other; who is in none is alone."""
-        self.network.partition([list(group) for group in groups])
-        self._note_topology("partition")
+        split = [list(group) for group in groups]
+        self.network.partition(split)
+        self._note_topology("partition", " | ".join(",".join(group) for group in split))
 
     def isolate(self, name: str) -> None:
         """Cut ``name`` off from all others, which keep each other."""
         self.network.partition([[other for other in self._nodes if other != name]])
-        self._note_topology(f"isolate {name}")
+        self._note_topology("isolate", name)
 
     def cut(self, source: str, target: str) -> None:
         """Silently lose frames from ``source`` to ``target``, one way."""
         self.network.cut(source, target)
-        self._note_topology(f"cut {source} {target}")
+        self._note_topology("cut", f"{source} to {target}")
 
     def clog(self, source: str, target: str, for_us: int, extra_us: int) -> None:
         """Delay what is sent from ``source`` to ``target`` within ``for_us`` by ``extra_us``."""
         self.network.clog(source, target, self.now_us + for_us, extra_us)
-        self._note_topology(f"clog {source} {target}")
+        self._note_topology("clog", f"{source} to {target}")
 
     def heal(self) -> None:
         """Undo partitions, cuts and clogging."""
@@ -321,22 +322,26 @@ class Simulation(Generic[C]):
             self.on_effect(node.name, effect)
             return
         self.frames_sent += 1
-        self.trace.note(self.now_us, node.name, "send", effect.peer, effect.frame)
+        number = self.frames_sent
+        self.trace.note(self.now_us, node.name, "send", f"{number} {effect.peer}", effect.frame)
         target = self._nodes.get(effect.peer)
         # A frame goes into a connection, and a connection is to one incarnation of the peer.
         incarnation = node.links.get(effect.peer)
-        if target is None or incarnation is None:
-            return
+        due = self.network.fate(node.name, effect.peer, self.now_us) if target and incarnation is not None else []
+        if not due:
+            self.trace.note(self.now_us, node.name, "lose", f"{number} {effect.peer}")
         ends = (node.incarnation, incarnation)
-        for due_us in self.network.fate(node.name, effect.peer, self.now_us):
-            self._at(due_us, lambda: self._arrive(node.name, target, ends, effect.frame))
+        for due_us in due:
+            self._at(due_us, lambda: self._arrive(node.name, target, ends, number, effect.frame))
 
-    def _arrive(self, source: str, target: _Node[C], ends: tuple[int, int], frame: bytes) -> None:
-        if target.links.get(source, ends[0]) > ends[0]:
-            return  # the target has a newer connection by now, and has given up the one this frame was on
-        if target.incarnation == ends[1] and self.network.carries(source, target.name):
+    def _arrive(self, source: str, target: Any, ends: tuple[int, Any], number: int, frame: bytes) -> None:
+        # A target that has a newer connection by now has given up the one that this frame was on.
+        stands = target.links.get(source, ends[0]) <= ends[0] and target.incarnation == ends[1]
+        if stands and target.core is not None and self.network.carries(source, target.name):
             self.frames_delivered += 1
-            self._deliver(target, Received(source, frame), "receive", source, frame)
+            self._deliver(target, Received(source, frame), "receive", f"{number} {source}", frame)
+        else:
+            self.trace.note(self.now_us, target.name, "lose", f"{number} {source}")
 
     def _persist(self, node: _Node[C], persist: Persist) -> None:
         if persist.position <= node.position:
@@ -381,8 +386,8 @@ class Simulation(Generic[C]):
 
         self._at(self.now_us + timer.delay_us, fire)
 
-    def _note_topology(self, what: str) -> None:
-        self.trace.note(self.now_us, "", what, "")
+    def _note_topology(self, what: str, detail: str = "") -> None:
+        self.trace.note(self.now_us, "", what, detail)
         self._check_links()
 
     def _check_links(self) -> None:

@@ -331,5 +331,6 @@ def check_laws(
 def default_settings() -> settings:
     """No deadline, ``EXAMPLES`` examples, nothing printed but the story."""
     phases = [phase for phase in Phase if phase is not Phase.explain]  # the story explains, and tracing is slow
-    calm = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": False}
-    return settings(max_examples=EXAMPLES, phases=phases, **calm)
+    return settings(
+        max_examples=EXAMPLES, phases=phases, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
+    )
