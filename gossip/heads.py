@@ -37,9 +37,7 @@ class _Row(NamedTuple):
 def _row(lane: bytes, seq: int, name: bytes) -> _Row:
     if not seq:
         return _Row(lane, Head(seq, name), b"")
-    encoded = b"".join(
-        (len(lane).to_bytes(2, "big"), lane, seq.to_bytes(8, "big"), len(name).to_bytes(1, "big"), name)
-    )
+    encoded = b"".join((len(lane).to_bytes(2, "big"), lane, seq.to_bytes(8, "big"), len(name).to_bytes(1, "big"), name))
     return _Row(lane, Head(seq, name), encoded)
 
 

@@ -3,8 +3,8 @@ the ordering of events in a distributed system", CACM 1978, figure 1). A pure fu
 
 How to read it. Time runs down; long silences are drawn short (the scale is logarithmic in the gaps, the clock on the left is true).
 An arrow is a message that arrived, dashed when it arrived again; a line that ends in a cross was lost there; one that ends in a
-ring was still under way. A cross on a node's line is a crash, a triangle its start, and between them there is no line. A bracket on the right
-is a partition or a cut, with its groups. Nothing is told by colour alone.
+ring was still under way. A cross on a node's line is a crash, a triangle its start, and between them there is no line. A bracket on the
+right is a partition or a cut, with its groups. Nothing is told by colour alone.
 
 It is bounded: of a long run the last messages are drawn, and the picture says how many were left out. Equal lines give equal bytes.
 """

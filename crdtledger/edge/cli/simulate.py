@@ -101,10 +101,9 @@ def _runner(address: str) -> Any:
 
 def _look_again(outcome: Outcome, scenario: Scenario, trace: Path | None, svg: Path | None) -> None:
     """Run it once more with its trace kept: the same run, or something is very wrong."""
-    from gossip.spacetime import draw
-
     from crdtledger.edge.simulate.run import run
     from crdtledger.edge.simulate.swarm import with_trace
+    from gossip.spacetime import draw
 
     again = run(with_trace(scenario, TRACE_LINES), outcome.seed)
     if again.digest != outcome.digest:

@@ -23,7 +23,7 @@ from crdtledger.edge.core import NodeCore
 from crdtledger.edge.effects import ClientRequest
 from crdtledger.edge.links import overlay
 from crdtledger.edge.setup import Completeness, Setup
-from crdtledger.edge.simulate.cluster import SECOND, found, identity
+from crdtledger.edge.simulate.cluster import found, identity
 from crdtledger.edge.simulate.writing import Json, account
 from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.genesis import Genesis, Policies
