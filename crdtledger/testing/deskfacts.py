@@ -6,20 +6,24 @@ same trade, and tell it differently; amounts around what a node holds; prices at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import itertools
 
 from hypothesis import strategies as st
 
 from crdtledger.edge.simulate import writing
 from crdtledger.edge.simulate.writing import Json
+from crdtledger.testing.drawing import pick
+from crdtledger.testing.opened import Opening
 
 DEPOSITED = 30_000
 """Of A's USDT, in minor units."""
 TIE = "1024000.0"
-"""100 / 1,024,000 of a contract's bitcoin ends in exactly half a satoshi after every fourth contract."""
+"""The value of 4 COIN at this price is 39,062.5 satoshi."""
+TRADES = range(1, 4)
 
 
-def opening(nodes: Sequence[str]) -> list[tuple[str, list[Json]]]:
+def opening(nodes: tuple[str, ...]) -> Opening:
     """What the first node, the custodian of USDT, records before anything goes wrong: everybody holds an equal share."""
     share = DEPOSITED // len(nodes)
     names = [writing.account("A"), writing.account("B"), writing.linear("PERP"), writing.inverse("COIN")]
@@ -27,39 +31,35 @@ def opening(nodes: Sequence[str]) -> list[tuple[str, list[Json]]]:
     return [(nodes[0], [*names, writing.deposit("d-A", "A", "USDT", DEPOSITED)]), (nodes[0], grants)]
 
 
-def facts(nodes: Sequence[str]) -> st.SearchStrategy[Json]:
-    """Withdrawals, fills, busts, transfers, deposits and grants. Those without an id get that of the step."""
-    amounts = st.sampled_from(("1.00", "90.00", "250.00"))
-    money = {"account": st.just("A"), "asset": st.just("USDT"), "amount": amounts}
-    withdrawals = st.fixed_dictionaries({"kind": st.just("withdrawal"), **money})
-    transfers = st.fixed_dictionaries({"kind": st.just("transfer"), **money, "credit": st.just("B")})
-    deposits = st.fixed_dictionaries({"kind": st.just("deposit"), **money})
-    grants = st.fixed_dictionaries({"kind": st.just("grant"), **money, "node": st.sampled_from(nodes)})
-    return st.one_of(withdrawals, fills(), transfers, deposits, grants, fills("bust"))
+@functools.cache
+def facts(nodes: tuple[str, ...]) -> st.SearchStrategy[Json]:
+    """Money that moves, or trades. Those without an id get that of the step."""
+    amounts = ("1.00", "90.00", "250.00")
+    goals = [("withdrawal", {}), ("transfer", {"credit": "B"}), ("deposit", {})]
+    goals += [("grant", {"node": node}) for node in nodes[1:]]
+    money: list[Json] = [
+        {"kind": kind, "account": "A", "asset": "USDT", "amount": amount, **goal}
+        for kind, goal in goals
+        for amount in amounts
+    ]
+    return pick([*money, *trades("fill"), *trades("bust"), *money])
 
 
-def fills(kind: str = "fill") -> st.SearchStrategy[Json]:
-    """What a venue says of one of six trades, as one feed tells it or another."""
-    linear = {"instrument": st.just("PERP"), "qty": st.sampled_from(("0.001", "0.250")), "price": st.just("50000.00")}
-    inverse = {
-        "instrument": st.just("COIN"),
-        "qty": st.sampled_from(("1", "4")),
-        "price": st.sampled_from(("50000.0", TIE)),
-    }
-    fees = {"PERP": "0.01", "COIN": "0.00000001"}
-    return st.one_of(
-        *(
-            st.fixed_dictionaries(
-                {
-                    "kind": st.just(kind),
-                    "venue": st.just("V"),
-                    "trade_id": st.integers(1, 6),
-                    "account": st.just("A"),
-                    "side": st.sampled_from(("buy", "sell")),
-                    "fee": st.just(fees[name]),
-                    **terms,
-                }
-            )
-            for name, terms in (("PERP", linear), ("COIN", inverse))
-        )
-    )
+def trades(kind: str) -> list[Json]:
+    """What a venue says of a few trades, as one feed tells it or another."""
+    linear = [("PERP", "0.001", "50000.00", "0.01"), ("PERP", "0.250", "50000.00", "0.01")]
+    inverse = [("COIN", "4", TIE, "0.00000001"), ("COIN", "1", "50000.0", "0.00000001")]
+    return [
+        {
+            "kind": kind,
+            "venue": "V",
+            "trade_id": trade,
+            "instrument": instrument,
+            "account": "A",
+            "side": side,
+            "qty": qty,
+            "price": price,
+            "fee": fee,
+        }
+        for trade, side, (instrument, qty, price, fee) in itertools.product(TRADES, ("buy", "sell"), linear + inverse)
+    ]

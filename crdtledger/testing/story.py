@@ -17,6 +17,7 @@ import msgspec
 from crdtledger.edge import api
 from crdtledger.edge.simulate.writing import Json
 from crdtledger.errors import LedgerError
+from gossip.network import Faults
 
 _NUMBERED: Final = re.compile(r" *\d+\. ")
 WIDTH = 300
@@ -34,9 +35,9 @@ class _Line(msgspec.Struct):
 class Story:
     """``replies``: the answers that came, by handle (``Simulation.replies``)."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, replies: Mapping[Any, bytes] | None = None) -> None:
         self.title = title
-        self.replies: Mapping[Any, bytes] = {}
+        self._replies = {} if replies is None else replies  # which are still to come
         self._lines: list[_Line] = []
 
     def __len__(self) -> int:
@@ -69,7 +70,7 @@ class Story:
         return "\n".join(lines)
 
     def _told(self, line: _Line) -> str:
-        answers = ", ".join(answer_in_words(self.replies.get(handle)) for handle in line.handles)
+        answers = ", ".join(answer_in_words(self._replies.get(handle)) for handle in line.handles)
         return "; ".join([f"{line.text}: {answers}" if answers else line.text, *line.after])
 
 
@@ -138,3 +139,12 @@ def sides_in_words(sides: Sequence[Collection[str]]) -> str:
 def count_in_words(count: int, what: str, plural: Callable[[str], str] = lambda word: f"{word}s") -> str:
     """``1 write``, ``2 writes``."""
     return f"{count} {what if count == 1 else plural(what)}"
+
+
+def faults_in_words(faults: Faults) -> str:
+    """The faults that are not the calmest there are, one after the other."""
+    calm = Faults(latency_mean_us=200, trace_lines=0)
+    changed = {
+        name: value for name in Faults.__struct_fields__ if (value := getattr(faults, name)) != getattr(calm, name)
+    }
+    return ", ".join(f"{name} {value}" for name, value in changed.items()) or "a calm network"
