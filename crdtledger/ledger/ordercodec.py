@@ -15,6 +15,7 @@ import msgspec
 from crdtledger.errors import InvalidProof
 from crdtledger.ledger.batch import LANE_BYTES, MAX_SEQ, parse_lane
 from crdtledger.ledger.body import MAX_FACTS, is_text
+from crdtledger.ledger.clock import MAX_TIMESTAMP
 from crdtledger.ledger.facts import COMMITMENT, MAX_AMOUNT, PPM, TIFS
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.orderfacts import Name, Terms
@@ -38,7 +39,7 @@ class _Order(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     home: str
     id: str
     terms: Terms
-    place: tuple[_Count, _Lane, _Count, _Row]
+    place: tuple[Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP)], _Lane, _Count, _Row]
     height: _Count
     open: tuple[tuple[int, _Qty], ...]
     closed: bool

@@ -116,9 +116,21 @@ def grown(
     return Tally(tally.filled + qty, tally.worth + value, tally.weight + value * fee_ppm, tally.opened + opened)
 
 
+def due(definition: Instrument, genesis: Genesis, side: int, tally: Tally, drawn: Drawn) -> Drawn:
+    """What a tally draws out of the order's reserve beyond what was drawn."""
+    whole = owed(definition, genesis, side, tally)
+    fees = whole.fees - drawn.fees if whole.fees else 0  # a seller's fee was not drawn out of the reserve
+    return Drawn(whole.paid - drawn.paid, whole.margin - drawn.margin, fees)
+
+
+def total(drawn: Drawn) -> int:
+    """All that is drawn."""
+    return drawn.paid + drawn.margin + drawn.fees
+
+
 def still_needed(definition: Instrument, genesis: Genesis, terms: Terms, tally: Tally, drawn: Drawn, left: int) -> int:
     """What an order may yet draw out of its reserve if ``left`` of it trades at its worst price, as a maker or as a taker."""
     dearer = max(definition.maker_fee_ppm, definition.taker_fee_ppm)
     opens = 0 if terms.reduce_only or (definition.type == "option" and terms.side > 0) else left
-    whole = owed(definition, genesis, terms.side, grown(definition, genesis, tally, left, terms.price, opens, dearer))
-    return sum(msgspec.structs.astuple(whole)) - sum(msgspec.structs.astuple(drawn))
+    after = grown(definition, genesis, tally, left, terms.price, opens, dearer)
+    return total(due(definition, genesis, terms.side, after, drawn))

@@ -147,6 +147,7 @@ class Orders:
         self._stated: dict[tuple[Kind, Name], list[Statement]] = {}
         self._accepts: dict[Name, list[tuple[Kind, Name]]] = {}
         self._answers: dict[Name, Answer] = {}
+        self._reserved: dict[tuple[bytes, str], set[Name]] | None = None  # by (lane, reserve), once somebody asks
         self.overruled: list[Statement] = []
         """Statements under ids that are settled with other content."""
         for pending in base.pending.values():
@@ -202,8 +203,16 @@ class Orders:
 
     def on_reserve(self, lane: bytes, reserve: str) -> list[Record]:
         """Orders that are not done, or not settled, and name this reserve of this lane."""
-        found = (self.get(name) for name in self.names())
-        return [one for one in found if one and one.terms and one.place[1] == lane and one.terms.reserve == reserve]
+        if self._reserved is None:
+            self._reserved = {}
+            for name in self.names():
+                self._note_reserve(self._record(name))
+        named = (self.get(name) for name in sorted(self._reserved.get((lane, reserve), ())))
+        return [one for one in named if one is not None]
+
+    def _note_reserve(self, record: Record) -> None:
+        if self._reserved is not None and record.terms is not None:
+            self._reserved.setdefault((record.place[1], record.terms.reserve), set()).add(record.name)
 
     def conflicts(self) -> list[list[Statement]]:
         """Ids under which unsettled statements say different things: all of each, the one that stands first."""
@@ -307,6 +316,7 @@ class Orders:
         record.place = (self._places[one.number].clock, one.lane, one.seq, one.row)
         record.hold(record.home, sign * terms.qty)
         self._lean(record, record.home, one)
+        self._note_reserve(record)
         if terms.amends:
             self._record((fact.name[0], terms.amends)).closers += sign
 
