@@ -2,7 +2,7 @@
 
 An instrument with the mode ``auction`` clears at every height that ``auction_every`` divides, after all else of the height: one price for
 all, by ``crdtledger.matching.auction``. In it are the orders that were settled ``reveal_window`` heights before or earlier, so nobody
-enters after the first reveal is due; hidden ones if they were revealed by then. Both sides of a trade pay the maker's fee.
+enters after the first reveal is due; hidden ones if they were revealed by then. A height is only made of something, so none of them is left out. Both sides of a trade pay the maker's fee.
 
 A hidden order belongs to the first auction that it is early enough for, and cannot be cancelled once that one's entries are closed.
 If it is not revealed by then, it stays where it is until its own lane says something on a base of that height or later: only then is it
@@ -23,7 +23,6 @@ from crdtledger.ledger.body import split_id
 from crdtledger.ledger.facts import Instrument, Kind, Order, Reveal
 from crdtledger.ledger.orderfacts import Name, Stated
 from crdtledger.ledger.ordermoney import reserve_asset, still_needed
-from crdtledger.ledger.settled import SettledState
 from crdtledger.ledger.settledparts import SettledOrder
 from crdtledger.matching.auction import clear
 from crdtledger.matching.commitment import check
@@ -47,13 +46,6 @@ if TYPE_CHECKING:
 def auction_of(order: SettledOrder, definition: Instrument) -> int:
     """The height of the first auction that an order is early enough for."""
     return -(-(order.height + definition.reveal_window) // definition.auction_every) * definition.auction_every
-
-
-def auctions_due(state: SettledState, height: int) -> bool:
-    """Whether an order of the state may be in an auction at this height."""
-    modes = {order.terms.definition for order in state.orders.values()}
-    meant = (state.by_digest[one] for one in modes)
-    return any(one.mode == "auction" and height % one.auction_every == 0 for one in meant)
 
 
 class Auctions:

@@ -38,7 +38,6 @@ from crdtledger.ledger.settledparts import Definition, Reserved, SettledBalance,
 from crdtledger.ledger.view import View
 
 from .adjustments import Adjustment, adjustments_root, summary
-from .auctionsettling import auctions_due
 from .cells import CellName
 from .checkpoint import LaneCut
 from .cuts import OPEN, Extension, extend
@@ -86,7 +85,7 @@ def settle(
     ``batches``: exactly those between the state and the cut, in any order. Raises BadCut, and nothing else.
     """
     extension = extend(genesis, state, cut, batches, evidence, height)
-    if not batches and not evidence and not auctions_due(state, height):
+    if not batches and not evidence:
         return Settlement(state, (), adjustments_root(()), {}, {})
     ordered = canonical_order(batches, extension.ends, order_seed(previous, cut))
     view = View(genesis, salt, base=state, settling=True)

@@ -98,6 +98,7 @@ class Author:
         self.matches: list[tuple[str, Match]] = []
         self.names = luck.choice(("S", "P", "I", "O", "X", "SP", "PX", "SPIOXN?"))
         self.ids = 0
+        self.lane = ""
 
     def facts(self, node: int, account: str) -> list[Fact]:
         """What one batch says. Everything in it is about orders, or nothing is."""
@@ -108,7 +109,7 @@ class Author:
     def _else(self, account: str) -> Fact:
         luck = self.luck
         if luck.random() < 0.5:
-            return Void(id=luck.randint(0, 9), reserve=luck.choice("ub"))
+            return Void(id=luck.randint(0, 9), reserve=luck.choice("ub") + self.lane)
         terms: dict[str, Any] = {"instrument": luck.choice("SPI"), "account": account, "side": self._side()}
         return Fill(venue="V", trade_id=luck.randint(0, 9), qty=luck.randint(1, 9), price=luck.randint(8, 12), **terms)
 
@@ -176,7 +177,7 @@ class Author:
             side=side,
             qty=self._qty(),
             price=luck.choice((9, 10, 10, 10, 11, 13, 30)),
-            reserve=luck.choice("ubx") if luck.random() < 0.05 else reserve,
+            reserve=(luck.choice("ubx") if luck.random() < 0.05 else reserve) + self.lane,
             reduce_only=luck.random() < 0.15,
             amends=self._own(home) if luck.random() < 0.1 else None,
         )
@@ -202,6 +203,11 @@ class Author:
         return Match(id=self._id(), survival=survival, **terms)
 
 
+def _lane(pen: Pen) -> str:
+    """What tells the reserves of a node's second lane from those of its first."""
+    return "2" if pen.lane.epoch == 2 else ""
+
+
 def opening() -> list[tuple[int, list[Fact]]]:
     """How every story begins: definitions, money at the custodian, grants, and a reserve of each asset in each lane."""
     money: list[Fact] = [Deposit(id="d", account=a, asset=s, amount=9_000) for a in ACCOUNTS for s in ("USDT", "BTC")]
@@ -214,18 +220,20 @@ def opening() -> list[tuple[int, list[Fact]]]:
     return [(0, [*TRADED, *(Account(name=name) for name in (*ACCOUNTS, "F"))]), (0, money), (0, grants)]
 
 
-def reserves(account: str, usdt: int, btc: int) -> list[Fact]:
+def reserves(account: str, usdt: int, btc: int, of: str) -> list[Fact]:
     return [
-        Reserve(id="u", account=account, asset="USDT", amount=usdt),
-        Reserve(id="b", account=account, asset="BTC", amount=btc),
+        Reserve(id=f"u{of}", account=account, asset="USDT", amount=usdt),
+        Reserve(id=f"b{of}", account=account, asset="BTC", amount=btc),
     ]
 
 
-def written(drawn: tuple[Policies, int, int]) -> Story:
+def written(drawn: tuple[Policies, int, int], auctions: bool = True) -> Story:
     """The story that a draw of ``stories`` tells. ``n0`` reserves for A, ``n1`` for B (in both lanes), ``n2`` for C."""
     policies, seed, steps = drawn
     luck = random.Random(seed)
     author = Author(luck)
+    if not auctions:
+        author.names = author.names.replace("X", "P")
     founded = genesis(3, policies, ASSETS)
     pens = [Pen(founded, 0), Pen(founded, 1), Pen(founded, 1, epoch=2), Pen(founded, 2)]
     story: list[Batch] = []
@@ -238,10 +246,11 @@ def written(drawn: tuple[Policies, int, int]) -> Story:
         if pen.lane.epoch == 2:
             on = [dep_on(story[-1])]
         usdt, btc = (700, 300) if pen.lane.epoch == 1 else (55, 20)
-        story.append(pen.seal(pen.draft(reserves(account, usdt, btc)), on))
+        story.append(pen.seal(pen.draft(reserves(account, usdt, btc, _lane(pen))), on))
     for _ in range(steps):
         who = luck.randint(0, 3)
         pen, sees = pens[who], luck.random() < 0.8
+        author.lane = _lane(pen)
         facts = author.facts(pen.node, "ABBC"[who])
         heads = {batch.key: dep_on(batch) for batch in story if batch.key != pen.lane.key} if sees else {}
         deps: list[Dep] = list(heads.values())

@@ -15,8 +15,10 @@ from reconcile.adjustments import adjustments_root
 from reconcile.commitments import Commitments
 from reconcile.salts import Salts
 from reconcile.settlement import Settlement, settle
+from tests.reconcile.match_model import TradingLedger
 from tests.reconcile.match_worlds import stories, written
 from tests.reconcile.settlement_worlds import Height, Story, cut_at, wants
+from tests.reconcile.test_settlement import plainly, told
 
 FIRST = bytes(32)
 several = st.integers(1, 4)
@@ -62,6 +64,35 @@ def test_no_order_goes_beyond_its_quantity_and_no_account_beyond_its_collateral(
     filled: dict[Any, int] = {}
     for _, _, _, settled, _ in heights(written(drawn), seed, count):
         check_bounds(settled.state, filled)
+
+
+@given(drawn=stories, seed=seeds, count=several)
+def test_it_is_the_plain_telling_of_the_rules(drawn: Any, seed: int, count: int) -> None:
+    story = written(drawn, auctions=False)
+    model = TradingLedger(story.genesis)
+    for _, previous, height, settled, _ in heights(story, seed, count):
+        model.settle(previous, height.cut, height.batches, height.evidence)
+        state, nodes = settled.state, story.genesis.nodes
+        assert {
+            name: (order.tally.filled, {nodes[m].name: qty for m, qty in order.open}, order.closed)
+            for name, order in state.orders.items()
+        } == {
+            name: (one["filled"], {node: qty for node, qty in one["open"].items() if qty}, one["closed"])
+            for name, one in model.orders.items()
+        }
+        assert {name: match.held for name, match in state.pending.items()} == {
+            name: match["held"] for name, match in model.waiting_matches.items()
+        }
+        assert {at: (held.qty, held.margin) for at, held in state.carried.items()} == {
+            at: (held["qty"], held["margin"]) for at, held in model.carried.items()
+        }
+        assert state.prices == model.prices
+        plain = plainly(model)
+        assert told(state) == plain
+        margins = {at: held for at, held in model.margin.items() if held}
+        assert {at: b.margin for at, b in state.collateral.items() if b.margin} == margins
+        short = {at: missing for at, missing in model.shortfall.items() if missing}
+        assert {at: b.shortfall for at, b in state.collateral.items() if b.shortfall} == short
 
 
 @given(drawn=stories, seed=seeds, count=several, salt=seeds)
