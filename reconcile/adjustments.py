@@ -4,11 +4,10 @@ One adjustment stands for all facts of one batch, kind, effect and cause; it nam
 canonical order (what concerns no batch first, then the batches as they were settled) and are bound by one root: an RFC 6962 tree
 over their encodings, so that one adjustment can be shown without the others.
 
-Effects: ``voided`` has none; ``trimmed`` has less than it says;
-``deduplicated`` was counted before; ``conflict`` says otherwise under an id that counts already;
-``suspended`` waits for its definition, or stands under one that lost its name; ``counted`` had waited and counts from now on;
-``credited`` reached the account it was sent to; ``refunded`` gave back what a second recording had taken; ``expired`` is a closed
-lane's reserve that is free again; ``closed`` ends a lane.
+Effects: ``voided`` has none; ``trimmed`` has less than it says; ``deduplicated`` was counted before; ``conflict`` says otherwise under an
+id that counts already; ``suspended`` waits for its definition, or stands under one that lost its name; ``counted`` had waited and counts
+from now on; ``credited`` reached the account it was sent to; ``refunded`` gave back what a second recording had taken; ``expired`` is a
+closed lane's reserve that is free again, or an order that ended with its lane or unrevealed; ``closed`` ends a lane.
 """
 
 from __future__ import annotations

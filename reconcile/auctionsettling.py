@@ -1,8 +1,9 @@
 """Call auctions at a height, and the hidden orders that take part in them.
 
 An instrument with the mode ``auction`` clears at every height that ``auction_every`` divides, after all else of the height: one price for
-all, by ``crdtledger.matching.auction``. In it are the orders that were settled ``reveal_window`` heights before or earlier, so nobody
-enters after the first reveal is due; hidden ones if they were revealed by then. A height is only made of something, so none of them is left out. Both sides of a trade pay the maker's fee.
+all, by ``crdtledger.matching.auction``. No height is made of nothing, so none of them is left out. In it are the orders that were
+settled ``reveal_window`` heights before or earlier, so nobody enters after the first reveal is due; hidden ones if they were revealed by
+then. Both sides of a trade pay the maker's fee.
 
 A hidden order belongs to the first auction that it is early enough for, and cannot be cancelled once that one's entries are closed.
 If it is not revealed by then, it stays where it is until its own lane says something on a base of that height or later: only then is it

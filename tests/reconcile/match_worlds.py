@@ -176,7 +176,7 @@ class Author:
             instrument=name,
             side=side,
             qty=self._qty(),
-            price=luck.choice((9, 10, 10, 10, 11, 13, 30)),
+            price=luck.choice((9, 10, 10, 10, 11, 13, 60)),
             reserve=(luck.choice("ubx") if luck.random() < 0.05 else reserve) + self.lane,
             reduce_only=luck.random() < 0.15,
             amends=self._own(home) if luck.random() < 0.1 else None,
@@ -245,7 +245,7 @@ def written(drawn: tuple[Policies, int, int], auctions: bool = True) -> Story:
         on = [claim] if pen.node else []
         if pen.lane.epoch == 2:
             on = [dep_on(story[-1])]
-        usdt, btc = (700, 300) if pen.lane.epoch == 1 else (55, 20)
+        usdt, btc = luck.choice(((700, 300), (120, 90), (25, 12)))
         story.append(pen.seal(pen.draft(reserves(account, usdt, btc, _lane(pen))), on))
     for _ in range(steps):
         who = luck.randint(0, 3)
