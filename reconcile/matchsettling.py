@@ -21,15 +21,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
 from crdtledger.errors import decimal_text
-from crdtledger.ledger.batch import Batch, lane_text
-from crdtledger.ledger.body import Body, fact_keys
+from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.breaks import Break
-from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.facts import ORDER_KINDS, Instrument, Kind
-from crdtledger.ledger.findings import order_fact
 from crdtledger.ledger.orderfacts import Name, Stated, stated_facts
 from crdtledger.ledger.ordermoney import tradeable
 from crdtledger.ledger.seenids import SeenIds
@@ -58,8 +54,6 @@ from .adjustments import (
     NO_MATCH,
     NO_ORDER,
     NOT_MET,
-    OTHER_CONTENT,
-    RECORDED_BEFORE,
     REFUSED,
     Adjustment,
     Effect,
@@ -67,6 +61,7 @@ from .adjustments import (
 from .auctionsettling import Auctions
 from .cuts import Extension
 from .matching import Exchange, Side
+from .orderids import OrderIds
 from .purses import Purses
 
 Pair = tuple[str, str]
@@ -108,7 +103,7 @@ def settle_matches(
     """Settle what a height's batches, in canonical order, say of orders. ``reserves``: those of lanes closed now are in it still."""
     purses = Purses(view.genesis, view.base, balances, reserves)
     exchange = Exchange(view.genesis, view.base, purses, positions)
-    matches = _Matches(view, height, exchange, dict(used), salt)
+    matches = _Matches(view, height, exchange, used, salt)
     auctions = Auctions(matches, purses, height)
     for batch in ordered:
         auctions.seen(batch)
@@ -125,22 +120,21 @@ def settle_matches(
         {**balances, **purses.balances()},
         purses.reserves(),
         purses.touched(),
-        matches.used,
-        matches.adjustments,
-        matches.breaks,
+        matches.ids.used,
+        [*matches.ids.adjustments, *matches.adjustments],
+        matches.ids.breaks,
     )
 
 
 class _Matches:
     """The orders of a height being settled. ``open``: by order, what each member holds of it."""
 
-    def __init__(self, view: View, height: int, exchange: Exchange, used: dict[int, SeenIds], salt: int) -> None:
+    def __init__(self, view: View, height: int, exchange: Exchange, used: Mapping[int, SeenIds], salt: int) -> None:
         self.view, self.genesis, self.height, self.exchange = view, view.genesis, height, exchange
-        self.used, self._salt = used, salt
+        self.ids = OrderIds(view.genesis, used, salt)
         self.orders: dict[Name, SettledOrder] = dict(view.base.orders)
         self.pending: dict[Name, PendingMatch] = dict(view.base.pending)
         self.adjustments: list[Adjustment] = []
-        self.breaks: list[Break] = []
         self._members = {member.name: index for index, member in enumerate(view.genesis.nodes)}
         self._number = 0
         self._at: tuple[Batch, Stated] | None = None
@@ -173,7 +167,7 @@ class _Matches:
         if not kinds:
             return
         node = self.genesis.by_id[batch.lane.node].name
-        fresh = {kind: self._fresh(batch, kind, node) for kind in sorted(kinds)}
+        fresh = {kind: self.ids.fresh(batch, kind, node) for kind in sorted(kinds)}
         handlers: dict[Kind, Callable[[Stated], None]] = {
             Kind.ORDER: self._order,
             Kind.CANCEL: self._cancel,
@@ -187,42 +181,6 @@ class _Matches:
             if fact.row in fresh[fact.kind]:
                 self._at = batch, fact
                 handlers[fact.kind](fact)
-
-    def _fresh(self, batch: Batch, kind: Kind, node: str) -> set[int]:
-        """Rows whose ids are not used yet; they are from here on. Orders that their node may not record take no ids."""
-        member, body = self._members[node], batch.body
-        allowed = self._allowed(body, kind, node)
-        ids = self.used.get(member) or SeenIds(self._salt)
-        high, low = fact_keys(body, kind)
-        fresh: dict[tuple[int, int], int] = {}
-        contents = fact_contents(body, kind)
-        for row, found in enumerate(ids.find((high, low)).tolist()):
-            if not allowed[row]:
-                continue
-            first = fresh.setdefault((int(high[row]), int(low[row])), row) if found < 0 else -1
-            if first == row:
-                continue
-            says = ids.says(np.array([found]))[0] if found >= 0 else contents[first]
-            self._repeated(batch, kind, row, bool((says == contents[row]).all()))
-        rows = np.array(sorted(fresh.values()), np.int64)
-        self.used[member] = ids.extended((high[rows], low[rows]), contents[rows])
-        return set(rows.tolist())
-
-    def _allowed(self, body: Body, kind: Kind, node: str) -> list[bool]:
-        table = body.tables[kind]
-        if kind is not Kind.ORDER:
-            return [True] * len(table)
-        return [self.genesis.may_record(node, body.strings[index]) for index in table["account"].tolist()]
-
-    def _repeated(self, batch: Batch, kind: Kind, row: int, same: bool) -> None:
-        effect: Effect = "deduplicated" if same else "conflict"
-        cause = RECORDED_BEFORE if same else OTHER_CONTENT
-        self.adjustments.append(Adjustment(effect, cause, batch.key, batch.seq, int(kind), 1, ((row, 1),)))
-        if not same:
-            node = self.genesis.by_id[batch.lane.node].name
-            told = next(f for f in stated_facts(batch.body, self.genesis, node) if (f.kind, f.row) == (kind, row))
-            place = f"{lane_text(batch.key, self.genesis)}#{batch.seq}[{row}]"
-            self.breaks.append(Break("conflict", order_fact(told), f"counts: what came first; does not: {place}"))
 
     def adjust(self, effect: Effect, cause: str, detail: str = "") -> None:
         """What became of the fact at hand."""
