@@ -163,7 +163,7 @@ def _average_entry(position: Position, definition: Instrument) -> str:
 
 
 def balance_json(balance: Balance, state: str) -> dict[str, Any]:
-    """One row of ``collateral``. ``rights`` is what each node may still spend."""
+    """One row of ``collateral``. ``rights`` is what each node may still spend; ``margin`` and ``shortfall`` stand there if there is any."""
 
     def text(amount: int) -> str:
         return decimal_text(amount, balance.decimals)
@@ -172,6 +172,7 @@ def balance_json(balance: Balance, state: str) -> dict[str, Any]:
         field: text(getattr(balance, field))
         for field in ("deposited", "withdrawn", "held", "free", "reserved", "in_transit", "incoming", "refundable")
     }
+    amounts |= {name: text(amount) for name in ("margin", "shortfall") if (amount := getattr(balance, name))}
     rights = {node: text(amount) for node, amount in balance.rights}
     return {"account": balance.account, "asset": balance.asset, **amounts, "rights": rights, "state": state}
 
