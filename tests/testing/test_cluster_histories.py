@@ -9,12 +9,11 @@ import pytest
 
 from crdtledger.edge import api
 from crdtledger.edge.core import NodeCore
+from crdtledger.edge.maelstrom.workloads import fills_held
 from crdtledger.edge.simulate import writing
 from crdtledger.edge.simulate.cluster import NAMES, SECOND, Cluster
 from crdtledger.edge.simulate.run import QUICK
 from crdtledger.edge.simulate.writing import Json
-from crdtledger.ledger.body import fact_id
-from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.genesis import Custodian, Policies
 from crdtledger.testing.checkers import check_bank, check_set, check_set_full
 from crdtledger.testing.recording import ClusterRecorder
@@ -33,14 +32,8 @@ def balances(core: NodeCore) -> dict[str, int]:
 
 
 def trades(core: NodeCore) -> list[int]:
-    """The fills that a node holds, settled or not, once each."""
-    return sorted(
-        {
-            int(fact_id(batch.body, Kind.FILL, row))
-            for batch in core.replica.batches()
-            for row in range(len(batch.body.tables.get(Kind.FILL, ())))
-        }
-    )
+    """The fills that a node holds, once each."""
+    return sorted(map(int, fills_held(core.replica)))
 
 
 def hinder(cluster: Cluster, draw: Random) -> None:
