@@ -133,6 +133,13 @@ def test_what_each_element_of_a_set_came_to(text: str, fresh: bool, valid: str, 
     assert {name: verdict.found[name] for name in found} == found
 
 
+def test_a_read_that_began_before_the_acknowledgement_may_miss_it() -> None:
+    text = "b invoke read; a invoke add 1; a ok add 1; b ok read []; b invoke read; b ok read [1]"
+    verdict = check_set_full(history(text))
+    assert verdict
+    assert verdict.found["stale"] == []
+
+
 def real_set(seed: int) -> History:
     """Clients of a set on two machines that hear of each other now and then; in the end all is exchanged."""
     draw, lines = Random(seed), []
@@ -191,6 +198,7 @@ OPENING = {"A": 10, "B": 10, "C": 10}
     [
         ('b invoke read; b ok read {"A": 6, "B": 14, "C": 10}', "yes", None),
         ('b invoke read; b ok read {"A": 10, "B": 14, "C": 10}', "no", "wrong total"),
+        ('b invoke read; b ok read {"A": 6, "B": 13, "C": 10}', "no", "wrong total"),
         ('b invoke read; b ok read {"A": -4, "B": 24, "C": 10}', "no", "negative balance"),
         ('b invoke read; b ok read {"A": 6, "B": 14, "C": 10, "D": 0}', "no", "unexpected account"),
         ('b invoke read; b ok read {"A": 6, "B": 14, "C": null}', "unknown", None),

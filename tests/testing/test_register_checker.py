@@ -103,6 +103,28 @@ def test_an_indeterminate_write_may_take_effect_late_or_never() -> None:
     assert check_register(history(begun + again)).valid == "no"
 
 
+ONE_THEN_TWO = "x invoke write 1; x info write 1; y invoke cas [1, 2]; y info cas [1, 2]; "
+EITHER = ("p invoke write 1; p info write 1; ", "q invoke cas [0, 1]; q info cas [0, 1]; ")
+BOTH = "b invoke read; b ok read 1; b invoke write 5; b ok write 5; b invoke read; b ok read 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ONE_THEN_TWO + "b invoke read; b ok read 2",  # one indeterminate call after the other
+        EITHER[0] + EITHER[1] + BOTH,  # the first read leaves the write to the second
+        EITHER[1] + EITHER[0] + BOTH,
+        # The indeterminate 1 is read before the 2 that undoes it, all within one read of 2.
+        """a invoke read; b invoke write 2; x invoke write 1; x info write 1; c invoke read; c ok read 2; a ok read 1
+        d invoke read; d ok read 2; b ok write 2""",
+    ],
+)
+def test_indeterminate_calls_are_used_where_they_are_needed_and_no_sooner(text: str) -> None:
+    assert linearizable_by_trying(history(text), 0)
+    verdict = check_register(history(text), initial=0)
+    assert verdict, verdict.story
+
+
 def test_a_failed_write_must_not_be_seen() -> None:
     assert check_register(history("a invoke write 1; a fail write 1; b invoke read; b ok read 1")).valid == "no"
 
