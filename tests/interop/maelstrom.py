@@ -10,23 +10,26 @@ partition stands. Messages of clients arrive. Nothing sleeps: time passes by wai
 
 from __future__ import annotations
 
+import functools
 import heapq
 import json
 import os
 import selectors
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from crdtledger.edge.process import stop
 from crdtledger.testing.history import History, Recorder
 from tests.edge.processes import CLI
 
 PATIENCE_S = 30.0
 CLIENTS = 5
 CONTROL = "c0"
+ADDS = {"broadcast": ("broadcast", "message"), "g-set": ("add", "element"), "pn-counter": ("add", "delta")}
+"""What adds a value, and the field that holds it."""
 
 Groups = Sequence[Sequence[str]]
 
@@ -39,6 +42,8 @@ class Workbench:
         self.workload = workload
         self.lost = self.delivered = 0
         self.complaints = ""
+        """What the nodes wrote to standard error, once they have ended; ``codes``: what they ended with."""
+        self.codes: list[int] = []
         self._draw = Random(seed)
         self._latency_s, self._loss = latency_ms / 1_000, loss
         self._group: dict[str, int] = dict.fromkeys(self.names, 0)
@@ -51,8 +56,9 @@ class Workbench:
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Workbench:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115: it is closed at the end
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
         for name in self.names:
-            pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
             self._processes[name] = subprocess.Popen([*CLI, "maelstrom", self.workload], **pipes)
             self._selector.register(self._out(name), selectors.EVENT_READ, name)
         inits = [self.ask(CONTROL, name, "init", node_id=name, node_ids=self.names) for name in self.names]
@@ -69,15 +75,16 @@ class Workbench:
             assert process.stdin is not None
             process.stdin.close()
         for process in self._processes.values():
-            assert process.stderr is not None
-            self.complaints += process.stderr.read().decode()
-            process.wait(PATIENCE_S)
-            stop(process)  # type: ignore[arg-type]
-
-    @property
-    def codes(self) -> list[int | None]:
-        """What the processes ended with."""
-        return [process.returncode for process in self._processes.values()]
+            try:
+                process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            assert process.stdout is not None
+            process.stdout.close()
+            self.codes.append(process.wait())
+        self._log.seek(0)
+        self.complaints = self._log.read().decode()
+        self._log.close()
 
     # -- clients --------------------------------------------------------------------------------------------
 
@@ -119,20 +126,21 @@ class Workbench:
 
     def _begin(self, client: str, number: int, done: Callable[[str], None]) -> None:
         node, draw = self._draw.choice(self.names), self._draw
+
+        def answered(body: Any) -> None:
+            self._note(client, body)
+            done(client)
+
         if draw.random() < 0.2:
             self._recorder.invoke(client, "read")
-            self.ask(client, node, "read", lambda body: (self._answered(client, body), done(client))[1])
+            self.ask(client, node, "read", answered)
             return
-        value = draw.randrange(-9, 10) if self.workload == "pn-counter" else number
-        kind, field = {
-            "broadcast": ("broadcast", "message"),
-            "g-set": ("add", "element"),
-            "pn-counter": ("add", "delta"),
-        }[self.workload]
+        kind, field = ADDS[self.workload]
+        value = draw.randrange(-9, 10) if field == "delta" else number
         self._recorder.invoke(client, "add", value)
-        self.ask(client, node, kind, lambda body: (self._answered(client, body), done(client))[1], **{field: value})
+        self.ask(client, node, kind, answered, **{field: value})
 
-    def _answered(self, client: str, body: Any) -> None:
+    def _note(self, client: str, body: Any) -> None:
         if body["type"] == "error":
             self._recorder.fail(client, body["text"])
         else:
@@ -148,14 +156,17 @@ class Workbench:
         self.partition([self.names])
         end_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < end_s and not self._agree():
-            seen = self.delivered
-            self.wait(lambda seen=seen: self.delivered > seen)  # type: ignore[misc]
+            self._another_delivery()
         for name in self.names:
             reader = f"last {name}"
             self._recorder.invoke(reader, "final")
-            got = self.ask(reader, name, "read", lambda body, reader=reader: self._answered(reader, body))  # type: ignore[misc]
-            assert self.wait(lambda got=got: bool(got)), "the last read was not answered"  # type: ignore[misc]
+            self.ask(reader, name, "read", functools.partial(self._note, reader))
+        assert self.wait(lambda: not self._recorder.open()), "the last reads were not answered"
         return self._recorder.history()
+
+    def _another_delivery(self) -> None:
+        seen = self.delivered
+        self.wait(lambda: self.delivered > seen)
 
     def _agree(self) -> bool:
         answers = [self.ask(CONTROL, name, "read") for name in self.names]

@@ -21,7 +21,7 @@ from crdtledger.testing.history import Call, History
 
 WRITE: Final = "write"
 CAS: Final = "cas"
-BUDGET: Final = 1_000_000
+BUDGET: Final = 10_000_000
 """Configurations and calls that are tried, over all keys: some seconds."""
 SHORTENING: Final = 200_000
 """As many more to find a shorter reason."""
