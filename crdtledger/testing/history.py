@@ -18,7 +18,7 @@ simulated cluster (``crdtledger.testing.recording``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, overload
 
 import msgspec
 
@@ -92,7 +92,13 @@ class History(Sequence[Op]):
     def __len__(self) -> int:
         return len(self._ops)
 
-    def __getitem__(self, at: Any) -> Any:
+    @overload
+    def __getitem__(self, at: int) -> Op: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Op]: ...
+
+    def __getitem__(self, at: int | slice) -> Op | Sequence[Op]:
         return self._ops[at]
 
     def __iter__(self) -> Iterator[Op]:

@@ -37,7 +37,7 @@ Groups = Sequence[Sequence[str]]
 class Workbench:
     """``nodes`` processes that serve ``workload``. ``loss``: the chance that a message between nodes is lost."""
 
-    def __init__(self, workload: str, nodes: int, seed: int, latency_ms: float = 4.0, loss: float = 0.1) -> None:
+    def __init__(self, workload: str, nodes: int, seed: int, latency_ms: float = 4.0, loss: float = 0.05) -> None:
         self.names = [f"n{number}" for number in range(1, nodes + 1)]
         self.workload = workload
         self.lost = self.delivered = 0
@@ -56,7 +56,7 @@ class Workbench:
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Workbench:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115: it is closed at the end
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
         for name in self.names:
             self._processes[name] = subprocess.Popen([*CLI, "maelstrom", self.workload], **pipes)

@@ -58,9 +58,7 @@ class OutOfBudget(Exception):
 
 
 class Ordered(msgspec.Struct, frozen=True):
-    """There is an order: the numbers of the tasks in it. Indeterminate ones that need not have happened are left out."""
-
-    order: list[int]
+    """There is an order."""
 
 
 class Stuck(msgspec.Struct, frozen=True):
@@ -119,7 +117,7 @@ class _Search:
                 self._begin_doubtful(task)
             else:
                 self._bit[task] = free.pop() if free else 1 << len(self._bit)
-        return Ordered(_order(next(iter(here.values()))[0][1]))
+        return Ordered()
 
     def _events(self) -> Iterator[tuple[int, bool]]:
         events = [(task.began, number, False) for number, task in enumerate(self._tasks)]
