@@ -56,7 +56,7 @@ class Workbench:
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Workbench:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._log = tempfile.TemporaryFile()
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
         for name in self.names:
             self._processes[name] = subprocess.Popen([*CLI, "maelstrom", self.workload], **pipes)
