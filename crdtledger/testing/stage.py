@@ -35,13 +35,14 @@ TICK_US = 100_000
 class Stage(RuleBasedStateMachine):
     """``cluster``, ``watch``, ``story``, ``backups`` and ``seed`` are there once an example has begun.
 
-    ``nodes``: their names. ``agreement``: whether they also agree on checkpoints, every 300 ms; then a fourth node lets them bear the loss
-    of one. ``faults``: how bad the network and the disks are, drawn once an example. ``pauses_us``: how much virtual time may pass after a
-    step, least first.
+    ``nodes``: their names. ``agreement``: whether they also agree on checkpoints, every 300 ms; then there are four unless ``nodes`` says
+    otherwise, for with fewer no disk may be lost. ``faults``: how bad the network and the disks are, drawn once an example. ``pauses_us``:
+    how much virtual time may pass after a step, least first. ``purse``: the account and asset that clients spend to the last unit, if any.
     """
 
     nodes: ClassVar[tuple[str, ...]] = ("n0", "n1", "n2")
     agreement: ClassVar[bool] = False
+    purse: ClassVar[tuple[str, str] | None] = ("A", "USDT")
     pauses_us: ClassVar[tuple[int, ...]] = (0, 3_000, 300_000, 2_000_000)
     faults: ClassVar[st.SearchStrategy[Faults]] = st.builds(
         Faults,
