@@ -40,9 +40,9 @@ from gossip.network import Faults
 
 
 def budget(**changes: Any) -> settings:
-    """What a machine is given to find something: 100 examples of 50 steps, unless ``changes`` say otherwise. Not Hypothesis' phase that
+    """What a machine is given to find something: 150 examples of 30 steps, unless ``changes`` say otherwise. Not Hypothesis' phase that
     explains which draws matter: it runs a hundred more examples, slowly, and what it says of draws the story says of steps."""
-    given = {"max_examples": 100, "stateful_step_count": 50, "deadline": None, "print_blob": True}
+    given = {"max_examples": 150, "stateful_step_count": 30, "deadline": None, "print_blob": True}
     phases = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
     calm = {"report_multiple_bugs": False, "phases": phases, "suppress_health_check": list(HealthCheck)}
     return settings(**{**given, **calm, **changes})
@@ -81,7 +81,7 @@ class ClusterMachine(Stage):
     )
     def record_fact(self, moment: tuple[str, int], fact: Json) -> None:
         """A client has a node record something, and some time may pass."""
-        self.told([moment[0]], [fact], moment[1])
+        self.have_recorded([moment[0]], [fact], moment[1])
 
     @rule(
         moment=of_machine(lambda machine: moments(machine.nodes, machine.pauses_us)),
@@ -90,7 +90,7 @@ class ClusterMachine(Stage):
     )
     def record_together(self, moment: tuple[str, int], first: Json, second: Json) -> None:
         """Two facts in one call: both of them count, or neither."""
-        self.told([moment[0]], [first, second], moment[1])
+        self.have_recorded([moment[0]], [first, second], moment[1])
 
     @rule(
         way=some_way,
@@ -98,7 +98,7 @@ class ClusterMachine(Stage):
     )
     def record_at_two(self, way: tuple[str, str], fact: Json) -> None:
         """A client is not sure that it was heard, and tells another node the same."""
-        self.told(way, [fact], 0)
+        self.have_recorded(way, [fact], 0)
 
     @precondition(lambda self: self.purse is not None)
     @rule(node=some_node, over=pick((0, 1)), pause_us=some_pause)
@@ -108,11 +108,11 @@ class ClusterMachine(Stage):
         account, asset = self.purse
         held = self.cluster.spendable(node, account, asset) if node in self.cluster.sim.up() else 0
         if held + over > 0:
-            self.told([node], [writing.withdrawal("", account, asset, held + over)], pause_us)
+            self.have_recorded([node], [writing.withdrawal("", account, asset, held + over)], pause_us)
         else:
             self.begin_step(f"{node} may spend no {asset} of {account}")
 
-    def told(self, nodes: Sequence[str], facts: Sequence[Json], pause_us: int) -> None:
+    def have_recorded(self, nodes: Sequence[str], facts: Sequence[Json], pause_us: int) -> None:
         """A step in which nodes, one after the other, are asked to record facts in one call; those without an id get the step's."""
         named = [self._named(fact, at) for at, fact in enumerate(facts)]
         down = [f", but {node} is down" for node in nodes if node not in self.cluster.sim.up()]
