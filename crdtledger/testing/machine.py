@@ -9,7 +9,7 @@
 Real node cores run in the simulator. ``Watch`` (``edge.simulate.watch``) looks after every step of it: nothing acknowledged is
 lost, nothing is spent twice, views are exact. At the end everything is healed and all nodes must agree. What is one's own is
 added by overriding ``facts``, ``opening``, ``check_node`` and ``check_agreement``, by further rules (with ``begin_step``, ``record``
-and ``wait``) and by Hypothesis' ``@invariant``. ``dress`` is where a test plants a bug.
+and ``wait``, or with ``have_recorded``) and by Hypothesis' ``@invariant``. ``dress`` is where a test plants a bug.
 
 Made for shrinking. A step draws little and what it draws is independent of other steps; the simplest values do nothing; chances of
 faults are shrunk towards none, and single frames are lost by count (``drop``). Ids are numbers of steps. A failure carries its
