@@ -230,5 +230,5 @@ class ClusterMachine(Stage):
         which %= len(self.backups[node])
         self.begin_step(f"all is healed, and the disk of {node} is rolled back to backup {which}, unnoticed")
         if not self.roll_back_unnoticed(node, which):
-            detail = f"it did not notice that its disk is an old one: {self.locked()}"
+            detail = "its disk is an old one, its peers hold more of its lane, and it writes on in that lane"
             raise InvariantBroken(invariant="single writer", node=node, detail=detail)

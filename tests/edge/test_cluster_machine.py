@@ -195,10 +195,12 @@ class FullCluster(ClusterMachine):
             self.seen.add("crashes")
         super().power_off(node)
 
-    def put_back(self, node: str, which: int, noticed: bool) -> None:
-        super().put_back(node, which, noticed)
-        self.reserves[node] = []
-        self.seen.add("restores" if noticed else "rollbacks")
+    def put_back(self, node: str, which: int, noticed: bool) -> bool:
+        done = super().put_back(node, which, noticed)
+        if done:
+            self.reserves[node] = []
+            self.seen.add("restores" if noticed else "rollbacks")
+        return done
 
     def count(self) -> None:
         """What was answered since the last change of topology: did both sides spend?"""

@@ -58,6 +58,12 @@ def broken(invariant: str, node: str, detail: str) -> InvariantBroken:
     return InvariantBroken(invariant=invariant, node=node, detail=detail)
 
 
+def in_words(said: Iterable[Said]) -> str:
+    """Facts by their kinds and ids."""
+    named = [(kind, "/".join(filter(None, id)) if isinstance(id, tuple) else id) for kind, id, _ in said]
+    return ", ".join(f"{kind} {id}" for kind, id in sorted(named))
+
+
 def apart(shown: Any, expected: Any, where: str = "") -> list[str]:
     """What differs between two nested mappings, in words, place by place."""
     if not (isinstance(shown, Mapping) and isinstance(expected, Mapping)):
@@ -100,11 +106,12 @@ class Watch:
         self._own: set[bytes] = set()  # what was on its author's disk, ever
         found = {name: cluster.sim.durable_records(name) for name in cluster.names}
         for name in cluster.names:
-            self._own |= {entry.hash for entry in self._batches(found[name]) if entry.node == name}
+            self._own |= {entry.hash for entry in self.batches_on(found[name]) if entry.node == name}
         for name in cluster.names:
             self._reached(name, found[name])
 
-    def _batches(self, records: Sequence[bytes]) -> list[Entry]:
+    def batches_on(self, records: Sequence[bytes]) -> list[Entry]:
+        """The batches among a disk's records."""
         decoded = [decode_record(raw) for raw in records]
         return [self._entry(one) for one in decoded if isinstance(one, JournalRecord) and one.kind == KIND_BATCH]
 
@@ -198,7 +205,7 @@ class Watch:
             return
         lacking = set(said) - self.said[name]
         if lacking:
-            raise broken("durability", name, f"acknowledged what is not on its disk: {lacking}")
+            raise broken("durability", name, f"acknowledged what is not on its disk: {in_words(lacking)}")
         self.kept[name].update(said)
         self.owed.update(said)
         self.accepted.append((name, said))
@@ -209,7 +216,7 @@ class Watch:
         """What ``name`` acknowledged is still on its disk (after a crash, say)."""
         lacking = self.kept[name] - self.said[name]
         if lacking:
-            raise broken("durability", name, f"lost what it had acknowledged: {lacking}")
+            raise broken("durability", name, f"lost what it had acknowledged: {in_words(lacking)}")
 
     def disk_replaced(self, name: str) -> None:
         """The disk of ``name`` is another one now: what does any disk still hold?"""
@@ -219,7 +226,7 @@ class Watch:
         decoded = [one for one in map(decode_record, records) if isinstance(one, JournalRecord)]
         if any(one.kind == KIND_STATE for one in decoded):
             self._snapshot(name, decoded)
-        for entry in self._batches(records):
+        for entry in self.batches_on(records):
             self.disks[name].append(entry)
             self.said[name].update(statement.said for statement in entry.statements)
         self.kept[name] &= self.said[name]
@@ -293,7 +300,7 @@ class Watch:
         for name in names:
             lacking = self.owed - self.said[name]
             if lacking:
-                raise broken("durability", name, f"lacks what was acknowledged: {lacking}")
+                raise broken("durability", name, f"lacks what was acknowledged: {in_words(lacking)}")
         replicas = [cluster.core(name).replica for name in names]
         for name, replica in zip(names, replicas, strict=True):
             for what, one, other in (
