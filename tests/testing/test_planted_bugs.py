@@ -25,6 +25,7 @@ BROKEN = (InvariantBroken, AssertionError)
         (bugs.vote_sent_early, "record", "sends a vote before it is durable"),
         (bugs.ties_up, "COIN at 1024000.0", "exactness"),
     ],
+    ids=["join", "client id", "rights", "sync", "vote", "rounding"],
 )
 def test_a_planted_bug_is_told_in_a_few_steps(
     bug: bugs.Bug, told: str, broken: str, monkeypatch: pytest.MonkeyPatch

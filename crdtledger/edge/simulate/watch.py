@@ -214,21 +214,14 @@ class Watch:
 
     def check_disk(self, name: str) -> None:
         """What ``name`` acknowledged is still on its disk (after a crash, say)."""
+        self._read_disk(name)
         lacking = self.kept[name] - self.said[name]
         if lacking:
             raise broken("durability", name, f"lost what it had acknowledged: {in_words(lacking)}")
 
     def disk_replaced(self, name: str) -> None:
         """The disk of ``name`` is another one now: what does any disk still hold?"""
-        self.disks[name] = []
-        self.said[name] = set()
-        records = self.cluster.sim.durable_records(name)
-        decoded = [one for one in map(decode_record, records) if isinstance(one, JournalRecord)]
-        if any(one.kind == KIND_STATE for one in decoded):
-            self._snapshot(name, decoded)
-        for entry in self.batches_on(records):
-            self.disks[name].append(entry)
-            self.said[name].update(statement.said for statement in entry.statements)
+        self.disks[name] = self._read_disk(name)
         self.kept[name] &= self.said[name]
         self.owed &= set[Said]().union(*self.said.values())
         self._union = set()
@@ -237,6 +230,18 @@ class Watch:
             for entry in at:
                 if entry.hash not in self._union:
                     self._count(name, entry)
+
+    def _read_disk(self, name: str) -> list[Entry]:
+        """The batches on the disk of ``name``; and take note of what it holds, there and in a snapshot."""
+        self.said[name] = set()
+        records = self.cluster.sim.durable_records(name)
+        decoded = [one for one in map(decode_record, records) if isinstance(one, JournalRecord)]
+        if any(one.kind == KIND_STATE for one in decoded):
+            self._snapshot(name, decoded)
+        entries = self.batches_on(records)
+        for entry in entries:
+            self.said[name].update(statement.said for statement in entry.statements)
+        return entries
 
     def _snapshot(self, name: str, records: Sequence[JournalRecord]) -> None:
         """What the newest snapshot stands for is held, whether or not its batches are still there."""
