@@ -17,7 +17,6 @@ from crdtledger.edge.core import NodeCore
 from crdtledger.errors import InsufficientRights
 from crdtledger.ledger import reference
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.rights import Rights
 from crdtledger.testing.machine import ClusterMachine
 from gossip.disk import Disk
 from gossip.effects import Reply, Send
@@ -148,13 +147,6 @@ spend_without_rights = lenient(lambda error: sum(error.held_elsewhere.values()))
 one_unit_too_much = lenient(lambda error: 1)
 
 
-def available_and_one(monkeypatch: pytest.MonkeyPatch) -> type[ClusterMachine]:
-    """Whoever asks what may be spent is told one unit too many."""
-    available = Rights.available
-    monkeypatch.setattr(Rights, "available", lambda *what: available(*what) + 1)
-    return type("Generous", (ClusterMachine,), {})
-
-
 # -- disks ----------------------------------------------------------------------------------------------------
 
 
@@ -259,7 +251,6 @@ VARIATIONS: dict[str, Bug] = {
     "half a batch applied": half_a_batch,
     "a restore that is not listened to": restored_and_unaware,
     "one unit too much": one_unit_too_much,
-    "available and one": available_and_one,
     "a sync dropped at one node": sync_dropped_at_one,
     "an acknowledgement before the sync": acknowledged_early,
     "a batch sent before the sync": sent_early,
