@@ -15,6 +15,7 @@ FEW = 10
 BROKEN = (InvariantBroken, AssertionError)
 
 
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize(
     ("bug", "told", "broken"),
     [
