@@ -20,17 +20,16 @@ def printed(code: str) -> str:
 
 def test_types_are_drawn_with_nothing_of_the_kit_imported() -> None:
     code = """
-from typing import Union
-from hypothesis import find, settings, strategies as st
+from hypothesis import Phase, find, settings, strategies as st
 from crdtledger import Genesis, Ledger, Policies, facts
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.genesis import Asset, Member
-S = settings(max_examples=5, database=None)
+S = settings(max_examples=200, database=None, phases=[Phase.generate])
 wanted = [Genesis, Policies, Member, Asset, Batch, Ledger, *facts.KIND_OF]
 for kind in wanted:
     assert isinstance(find(st.from_type(kind), lambda one: True, settings=S), kind), kind
-assert find(st.from_type(facts.Fact), lambda one: isinstance(one, facts.Fill), settings=settings(database=None))
-assert find(st.lists(st.from_type(facts.Grant), min_size=1), lambda one: True, settings=S)[0].node == "n1"
+assert find(st.from_type(facts.Fact), lambda one: isinstance(one, facts.Fill), settings=S)
+assert find(st.lists(st.from_type(facts.Grant), min_size=1), lambda one: True, settings=S)[0].node != "n0"
 print(len(wanted))
 """
     assert int(printed(code)) > 15
