@@ -6,6 +6,7 @@ its own state on its disk and goes on from there. ``World`` also keeps, for each
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias
@@ -43,7 +44,7 @@ class Deliver:
 
 @dataclass(frozen=True)
 class Restore:
-    """A replica finds an older copy of its state on its disk, and changes it. ``which``: counted from the oldest, the empty one."""
+    """A replica finds an older copy of its state on its disk, and changes it. ``which``: counted from the newest but one."""
 
     replica: str
     which: int
@@ -90,7 +91,8 @@ class World(Generic[State, Op]):
             if self._sent:
                 self._hear(len(self._sent) - step.which % len(self._sent))
         elif len(self._disks[step.replica]) > 1:
-            self._restore(step.replica, step.which % (len(self._disks[step.replica]) - 1))
+            older = len(self._disks[step.replica]) - 1
+            self._restore(step.replica, older - 1 - step.which % older)
             self._update(step.replica, step.op)
 
     def _update(self, name: str, op: Op) -> None:
@@ -121,6 +123,12 @@ class World(Generic[State, Op]):
                 others = [now[REPLICAS[(at + further) % len(REPLICAS)]] for further in range(1, len(REPLICAS))]
                 self.states[name] = self.crdt.join(self.states[name], *others)
         self.seen = dict.fromkeys(REPLICAS, frozenset[int]().union(*self.seen.values()))
+
+    def what_if(self) -> World[State, Op]:
+        """The same world, in which something may happen that does not happen here."""
+        other = copy.copy(self)
+        other.states, other.seen, other.story = dict(self.states), dict(self.seen), list(self.story)
+        return other
 
     def meant(self, seen: Iterable[int]) -> Any:
         """What the specification says that a state shows which has seen these changes."""
