@@ -5,7 +5,7 @@ engine and the simulator in ``gossip``. Start with ``Ledger``, or with the READM
 
 Names are loaded when they are first used: the command line must be able to say ``--help`` without numpy and pycrdt.
 
-PYTEST_DONT_REWRITE: pytest would warn that it cannot rewrite this package where Hypothesis, which runs our entry point, was loaded first.
+PYTEST_DONT_REWRITE: pytest would warn that it cannot rewrite this package in a program that imports it and then calls ``pytest.main``.
 """
 
 from __future__ import annotations

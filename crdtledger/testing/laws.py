@@ -41,7 +41,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky, HypothesisException
 
 from crdtledger.testing.crdt import REPLICAS, Change, Crdt, Law, LawBroken, Op, State
-from crdtledger.testing.replicas import Restore, Step, World, steps
+from crdtledger.testing.replicas import Restore, Step, Update, World, steps
 
 __all__ = ["Change", "Crdt", "Law", "LawBroken", "check_law", "check_laws", "default_settings", "laws_of"]
 
@@ -201,6 +201,10 @@ _CHECKS: Final = {
 }
 
 
+_AT_ONCE: Final[dict[str, type[Step]]] = {"commutative": Update, "converges": Update, "survives a restore": Restore}
+"""After which steps a law is looked at, besides the end: what comes later may hide what they broke."""
+
+
 # -- looking for a story ------------------------------------------------------------------------------------
 
 
@@ -227,8 +231,8 @@ def check_law(
         try:
             for step in told:
                 world.tell(step)
-                if isinstance(step, Restore) and law == "survives a restore":  # what comes later may hide what it broke
-                    _survives(world.what_if(), op, told)
+                if isinstance(step, _AT_ONCE.get(law, ())):
+                    _CHECKS[law](world.what_if(), op, told)
             _CHECKS[law](world, op, told)
         except (LawBroken, HypothesisException):
             raise

@@ -30,7 +30,7 @@ def batches(draw: Any, genesis: Genesis = GENESIS, node: str | None = None) -> B
     """A batch that stands alone: the first of its lane, of trades or of money. Any replica of ``genesis`` applies it."""
     ledger: Ledger = draw(_fresh(genesis, node))
     call = draw(st.lists(facts(genesis, ledger.name, draw(pick((TRADES, MONEY)))), min_size=1, max_size=8))
-    for told in (call, call[:1]):
+    for told in (call, *([one] for one in call)):
         with contextlib.suppress(CallerError):
             return ledger.record(*names(genesis), *_deposits(genesis, ledger.name), *told).batches[0]
     return ledger.record(*names(genesis)).batches[0]
@@ -74,7 +74,8 @@ def _fresh(genesis: Genesis, node: str | None) -> st.SearchStrategy[Ledger]:
 
 
 def _calls(genesis: Genesis, node: str) -> st.SearchStrategy[list[Fact]]:
-    return st.lists(facts(genesis, node), min_size=1, max_size=4)
+    """Some of anything, or some of what moves money: a spend wants a deposit before it, a void its reserve."""
+    return st.one_of([st.lists(facts(genesis, node, only), min_size=1, max_size=6) for only in (None, MONEY)])
 
 
 def _deposits(genesis: Genesis, node: str) -> list[Fact]:
