@@ -23,8 +23,9 @@ from gossip.effects import (
     StartTimer,
     TimerFired,
 )
+from gossip.machine import EPOCH_US
 from gossip.network import Faults
-from gossip.simulation import EPOCH_US, Simulation
+from gossip.simulation import Simulation
 from tests.gossip.toy import SECOND, Record, cluster
 
 
