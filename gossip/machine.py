@@ -42,6 +42,7 @@ class Machine(Generic[C]):
         self.held: list[Any] = []
         self.timers: dict[str, int] = {}  # key -> the number of the wake-up that counts
         self.links: dict[str, int] = {}  # peer -> the incarnation that it believes to be linked to
+        self.in_next_sync: Callable[[], None] | None = None  # what is to happen then
         self.skew_us = 0
         self._clock_us = 0
         self._read_us = 0  # when the clock was last read, in virtual time
@@ -56,6 +57,7 @@ class Machine(Generic[C]):
     def lose_memory(self) -> None:
         """What a power cut takes, beside what it takes of the disk."""
         self.core = None
+        self.in_next_sync = None
         self.held.clear()
         self.timers.clear()
         self.links.clear()

@@ -179,6 +179,11 @@ class Simulation(Generic[C]):
         node.lose_memory()
         self._check_links()
 
+    def in_next_sync(self, name: str, action: Callable[[], None] | None) -> None:
+        """Let ``action`` happen (a crash, say) when ``name`` has written something next and a sync of it is under way: the moment in
+        which most can be lost. Forgotten if it crashes before; None: nothing is to happen."""
+        self._nodes[name].in_next_sync = action
+
     def restart(self, name: str) -> None:
         """Power on: a new core from the surviving records. Nothing happens to a node that is up."""
         node = self._nodes[name]
@@ -305,6 +310,9 @@ class Simulation(Generic[C]):
         self.trace.note(self.now_us, node.name, "persist", str(persist.position), b"".join(persist.records))
         node.disk.write(persist)
         self._sync(node)
+        action, node.in_next_sync = node.in_next_sync, None
+        if action is not None:
+            self._at(self.now_us + self._faults.sync_us // 4, action)  # no sync is as quick
 
     def _sync(self, node: Machine[C]) -> None:
         if node.disk.begin_sync():

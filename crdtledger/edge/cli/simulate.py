@@ -112,7 +112,10 @@ def _look_again(outcome: Outcome, scenario: Scenario, trace: Path | None, svg: P
         trace.write_text("".join(f"{line}\n" for line in again.lines))
         say(f"trace of seed {outcome.seed}: {trace}")
     if svg:
-        svg.write_text(draw(again.lines, failure=again.detail and f"{again.invariant}: {again.detail}"))
+        failure = again.detail and f"{again.invariant}: {again.detail}"
+        svg.write_text(
+            draw(again.lines, failure=failure, title=f"Seed {outcome.seed}: the last messages between nodes")
+        )
         say(f"diagram of seed {outcome.seed}: {svg}")
 
 
