@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from gossip.trace import Line
 
 NETWORK = ("lost", "repeated", "reordered", "quick", "slow", "delayed")
-POWER = ("crash", "crash that lost all unsynced writes", "crash that left some of them")
-TOPOLOGY = ("partition", "isolate", "cut", "clog", "skew", "disk", "heal")
+POWER = ("crash", "crash that lost all that was unsynced", "crash that left some of it")
+NEMESIS = ("partition", "isolate", "cut", "clog", "skew", "disk", "heal")
+EVERY_FAULT = NETWORK + POWER + NEMESIS
 
 
 def faults_in(lines: Sequence[Line]) -> Counter[str]:
@@ -36,8 +37,8 @@ def faults_in(lines: Sequence[Line]) -> Counter[str]:
         elif line.what == "crash":
             unsynced, surviving = map(int, re.findall(r"\d+", line.detail))
             found["crash"] += 1
-            found["crash that lost all unsynced writes"] += unsynced > surviving == 0
-            found["crash that left some of them"] += surviving > 0
-        elif line.what in TOPOLOGY:
+            found["crash that lost all that was unsynced"] += unsynced > surviving == 0
+            found["crash that left some of it"] += surviving > 0
+        elif line.what in NEMESIS:
             found[line.what] += 1
     return found
