@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MINUTES = 10.0
 TRACE_LINES = 200_000
 TOLD = 40
+BLAMED = 5
 
 
 def simulate(
@@ -79,7 +80,7 @@ def simulate(
     again = found.failed[0] if found.failed else last
     if trace or svg:
         _look_again(again, scenario_of(again.seed), trace, svg)
-    for outcome in found.failed:
+    for outcome in found.failed[:BLAMED]:
         _blame(outcome, _command(outcome.seed, minutes, nodes, options, swarm))
     emit_one(_summary(found, last, seeds, time.monotonic() - began), format)
     return DIFFERENT if found.failed else GOOD
