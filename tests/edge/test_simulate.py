@@ -203,7 +203,7 @@ def test_a_failing_run_says_how_to_play_it_again(
     assert "seed 3: durability broken" in told.err
     assert "play it again: crdtledger simulate --seed 3 --minutes 0.2" in told.err
     assert "commit " in told.err
-    assert "broken       1" in told.out
+    assert "runs 1 broken 1 seeds broken 3" in " ".join(told.out.split())
     assert " send " in trace.read_text()
     assert "durability" in diagram.read_text()
 
