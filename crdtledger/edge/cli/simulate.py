@@ -29,7 +29,7 @@ def simulate(
     seed: Annotated[int, Parameter(help="The first seed. A scenario and a seed are a run, byte for byte.")] = 1,
     seeds: Annotated[int, Parameter(help="How many seeds, one run each.")] = 1,
     minutes: Annotated[float | None, Parameter(help="Virtual minutes that things go wrong for. Default: 10.")] = None,
-    nodes: Annotated[int | None, Parameter(help="How many nodes.")] = None,
+    nodes: Annotated[int | None, Parameter(help="How many nodes. Default: what the scenario says, or 4.")] = None,
     options: Annotated[Path | None, Parameter(help="A scenario: TOML or JSON, as --show prints it.")] = None,
     swarm: Annotated[bool, Parameter(help="Draw the scenario itself at random from each seed.")] = False,
     show: Annotated[bool, Parameter(help="Print the scenario and run nothing.")] = False,
