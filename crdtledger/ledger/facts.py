@@ -38,7 +38,7 @@ class Kind(enum.IntEnum):
     POST = 24
     TRANSFER = 25
     WITHDRAWAL = 26
-    # Places kept: ORDER 30, CANCEL 31, MATCH 32, ACCEPT 33 (matching), NOTE 40 (the board).
+    # Places kept: ORDER 30, CANCEL 31, MATCH 32, ACCEPT 33, SHARE 34, REVEAL 35 (matching), NOTE 40 (the board).
 
 
 RIGHTS_KINDS: Final = frozenset(
@@ -219,6 +219,90 @@ class Void(_Fact, frozen=True, tag="void"):
 
     id: FactId
     reserve: FactId
+
+
+TimeInForce: TypeAlias = Literal["gtc", "ioc", "fok", "gtt"]
+"""Good till cancelled; immediate or cancel; fill or kill; good till time."""
+
+
+class Order(_Fact, frozen=True, tag="order", omit_defaults=True):
+    """An order, written by its home. Its name in the cluster is (home node, ``id``).
+
+    ``price``: the worst one that it may trade at, for a ``market`` order too. ``reserve``: a reserve of this lane that settlement takes
+    margin, cash and fees out of; several orders may name one. ``amends``: the order of this node that it replaces (its lineage).
+    ``expires_us``: the reason for which its home cancels it. ``min_survival``: in ppm, the least that a tentative match must promise.
+    ``hidden``: 64 hex digits, the commitment of an order of an auction whose other terms ``Reveal`` tells; then ``qty`` and ``price`` are
+    bounds of what it may turn out to be.
+    """
+
+    id: FactId
+    account: str
+    instrument: str
+    side: Literal["buy", "sell"]
+    qty: int
+    price: int
+    reserve: FactId
+    tif: TimeInForce = "gtc"
+    market: bool = False
+    post_only: bool = False
+    reduce_only: bool = False
+    expires_us: int = 0
+    amends: FactId | None = None
+    min_survival: int = 0
+    hidden: str = ""
+
+
+class Cancel(_Fact, frozen=True, tag="cancel"):
+    """Written by an order's home: what is open there is closed."""
+
+    id: FactId
+    order: FactId
+
+
+class Share(_Fact, frozen=True, tag="share"):
+    """``qty`` of the open quantity of (``home``, ``order``) moves from the writer, who holds it, to ``node``, which may match it firmly.
+    Handing back is a share, too: to the home."""
+
+    id: FactId
+    home: str
+    order: FactId
+    node: str
+    qty: int
+
+
+class Match(_Fact, frozen=True, tag="match"):
+    """Written by the taker's home: its order ``taker`` takes ``qty`` of (``maker_home``, ``maker``) at the maker's ``price``. Its name in
+    the cluster is (writer's node, ``id``). ``survival``: in ppm, how likely the maker's home is to accept it, as it was when the match was
+    made; 0 for a firm one, whose writer held the quantity. An annotation: no figure depends on it."""
+
+    id: FactId
+    taker: FactId
+    maker_home: str
+    maker: FactId
+    qty: int
+    price: int
+    survival: int = 0
+
+
+class Accept(_Fact, frozen=True, tag="accept", omit_defaults=True):
+    """Written by the maker's home: its answer to the match (``match_home``, ``match``). ``qty``: as much of it as stands, 0 to refuse."""
+
+    id: FactId
+    match_home: str
+    match: FactId
+    qty: int
+    reason: str = ""
+
+
+class Reveal(_Fact, frozen=True, tag="reveal"):
+    """Written by the home of a hidden order: what it is. ``nonce``: 64 hex digits; the commitment is over it and the terms."""
+
+    id: FactId
+    order: FactId
+    side: Literal["buy", "sell"]
+    qty: int
+    price: int
+    nonce: str
 
 
 Fact: TypeAlias = (

@@ -26,7 +26,7 @@ COMMANDS = [
         "doctor",
         "backup",
     ),
-    *("restore", "completion", "simulate"),
+    *("restore", "completion", "simulate", "maelstrom"),
 ]
 PARTS = [
     *("drill partition", "drill kill", "drill heal", "drill fork"),

@@ -23,6 +23,7 @@ from crdtledger.edge.cli import (
     imports,
     init,
     instruments,
+    maelstrom,
     members,
     node,
     positions,
@@ -86,6 +87,7 @@ _COMMANDS: Sequence[tuple[Group, str, Callable[..., int]]] = (
     (_OPERATE, "backup", backup.backup),
     (_OPERATE, "restore", backup.restore),
     (_OPERATE, "simulate", simulate.simulate),
+    (_OPERATE, "maelstrom", maelstrom.maelstrom),
     (_OPERATE, "completion", completion.completion),
 )
 for _group, _name, _command in _COMMANDS:
