@@ -30,8 +30,8 @@ from crdtledger.errors import LedgerError
 from crdtledger.ledger.genesis import Custodian, Policies
 from gossip import wire
 from gossip.effects import Received
+from gossip.machine import EPOCH_US
 from gossip.network import Faults
-from gossip.simulation import EPOCH_US
 from reconcile.agreement import Timeouts
 from reconcile.checkpoint import decode_checkpoint
 from reconcile.founding import log_origin, policy_of

@@ -192,7 +192,11 @@ class Watch:
             self._stored[name] += 1
             void = [one for one in decode_adjustments(stored.adjustments) if one.effect == "voided"]
             if void:
-                raise broken("no overdraft", name, f"height {stored.height} finds honest batches void: {void[:3]}")
+                told = ", ".join(f"batch {one.seq} of {self._whose(one.lane)} {one.cause}" for one in void[:3])
+                raise broken("no overdraft", name, f"height {stored.height} finds honest batches void: {told}")
+
+    def _whose(self, lane: bytes) -> str:
+        return next((entry.node for entry in self.entries.values() if entry.lane == lane), lane.hex())
 
     def _answered(self, name: str, handle: int, body: bytes) -> None:
         if handle not in self._expected:
