@@ -91,6 +91,12 @@ class Trace(_Request, frozen=True):
     name: str = ""
 
 
+class Told(_Request, frozen=True):
+    """Whether fills, given as JSON objects, are settled: the answer is ``same``, ``other`` (terms) or empty for each."""
+
+    fills: list[dict[str, Any]]
+
+
 class Watch(_Request, frozen=True):
     """Answer when the durable frontier's digest is not ``seen`` any more, or after ``timeout_ms``."""
 
@@ -157,7 +163,7 @@ class Answer(msgspec.Struct, frozen=True):
 Local: TypeAlias = Links | Backup | Checkpoints
 """Requests that concern the process and its files, and not the ledger."""
 
-Request: TypeAlias = Query | Record | Columns | CursorOf | Trace | Watch | Prove | Fork | Local
+Request: TypeAlias = Query | Record | Columns | CursorOf | Trace | Told | Watch | Prove | Fork | Local
 
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _local_requests: msgspec.msgpack.Decoder[Local] = msgspec.msgpack.Decoder(Local)

@@ -335,6 +335,8 @@ class NodeCore:
             return reading.prove(self, request)
         if isinstance(request, api.Trace):
             return reading.traced(self, request)
+        if isinstance(request, api.Told):
+            return reading.told(self, request)
         if isinstance(request, api.CursorOf):
             return reading.cursor(self.replica.view, self._member.id, request.source)
         if isinstance(request, api.Columns):

@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crdtledger.edge import proving, tracing
-from crdtledger.edge.api import Prove, Query, Trace
+from crdtledger.edge.api import Prove, Query, Told, Trace
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.errors import BadInput, UnknownName, decimal_text
 from crdtledger.ledger.batch import lane_text, parse_lane
+from crdtledger.ledger.drafting import check_fact
+from crdtledger.ledger.facts import Fill
 from crdtledger.ledger.frontier import frontier_digest
 from crdtledger.ledger.positions import Position
-from crdtledger.ledger.text import balance_json, break_json, instrument_json, position_json
+from crdtledger.ledger.text import balance_json, break_json, fact_from_json, instrument_json, position_json
 from crdtledger.ledger.view import View
 
 if TYPE_CHECKING:
@@ -165,6 +167,18 @@ def traced(core: NodeCore, request: Trace) -> list[dict[str, Any]]:
     if request.subject and request.subject not in subjects:
         raise UnknownName(kind="instrument or asset", name=request.subject, known=subjects)
     return tracing.trace(core.replica, request)
+
+
+def told(core: NodeCore, request: Told) -> list[str]:
+    """Whether fills are settled. ``BadInput`` for a line that is no fill."""
+    catalog = core.replica.view.catalog
+    facts = [fact_from_json(item, catalog, f"line {number}") for number, item in enumerate(request.fills, 1)]
+    fills = [fact for fact in facts if type(fact) is Fill]
+    if len(fills) != len(facts):
+        raise BadInput(what="a fact", where="told", why="only fills are asked for here")
+    for number, fact in enumerate(fills, 1):
+        check_fact(fact, f"line {number}")
+    return tracing.settled_as(core.replica, fills)
 
 
 def _offences(core: NodeCore) -> dict[str, list[str]]:

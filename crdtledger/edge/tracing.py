@@ -9,18 +9,19 @@ A name is the one by which breaks call a fill or a bust: ``fill venue/id space/i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from crdtledger.errors import BadInput, decimal_text
+from crdtledger.errors import BadInput, UnknownName, decimal_text
 from crdtledger.ledger.batch import Batch, lane_text
-from crdtledger.ledger.body import Body, Keys, canonical_number, fact_id, fact_keys
+from crdtledger.ledger.body import Body, Keys, canonical_number, decode, encode, fact_id, fact_keys
 from crdtledger.ledger.clock import COUNTER_BITS
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.dedupe import Rows, Spot
-from crdtledger.ledger.facts import ID_IS_TEXT, NO_STRING, Kind
+from crdtledger.ledger.drafting import draft_facts
+from crdtledger.ledger.facts import ID_IS_TEXT, NO_STRING, Fill, Kind
 
 if TYPE_CHECKING:
     from crdtledger.edge.api import Trace
@@ -43,6 +44,30 @@ def trace(replica: Replica, request: Trace) -> list[dict[str, Any]]:
         if len(rows) > MAX_ROWS:
             raise BadInput(what=f"more than {MAX_ROWS} facts", where="trace", why="narrow it down to one account")
     return rows
+
+
+def settled_as(replica: Replica, facts: Sequence[Fill]) -> list[str]:
+    """For each fill whether its id is settled: ``same`` with these terms, ``other`` with others, or empty. Settled ids are remembered
+    longer than the batches that brought them."""
+    catalog = replica.view.catalog
+
+    def definition(name: str) -> bytes:
+        standing = catalog.standing(name)
+        if standing is None:
+            raise UnknownName(kind="instrument", name=name, known=catalog.names())
+        return standing
+
+    seen = replica.view.positions.seen(Kind.FILL)
+    out: list[str] = []
+    for fact in facts:
+        (wire,) = draft_facts([fact], definition, lambda name: 0)
+        body = decode(encode(wire))
+        found = seen.find(fact_keys(body, Kind.FILL))
+        if found[0] < 0:
+            out.append("")
+        else:
+            out.append("same" if (fact_contents(body, Kind.FILL) == seen.says(found)).all() else "other")
+    return out
 
 
 class _Tracer:

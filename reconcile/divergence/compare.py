@@ -58,7 +58,6 @@ def compare(sides: Sequence[Figures], fields: Sequence[str], tolerances: Toleran
     joined = _join(sides)
     rows = len(joined.account)
     present = np.stack([at >= 0 for at in joined.at]) if sides else np.zeros((0, rows), np.bool_)
-    everywhere = present.all(axis=0)
     worst = np.full(rows, -1, np.int64)
     differing: list[npt.NDArray[np.bool_]] = []
     rounded: list[npt.NDArray[np.bool_]] = []
@@ -73,7 +72,7 @@ def compare(sides: Sequence[Figures], fields: Sequence[str], tolerances: Toleran
         differing.append(apart)
         rounded.append(small)
         aligned.append(columns)
-    lacking = ~everywhere
+    lacking: npt.NDArray[np.bool_] = np.asarray(~present.all(axis=0))
     worst[lacking & (worst < 0)] = 0
     chosen = np.flatnonzero(worst >= 0)
     order = sorted(
@@ -137,11 +136,10 @@ def _apart(columns: Sequence[Column | None], rows: int, tolerance: Any) -> tuple
             both = np.flatnonzero(a.known & b.known)
             left, right, decimals = _scaled(a, b, both)
             gap = abs(left - right)
-            beyond: npt.NDArray[np.bool_] = np.asarray(gap != 0, np.bool_)
-            beyond[beyond] = ~tolerance.allows(
-                gap[beyond], np.maximum(abs(left[beyond]), abs(right[beyond])), decimals[beyond]
-            )
-            if not beyond.any():
+            nonzero = np.flatnonzero(gap != 0)
+            larger = np.maximum(abs(left[nonzero]), abs(right[nonzero]))
+            beyond = nonzero[~tolerance.allows(gap[nonzero], larger, decimals[nonzero])]
+            if not len(beyond):
                 continue
             found = both[beyond]
             coarser = np.minimum(a.decimals[found], b.decimals[found])

@@ -45,11 +45,12 @@ QUANTITIES = ("qty", "bought", "sold", "settled_qty")
 
 
 class SettledCut(msgspec.Struct, frozen=True):
-    """A height, when it was decided, and how far it settled each lane (by name)."""
+    """A height, when it was decided, how far it settled each lane (by name), and the lanes that its evidence closed."""
 
     height: int
     decided_us: int
     lanes: Mapping[str, int]
+    forks: tuple[str, ...] = ()
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,13 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     def height_of(self, lane: str, seq: int) -> int:
         """The first known height that settled a batch, 0 if none has."""
         return next((cut.height for cut in self.cuts if cut.lanes.get(lane, 0) >= seq), 0)
+
+    def settled_by(self, subject: str) -> SettledCut | None:
+        """The first known height that settled what a break is about: a batch by its name, or a lane that it closed."""
+        lane, _, seq = subject.partition("#")
+        if seq.isascii() and seq.isdigit():
+            return next((cut for cut in self.cuts if cut.lanes.get(lane, 0) >= int(seq)), None)
+        return next((cut for cut in self.cuts if subject in cut.forks), None)
 
     def row(
         self, scope: Scope, about: tuple[str, str, str], sources: Sequence[str], found: Found, **more: Any
@@ -207,7 +215,9 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
         it; ``places``: the batches that it lies in."""
         first = min(places, key=lambda touch: (touch.recorded_us, touch), default=None)
         cause = CAUSE_OF_FINDING.get(item.type, Cause.REFERENCE_DATA)
-        found = Found(cause, "break", item.detail, (), first.recorded_us if first else 0, f"{item.type} {item.subject}")
+        settled = self.settled_by(item.subject)
+        first_us = first.recorded_us if first else settled.decided_us if settled else 0
+        found = Found(cause, "break", item.detail, (), first_us, f"{item.type} {item.subject}")
         counting = tuple(trade for trade, became in stated if became == "counts")
         other = tuple(trade for trade, became in stated if became == "contradicts")
         trade = (counting or other)[0] if stated and (counting or other) else None
@@ -221,7 +231,9 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
             a=terms_text(counting[0], units) if counting else None,
             b=terms_text(other[0], units) if other else None,
             type=item.type,
-            first_height=max((self.height_of(touch.lane, touch.seq) for touch in places), default=0),
+            first_height=max(
+                (self.height_of(touch.lane, touch.seq) for touch in places), default=settled.height if settled else 0
+            ),
             correction=(
                 trade_correction(gap, units, gap.first.venue) if gap and units else Correction(_ACTIONS[cause])
             ),
