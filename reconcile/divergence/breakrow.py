@@ -174,4 +174,8 @@ def problems(rows: Iterable[BreakRow]) -> list[Problem]:
     for row in worst_first(rows):
         if row.status in ("break", "unknown"):
             grouped.setdefault((row.cause, row.root or row.id), []).append(row)
-    return [Problem(cause, root, tuple(some)) for (cause, root), some in grouped.items()]
+    # A row that is about no single figure tells of the problem itself.
+    return [
+        Problem(cause, root, tuple(sorted(some, key=lambda row: bool(row.account))))
+        for (cause, root), some in grouped.items()
+    ]

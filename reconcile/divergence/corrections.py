@@ -30,8 +30,10 @@ class Units(msgspec.Struct, frozen=True):
     assets: Mapping[str, int]
 
 
-def trade_correction(gap: TradeGap, units: Units, venue: str, taken_back: Iterable[str] = ()) -> Correction:
-    """What makes the ledger say what the statement says. ``taken_back``: trade ids of which a fill was busted before; they need a leg."""
+def trade_correction(
+    gap: TradeGap, units: Units, venue: str, taken_back: Iterable[str] = (), if_true: str = "if the statement is right"
+) -> Correction:
+    """What makes the ledger say what the other side says. ``taken_back``: trade ids of which a fill was busted before; they need a leg."""
     busts = tuple(_fact("bust", trade, units) for trade in gap.ours)
     if not gap.theirs:
         return Correction("if the venue is right, take the fill back", busts)
@@ -42,7 +44,7 @@ def trade_correction(gap: TradeGap, units: Units, venue: str, taken_back: Iterab
     )
     if not busts:
         return Correction("record the fill that the statement has", fills)
-    return Correction("if the statement is right, take the fill back and record it with its terms", busts + fills)
+    return Correction(f"{if_true}, take the fill back and record it with the other terms", busts + fills)
 
 
 def position_correction(

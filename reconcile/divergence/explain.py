@@ -63,13 +63,24 @@ def explain(
     lane."""
     own = next(holder for holder in holders if holder.heard_us is None)
     others = [holder for holder in holders if holder is not own]
-    lines = tuple(_line(row, others, cuts) for row in traced)
+    back = {_fill(row) for row in traced if row["kind"] == "bust" and row["became"] == "counts"}
+    lines = tuple(_line(_taken_back(row, back), others, cuts) for row in traced)
     counted = sum((1 if r["kind"] == "fill" else -1) for r in traced if r["kind"] in FILLS and counts_settled(r))
     older = 0 if settled_fills is None else max(0, settled_fills - counted)
     touches = {Touch(row["lane"], row["seq"], row["node"], row["recorded_us"]) for row in traced}
     unseen = tuple(one for holder in others for one in _unseen(own, holder, touches, now_us, rules))
     stale = tuple((mark, why) for mark, _, why in stale_marks(marks, now_us, rules))
     return Explanation(lines, older, unseen, stale)
+
+
+def _fill(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[part] for part in ("venue", "id_space", "instrument", "id", "leg"))
+
+
+def _taken_back(row: Mapping[str, Any], back: set[tuple[Any, ...]]) -> Mapping[str, Any]:
+    """The row, which says so if a bust takes it back."""
+    taken = row["kind"] == "fill" and row["became"] == "counts" and _fill(row) in back
+    return {**row, "became": "taken back"} if taken else row
 
 
 def counts_settled(row: Mapping[str, Any]) -> bool:

@@ -235,7 +235,9 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
                 (self.height_of(touch.lane, touch.seq) for touch in places), default=settled.height if settled else 0
             ),
             correction=(
-                trade_correction(gap, units, gap.first.venue) if gap and units else Correction(_ACTIONS[cause])
+                trade_correction(gap, units, gap.first.venue, if_true="if the one that does not count is true")
+                if gap and units
+                else Correction(_ACTIONS[cause])
             ),
             at_risk=self._trade_at_risk(gap, units) if gap else None,
         )

@@ -43,6 +43,7 @@ def report(
     grace: Annotated[float, Parameter(help="Seconds that a batch may be on its way.")] = 10.0,
     silent: Annotated[float, Parameter(help="Seconds after which a node that says nothing counts as cut off.")] = 5.0,
     mark_age: Annotated[float, Parameter(help="Seconds after which a mark is too old.")] = 300.0,
+    runbook: Annotated[str, Parameter(help="Where the links to the runbook lead.")] = "docs/how-to/on-duty.md",
     cluster: Keys = None,
 ) -> int:
     """Every divergence that a node, its peers and a statement show: the cause, what is at risk, what to do. Exit 1 for problems.
@@ -73,7 +74,7 @@ def report(
             custodian_mapping=custodian_mapping,
         )
         asked = _with(asked, statements=((plan, beside),), arguments=(repeated(plan, beside, tolerance or []),))
-    told = document(gather(connect, target, asked))
+    told = document(gather(connect, target, asked), runbook)
     raw = _rendered(told, format)
     if output == "-":
         sys.stdout.write(raw.decode())

@@ -12,9 +12,9 @@ from reconcile.divergence.breakrow import BreakRow, Cause
 RUNBOOK = "docs/how-to/on-duty.md"
 
 
-def anchor(cause: Cause) -> str:
-    """The place in the runbook that tells of a cause."""
-    return f"{RUNBOOK}#{cause.value.lower()}"
+def anchor(cause: Cause, runbook: str = RUNBOOK) -> str:
+    """The place in the runbook that tells of a cause. ``runbook``: where it lies."""
+    return f"{runbook}#{cause.value.lower()}"
 
 
 def with_commands(row: BreakRow, target: str, peers: dict[str, str], statement: Sequence[str]) -> BreakRow:

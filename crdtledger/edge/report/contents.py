@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from crdtledger.edge.report.commands import anchor
+from crdtledger.edge.report.commands import RUNBOOK, anchor
 from crdtledger.edge.report.gathering import Gathered
 from crdtledger.edge.report.sighting import exact
 from crdtledger.errors import decimal_text
@@ -27,8 +27,8 @@ BUCKETS: Final = (*(name for name, _ in AGES), OLDEST, NO_TIME)
 NO_MATCHES: Final = "no matches in this period: there is nothing to calibrate"
 
 
-def document(gathered: Gathered) -> dict[str, Any]:
-    """Everything that a report says."""
+def document(gathered: Gathered, runbook: str = RUNBOOK) -> dict[str, Any]:
+    """Everything that a report says. ``runbook``: where people find docs/how-to/on-duty.md."""
     seen = gathered.seen
     problems = gathered.problems
     return {
@@ -39,8 +39,9 @@ def document(gathered: Gathered) -> dict[str, Any]:
         "target": seen.target,
         "now_us": seen.now_us,
         "height": seen.height,
+        "runbook": runbook,
         "verdict": _verdict(gathered, problems),
-        "problems": [_problem(problem) for problem in problems],
+        "problems": [_problem(problem, runbook) for problem in problems],
         "breaks": [msgspec.to_builtins(row) for row in gathered.rows],
         "causes": _causes(gathered.rows),
         "nodes": _nodes(gathered),
@@ -83,13 +84,13 @@ def title(problem: Problem) -> str:
     return f"{about + ': ' if about else ''}{row.field}{more}"
 
 
-def _problem(problem: Problem) -> dict[str, Any]:
+def _problem(problem: Problem, runbook: str) -> dict[str, Any]:
     row = problem.rows[0]
     return {
         "cause": problem.cause.value,
         "severity": row.severity,
         "title": title(problem),
-        "runbook": anchor(problem.cause),
+        "runbook": anchor(problem.cause, runbook),
         "commands": list(dict.fromkeys(command for one in problem.rows for command in one.commands))[:2],
         "breaks": [one.id for one in problem.rows],
     }

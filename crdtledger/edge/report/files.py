@@ -25,7 +25,7 @@ def as_json(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(row: Mapping[str, Any], runbook: str) -> dict[str, Any]:
     """A row whose cells are text, numbers or None."""
     told: dict[str, Any] = {column: row.get(column) for column in COLUMNS}
     told["sources"] = " | ".join(row["sources"])
@@ -33,7 +33,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     facts = row["correction"]["facts"]
     told["correction"] = json.dumps(facts) if facts else row["correction"]["action"]
     told["at_risk"] = f"{row['at_risk']['amount']} {row['at_risk']['asset']}" if row["at_risk"] else None
-    told["runbook"] = anchor(Cause(row["cause"]))
+    told["runbook"] = anchor(Cause(row["cause"]), runbook)
     return told
 
 
@@ -43,7 +43,7 @@ def as_csv(document: Mapping[str, Any]) -> bytes:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in document["breaks"]:
-        writer.writerow([_harmless(_flat(row)[column]) for column in COLUMNS])
+        writer.writerow([_harmless(_flat(row, document["runbook"])[column]) for column in COLUMNS])
     return out.getvalue().encode()
 
 
@@ -70,7 +70,7 @@ def as_markdown(document: Mapping[str, Any]) -> bytes:
     shown = ("id", "severity", "cause", "account", "instrument", "field", "a", "b", "c", "difference", "age", "status")
     lines += ["", "| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
     for row in document["breaks"]:
-        told = _flat(row)
+        told = _flat(row, document["runbook"])
         lines.append("| " + " | ".join(_cell(told[column]) for column in shown) + " |")
     return "\n".join(lines).encode() + b"\n"
 
@@ -92,7 +92,7 @@ def as_arrow(document: Mapping[str, Any], parquet: bool) -> bytes:
     except ImportError:
         why = "needs pyarrow, which comes with the extra: pip install 'crdtledger[arrow]'"
         raise BadInput(what="parquet" if parquet else "arrow", where="--format", why=why) from None
-    rows = [_flat(row) for row in document["breaks"]]
+    rows = [_flat(row, document["runbook"]) for row in document["breaks"]]
     columns = {
         name: arrow.array([row[name] for row in rows], arrow.int64() if name in NUMBERS else arrow.string())
         for name in COLUMNS

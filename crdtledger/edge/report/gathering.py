@@ -77,7 +77,7 @@ class Gathered(msgspec.Struct, frozen=True, eq=False):
 
 
 def gather(connect: Connect, target: str, asked: Asked) -> Gathered:
-    """The rows of a report on ``target``. Raises what reaching the target raises, and ``BadStatement``; a peer that is not reached is told."""
+    """The rows of a report on ``target``. Raises what reaching the target raises, and ``BadStatement``; peers out of reach are told."""
     with connect(target, asked.cluster) as client:
         seen = look(client)
         cuts = tuple(settled_cuts(client, seen.genesis, seen.height))

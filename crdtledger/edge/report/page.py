@@ -44,7 +44,7 @@ def as_html(document: Mapping[str, Any], moment: Moment) -> bytes:
         moment=moment,
         risk=lambda sums: ", ".join(f"{amount} {asset}" for asset, amount in sums.items()),
         json=json.dumps,
-        runbook=lambda cause: anchor(Cause(cause)),
+        runbook=lambda cause: anchor(Cause(cause), document["runbook"]),
         widest=max((cause["rows"] for cause in document["causes"]), default=1),
         share=_share,
         bar=picture.bar,

@@ -18,6 +18,8 @@ LEFT: Final = 170
 ROW: Final = 22
 MAX_LANES: Final = 40
 MAX_NODES: Final = 24
+SHORTEST_US: Final = 60_000_000
+LONGEST_US: Final = 86_400_000_000
 PAUSE: Final = 3
 """Checkpoints that are so many times as far apart as they usually are had a pause between them."""
 
@@ -69,10 +71,9 @@ def timeline(
     """Checkpoints as ticks with their pauses, a bar for every node since it was last heard of, a mark where each problem began.
 
     ``silent``: (node, since); ``began``: (problem, since); 0 where nobody knows."""
-    moments = [cut["decided_us"] for cut in checkpoints] + [since for _, since in (*silent, *began) if since]
-    recent = [at for at in moments if now_us - at <= 86_400_000_000]
-    start = min(recent, default=now_us - 60_000_000)
-    start = min(start, now_us - 10_000_000)
+    moments = [cut["decided_us"] for cut in checkpoints] + [since for _, since in silent if since]
+    recent = [at for at in moments if now_us - at <= LONGEST_US]
+    start = min([*recent, now_us - SHORTEST_US])
     span = now_us - start
 
     def at(us: int) -> float:
@@ -98,10 +99,14 @@ def timeline(
         y += ROW
         parts.append(_text(LEFT - 10, y + 13, _short(name, 22), "end"))
         if since:
-            early = " (earlier)" if since < start else ""
+            word = f"{_length(now_us - since)} ago"
+            parts.append(line.format(at(since), y + 9, WIDTH - 20, y + 9))
+            if since < start:
+                parts.append(_text(LEFT + 6, y + 6, f"earlier: {word}", cls="small"))
+                continue
             mark = Markup('<path d="M {0:.1f} {1} l 6 6 l -6 6 l -6 -6 z" fill="currentColor"/>')
-            parts += [mark.format(at(since), y + 3), line.format(at(since), y + 9, WIDTH - 20, y + 9)]
-            parts.append(_text(WIDTH - 20, y + 6, f"{_length(now_us - since)}{early}", "end", "small"))
+            x, side = (at(since) - 10, "end") if at(since) > WIDTH / 2 else (at(since) + 10, "start")
+            parts += [mark.format(at(since), y + 3), _text(int(x), y + 13, word, side, "small unk")]
         else:
             parts.append(_text(LEFT, y + 13, "since when is not known", cls="small"))
     return _svg(y + ROW + 12, Markup("").join(parts), "checkpoints, partitions and when problems began")
