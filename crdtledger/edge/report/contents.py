@@ -1,12 +1,5 @@
-"""What a report says, as plain values: the document that every format is made of. Pure.
-
-``document`` is whole; ``pack`` makes it small enough to lie inside a page of 500 breaks: rows as arrays under one list of keys, and every
-text once. ``unpack`` gives the document back; both are few lines in any language:
-
-    breaks.keys       the names of the columns
-    breaks.texts      texts, by number
-    breaks.rows       a cell is null, {"n": a number}, or how ``texts`` are put together: a number, or a list of cells, or
-                      {"k": [numbers of keys], "v": [cells]} for an object
+"""What a report says, as plain values: the document that every format is made of, and its summary, which is short enough to lie in
+the open in a page of 500 breaks. Pure.
 """
 
 from __future__ import annotations
@@ -24,6 +17,7 @@ from reconcile.divergence.breakrow import AGES, NO_TIME, OLDEST, SEVERITIES, Bre
 
 VERSION: Final = 1
 BUCKETS: Final = (*(name for name, _ in AGES), OLDEST, NO_TIME)
+BRIEF: Final = ("id", "cause", "status", "severity", "account", "instrument", "field", "difference", "age")
 NO_MATCHES: Final = "no matches in this period: there is nothing to calibrate"
 
 
@@ -162,39 +156,9 @@ def _rights(gathered: Gathered) -> list[dict[str, Any]]:
     ]
 
 
-def pack(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows with equal keys, small."""
-    texts: dict[str, int] = {}
-
-    def cell(value: Any) -> Any:
-        if value is None:
-            return None
-        if isinstance(value, str):
-            return texts.setdefault(value, len(texts))
-        if isinstance(value, bool | int):
-            return {"n": value}
-        if isinstance(value, Mapping):
-            return {"k": [cell(key) for key in value], "v": [cell(item) for item in value.values()]}
-        return [cell(item) for item in value]
-
-    keys = list(rows[0]) if rows else []
-    packed = [[cell(row[key]) for key in keys] for row in rows]
-    return {"keys": keys, "texts": list(texts), "rows": packed}
-
-
-def unpack(packed: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows again."""
-    texts = packed["texts"]
-
-    def value(cell: Any) -> Any:
-        if cell is None:
-            return None
-        if isinstance(cell, int):
-            return texts[cell]
-        if isinstance(cell, list):
-            return [value(item) for item in cell]
-        if "n" in cell:
-            return cell["n"]
-        return {value(key): value(item) for key, item in zip(cell["k"], cell["v"], strict=True)}
-
-    return [dict(zip(packed["keys"], map(value, row), strict=True)) for row in packed["rows"]]
+def summary(document: Mapping[str, Any], problems: int, rows: int) -> dict[str, Any]:
+    """The document without what is long: the first ``problems``, and of the first ``rows`` breaks the columns of ``BRIEF``, under one list
+    of keys."""
+    briefly = [[row[key] for key in BRIEF] for row in document["breaks"][:rows]]
+    shortened = {"problems": document["problems"][:problems], "breaks": {"keys": BRIEF, "rows": briefly}}
+    return {**document, **shortened, "breaks_in_all": len(document["breaks"])}

@@ -225,10 +225,7 @@ class _Trades:
         if gap.field != "fill":
             return Found(Cause.EXTERNAL, "break", f"the same trade id with another {gap.field}", (), first)
         if gap.ours:
-            at = ", ".join(one.place for one in gap.ours)
-            return Found(
-                Cause.EXTERNAL, "break", f"the statement has no such trade; the ledger has it at {at}", (), first
-            )
+            return Found(Cause.EXTERNAL, "break", "the ledger has it, the statement does not", (), first)
         if self._behind:
             why = "peers hold batches that are not here, and one of them may have it"
             return Found(Cause.MISSING_BATCH, "break", why, self._behind, first, "behind")

@@ -1,12 +1,15 @@
 """The report as one page that needs nothing else: no network, no script, no colour. Pure but for reading its own template.
 
-The document lies in it as JSON in ``<script type="application/json" id="report">``, its breaks packed (``contents.pack``). Every text that
-comes from the ledger is escaped where it is put in, and the page forbids itself to load or run anything.
+Its summary (``contents.summary``) lies in it as JSON, in ``<script type="application/json" id="report">``; the whole document, as the JSON
+format writes it, in ``id="report-whole"``: xz, then base64, because 500 breaks with all their facts are not small. Every text that comes
+from the ledger is escaped where it is put in, and the page forbids itself to load or run anything.
 """
 
 from __future__ import annotations
 
 import json
+import lzma
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from importlib import resources
@@ -17,12 +20,12 @@ from markupsafe import Markup
 
 from crdtledger.edge.report import picture
 from crdtledger.edge.report.commands import anchor
-from crdtledger.edge.report.contents import BUCKETS, pack
+from crdtledger.edge.report.contents import BUCKETS, summary
+from crdtledger.edge.report.files import as_json
 from reconcile.divergence.breakrow import Cause
 
-PROBLEMS_SHOWN: Final = 24
+PROBLEMS_SHOWN: Final = 12
 ROWS_SHOWN: Final = 500
-ROWS_EMBEDDED: Final = 500
 SIGNS: Final = {"critical": "✖", "high": "▲", "medium": "◆", "low": "●", "info": "○"}
 
 Moment = Callable[[int], str]
@@ -51,6 +54,7 @@ def as_html(document: Mapping[str, Any], moment: Moment) -> bytes:
         lag_map=picture.lag_map(document["lanes"], [node["node"] for node in document["nodes"]]),
         timeline=_timeline(document),
         embedded=_embedded(document),
+        whole=_whole(document),
     )
     return page.encode()
 
@@ -72,7 +76,12 @@ def _timeline(document: Mapping[str, Any]) -> Markup:
 
 
 def _embedded(document: Mapping[str, Any]) -> Markup:
-    """The document as JSON that no text in it can end: it holds no ``<``, ``>`` or ``&``."""
-    small = {**document, "breaks": pack(document["breaks"][:ROWS_EMBEDDED]), "breaks_in_all": len(document["breaks"])}
+    """The summary as JSON that no text in it can end: it holds no ``<``, ``>`` or ``&``."""
+    small = summary(document, PROBLEMS_SHOWN, ROWS_SHOWN)
     text = json.dumps(small, ensure_ascii=True, separators=(",", ":"))
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def _whole(document: Mapping[str, Any]) -> str:
+    """The document, small; the same bytes for the same document."""
+    return b64encode(lzma.compress(as_json(document))).decode()
