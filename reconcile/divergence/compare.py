@@ -3,8 +3,9 @@
 Rows are joined by (account, subject) over dictionary codes, so a million rows cost a sort of integers and never a string each. A
 record is one difference however many of its fields differ: it takes the first of them in the order of the fields, and names the others.
 
-A row that one side lacks is not a row of zeros. If every side that has it says zero, it is a *null* (an account without activity
-beside one that is flat); else it is *missing*. A field that a side does not tell is not compared with it.
+A row that one side lacks is not a row of zeros. If every side that has it says zero (in the fields that all of them tell), it is a
+*null*: an account without activity beside one that is flat; else it is *missing*. A field that a side does not tell is not compared
+with it.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def compare(sides: Sequence[Figures], fields: Sequence[str], tolerances: Toleran
         values, decimals = _values(aligned[number], row)
         kind = VALUE
         if lacking[row]:
-            told = [_values(columns, row)[0] for columns in aligned]
+            told = [_values(columns, row)[0] for columns in aligned if None not in columns]
             kind = MISSING if any(value for each in told for value in each) else NULL
         also = tuple(
             field for other, field in enumerate(fields) if other != number and differing[other][row] and kind == VALUE

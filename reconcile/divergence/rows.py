@@ -135,12 +135,13 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
             return None
         spread = max(told) - min(told) if len(told) > 1 else abs(told[0])
         amount = Fraction(spread, 10**difference.decimals)
+        if difference.subject in self.decimals:
+            return self.worth.asset(difference.subject, amount)
         if difference.field in QUANTITIES:
             return self.worth.of(difference.subject, amount)
         terms = self.worth.instruments.get(difference.subject)
-        if terms is not None and difference.field in ("fees", "value_bought", "value_sold", "realised"):
-            return self.worth.asset(terms.settlement, amount)
-        return self.worth.asset(difference.subject, amount) if difference.subject in self.decimals else None
+        money = terms is not None and difference.field in ("fees", "value_bought", "value_sold", "realised")
+        return self.worth.asset(terms.settlement, amount) if terms is not None and money else None
 
     # -- trades ---------------------------------------------------------------------------------------------
 

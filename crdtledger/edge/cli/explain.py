@@ -26,8 +26,10 @@ STALE = ("instrument", "source", "price", "marked", "cause", "why")
 
 def explain(
     target: Target,
-    account: Annotated[str, Parameter(help="The account; - for none.")] = NOBODY,
-    instrument: Annotated[str, Parameter(help="The instrument, or an asset for its collateral; - for all.")] = NOBODY,
+    account: Annotated[str, Parameter(allow_leading_hyphen=True, help="The account; - for none.")] = NOBODY,
+    instrument: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="The instrument, or an asset for its collateral; - for all.")
+    ] = NOBODY,
     /,
     *,
     silent: Annotated[float, Parameter(help="Seconds after which a node that says nothing counts as cut off.")] = 5.0,
