@@ -12,7 +12,7 @@ from crdtledger.edge import proving, tracing
 from crdtledger.edge.api import Prove, Query, Told, Trace
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.errors import BadInput, UnknownName, decimal_text
-from crdtledger.ledger.batch import lane_text, parse_lane
+from crdtledger.ledger.batch import LANE_BYTES, lane_text, parse_lane
 from crdtledger.ledger.drafting import check_fact
 from crdtledger.ledger.facts import Fill
 from crdtledger.ledger.frontier import frontier_digest
@@ -143,7 +143,12 @@ def heard(core: NodeCore, now_us: int) -> dict[str, Any]:
     for member in core.genesis.nodes:
         peer = peers.get(member.name)
         heads = peer.heads if peer else core.gossiped.heads()
-        told = {names.get(lane) or lane_text(lane, core.genesis): heads[lane].seq for lane in sorted(heads)}
+        # What a peer says may be of no lane at all: only lanes of members are passed on.
+        told = {
+            names.get(lane) or lane_text(lane, core.genesis): heads[lane].seq
+            for lane in sorted(heads)
+            if len(lane) == LANE_BYTES and parse_lane(lane).node in core.genesis.by_id
+        }
         holders.append(
             {
                 "node": member.name,

@@ -143,7 +143,9 @@ def against_statement(
     if difference.field in FEES and not difference.also:
         return Found(Cause.FEE, "break", "quantities agree, fees do not")
     if behind:
-        return Found(Cause.MISSING_BATCH, "break", "peers hold batches that are not here", tuple(behind), 0, "behind")
+        return Found(
+            Cause.MISSING_BATCH, "break", "peers tell of batches that are not here", tuple(behind), 0, "behind"
+        )
     if unheard and lacks_more(difference):
         why = f"{', '.join(unheard)} has not been heard of, and may have recorded it"
         return Found(Cause.PARTITIONED, "unknown", why, root=PARTITION)
@@ -178,17 +180,27 @@ class MarkTold(NamedTuple):
     sequence: int = 0
 
 
-def stale_marks(marks: Sequence[MarkTold], now_us: int, rules: Rules) -> list[tuple[MarkTold, MarkTold | None, str]]:
-    """Marks that are too old, each with the newest fresh one of its instrument (None if there is none), and why."""
+def newest_marks(marks: Iterable[MarkTold], now_us: int, rules: Rules) -> dict[str, MarkTold]:
+    """The newest mark of each instrument. One from the future is none: whoever's clock runs ahead would make all others stale."""
     newest: dict[str, MarkTold] = {}
     for mark in marks:
         best = newest.get(mark.instrument)
-        if best is None or (mark.ts_us, mark.sequence, mark.source) > (best.ts_us, best.sequence, best.source):
+        later = best is None or (mark.ts_us, mark.sequence, mark.source) > (best.ts_us, best.sequence, best.source)
+        if later and mark.ts_us <= now_us + rules.mark_age_us:
             newest[mark.instrument] = mark
+    return newest
+
+
+def stale_marks(marks: Sequence[MarkTold], now_us: int, rules: Rules) -> list[tuple[MarkTold, MarkTold | None, str]]:
+    """Marks that are too old, or from the future, each with the newest fresh one of its instrument (None if there is none), and why."""
+    newest = newest_marks(marks, now_us, rules)
     out: list[tuple[MarkTold, MarkTold | None, str]] = []
     for mark in marks:
-        best = newest[mark.instrument]
-        if best.ts_us - mark.ts_us > rules.mark_age_us:
+        best = newest.get(mark.instrument)
+        fresh = best if best is not None and now_us - best.ts_us <= rules.mark_age_us else None
+        if mark.ts_us > now_us + rules.mark_age_us:
+            out.append((mark, fresh, f"{(mark.ts_us - now_us) // 1_000_000} s ahead of the time: its clock is wrong"))
+        elif best is not None and best.ts_us - mark.ts_us > rules.mark_age_us:
             behind = (best.ts_us - mark.ts_us) // 1_000_000
             out.append((mark, best, f"{behind} s older than the mark of {best.source}"))
         elif now_us - mark.ts_us > rules.mark_age_us:

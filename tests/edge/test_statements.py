@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,9 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     mapping = CSV_MAPPING if format_ == "csv-trades" else ""
     with contextlib.suppress(LedgerError):
         read_statement(plan(file, format_, mapping=mapping), KNOWN)
+
+
+def test_the_measurement_finds_what_it_planted(capsys: pytest.CaptureFixture[str]) -> None:
+    measure = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "recon.py"))["main"]
+    assert measure(3_000) == 9
+    assert "{'value': 3, 'missing': 6, 'null': 0}" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtledger.ledger.breaks import Break
 from reconcile.divergence.breakrow import (
     Cause,
     Handling,
@@ -25,11 +26,12 @@ from reconcile.divergence.causes import (
     against_statement,
     between,
     gaps,
+    newest_marks,
     stale_marks,
 )
 from reconcile.divergence.compare import Difference
 from reconcile.divergence.explain import explain
-from reconcile.divergence.rows import Moment
+from reconcile.divergence.rows import Moment, SettledCut
 from reconcile.divergence.worth import Worth
 
 S = 1_000_000
@@ -118,6 +120,12 @@ def test_a_mark_is_stale_beside_a_fresh_one_or_beside_the_time() -> None:
     ]
 
 
+def test_a_mark_from_the_future_is_named_and_makes_no_other_stale() -> None:
+    ahead, fresh = MarkTold("X", "ahead", 1, NOW + 1_000 * S), MarkTold("X", "venue", 2, NOW - S)
+    assert [(mark, best) for mark, best, _ in stale_marks([ahead, fresh], NOW, RULES)] == [(ahead, fresh)]
+    assert newest_marks([ahead, fresh], NOW, RULES) == {"X": fresh}
+
+
 @given(st.text(max_size=4), st.text(max_size=4), st.text(max_size=4))
 def test_an_id_is_of_what_a_break_is_about_and_no_two_are_confused(account: str, instrument: str, field: str) -> None:
     assert break_id(account, instrument, field, ["s"]) == break_id(account, instrument, field, ["s"])
@@ -148,6 +156,15 @@ def test_what_is_in_grace_is_no_problem_yet() -> None:
         "replica/replica", ("A", "X", "qty"), ["a", "b"], between(own(), peer(2), [YOUNG], {}, NOW, RULES)
     )
     assert (row.severity, problems([row])) == ("info", [])
+
+
+def test_a_void_batch_is_an_overspending_and_as_old_as_the_checkpoint_that_settled_it() -> None:
+    cuts = (SettledCut(1, NOW - 99 * S, {"l": 6}), SettledCut(2, NOW - 70 * S, {"l": 7}, ("k",)))
+    at = msgspec.structs.replace(moment(), cuts=cuts)
+    void = at.of_finding(Break("void_batch", "l#7", "it spends more than it may"), (), ())
+    assert (void.cause, void.severity, void.first_seen_us) == (Cause.RIGHTS_OVERSPENT, "critical", NOW - 70 * S)
+    assert (void.first_height, void.age, void.correction.facts) == (2, "<1h", ())
+    assert at.of_finding(Break("fork", "k", "forks at seq 3"), (), ()).first_height == 2
 
 
 def test_the_board_is_found_by_the_break_and_changes_nothing_else() -> None:

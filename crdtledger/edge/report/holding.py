@@ -60,11 +60,11 @@ def hold(
 # -- figures ------------------------------------------------------------------------------------------------
 
 
-def ledger_figures(seen: Sighting, sides: Sequence[Figures]) -> Figures:
+def ledger_figures(seen: Sighting, moment: Moment, sides: Sequence[Figures]) -> Figures:
     """The ledger's figures of what the statements speak for. A balance is told as ``qty``, as custodians tell it."""
     accounts = {name for side in sides for name in side.accounts}
     subjects = {name for side in sides for name in side.subjects}
-    marks = seen.newest_marks()
+    marks = moment.worth.marks
     units = seen.units()
 
     def rows() -> Iterator[tuple[str, str, Told]]:
@@ -85,7 +85,7 @@ def ledger_figures(seen: Sighting, sides: Sequence[Figures]) -> Figures:
 
 
 def _figures(seen: Sighting, moment: Moment, statement: Statement, sides: Sequence[Figures]) -> Iterator[BreakRow]:
-    every = [ledger_figures(seen, sides), *(_spoken_for(side) for side in sides)]
+    every = [ledger_figures(seen, moment, sides), *(_spoken_for(side) for side in sides)]
     sources = [seen.node, *(side.source for side in sides)]
     scope: Any = "three-way" if len(sides) > 1 else f"ledger/{statement.plan.kind}"
     unheard = [holder.node for holder in seen.silent(moment.rules)]
@@ -227,7 +227,7 @@ class _Trades:
         if gap.ours:
             return Found(Cause.EXTERNAL, "break", "the ledger has it, the statement does not", (), first)
         if self._behind:
-            why = "peers hold batches that are not here, and one of them may have it"
+            why = "peers tell of batches that are not here, and one of them may have it"
             return Found(Cause.MISSING_BATCH, "break", why, self._behind, first, "behind")
         if self._unheard:
             why = f"not here; {', '.join(self._unheard)} has not been heard of, and may have recorded it"

@@ -19,7 +19,7 @@ from crdtledger.ledger.decimals import to_minor
 from crdtledger.ledger.facts import Instrument
 from crdtledger.ledger.genesis import Genesis
 from reconcile.checkpoint import decode_checkpoint
-from reconcile.divergence.causes import Holder, MarkTold, Rules
+from reconcile.divergence.causes import Holder, MarkTold, Rules, newest_marks
 from reconcile.divergence.corrections import Units
 from reconcile.divergence.figures import Figures, Kind, Told, figures
 from reconcile.divergence.rows import Moment, SettledCut
@@ -90,15 +90,6 @@ class Sighting(msgspec.Struct, frozen=True, eq=False):
             out.append(MarkTold(row["instrument"], row["source"], price, row["ts_us"], row["sequence"]))
         return out
 
-    def newest_marks(self) -> dict[str, int]:
-        """The newest price of each instrument that is marked."""
-        newest: dict[str, MarkTold] = {}
-        for mark in self.told_marks():
-            best = newest.get(mark.instrument)
-            if mark.price is not None and (best is None or (mark.ts_us, mark.sequence) > (best.ts_us, best.sequence)):
-                newest[mark.instrument] = mark
-        return {name: mark.price for name, mark in newest.items() if mark.price is not None}
-
     def open_quantities(self) -> dict[str, Fraction]:
         """How much is held of each instrument, both ways added up."""
         out: dict[str, Fraction] = {}
@@ -118,7 +109,9 @@ class Sighting(msgspec.Struct, frozen=True, eq=False):
 
     def moment(self, rules: Rules, cuts: Sequence[SettledCut], quote: str, tolerances: Tolerances) -> Moment:
         """What rows are made with."""
-        worth = Worth(self.instruments, self.newest_marks(), quote)
+        newest = newest_marks(self.told_marks(), self.now_us, rules)
+        marks = {name: mark.price for name, mark in newest.items() if mark.price is not None}
+        worth = Worth(self.instruments, marks, quote)
         decimals = self.genesis.asset_decimals
         return Moment(
             now_us=self.now_us,
