@@ -32,6 +32,7 @@ HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
     "</script><b>",
+    "</script <b>",
     "{{ 7 * 7 }}",
     "a | b [x](javascript:alert(1)) `c` *d*",
     "=HYPERLINK(1)",
@@ -147,6 +148,7 @@ def test_a_page_of_500_breaks_stays_below_200_kilobytes(genesis: Genesis) -> Non
 def test_the_page_carries_its_document_for_programs(genesis: Genesis) -> None:
     told = document(gathered(sighting(genesis), [row(n, name) for n, name in enumerate(HOSTILE)]))
     read = Page(as_html(told, moment).decode())
+    assert not set("<>&") & set(read.scripts[0])
     small = json.loads(read.scripts[0])
     keys, rows = small["breaks"]["keys"], small["breaks"]["rows"]
     assert [dict(zip(keys, each, strict=True)) for each in rows] == [{k: b[k] for k in keys} for b in told["breaks"]]
