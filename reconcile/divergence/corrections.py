@@ -9,6 +9,7 @@ the same trade id in a leg of its own, so that the trade keeps its name.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,17 +32,19 @@ class Units(msgspec.Struct, frozen=True):
 
 
 def trade_correction(
-    gap: TradeGap, units: Units, venue: str, taken_back: Iterable[str] = (), if_true: str = "if the statement is right"
+    gap: TradeGap,
+    units: Units,
+    venue: str,
+    taken_back: Mapping[str, int] = {},
+    if_true: str = "if the statement is right",
 ) -> Correction:
-    """What makes the ledger say what the other side says. ``taken_back``: trade ids of which a fill was busted before; they need a leg."""
+    """What makes the ledger say what the other side says. ``taken_back``: how often a fill of a trade id was busted before; what was
+    busted cannot come again, so each time it is another leg."""
     busts = tuple(_fact("bust", trade, units) for trade in gap.ours)
     if not gap.theirs:
         return Correction("if the venue is right, take the fill back", busts)
-    spent = set(taken_back)
-    fills = tuple(
-        _fact("fill", _booked(trade, venue, _leg(trade) if busts or trade.id in spent else ""), units)
-        for trade in gap.theirs
-    )
+    spent = Counter(trade.id for trade in gap.ours) + Counter(taken_back)
+    fills = tuple(_fact("fill", _booked(trade, venue, _leg(trade, spent[trade.id])), units) for trade in gap.theirs)
     if not busts:
         return Correction("record the fill that the statement has", fills)
     return Correction(f"{if_true}, take the fill back and record it with the other terms", busts + fills)
@@ -102,8 +105,10 @@ def _booked(trade: Trade, venue: str, leg: str) -> Trade:
     return msgspec.structs.replace(trade, venue=trade.venue or venue, leg=leg)
 
 
-def _leg(trade: Trade) -> str:
-    terms = (trade.account, trade.side, trade.qty, trade.price, trade.fee, trade.fee_asset)
+def _leg(trade: Trade, taken_back: int) -> str:
+    if not taken_back:
+        return ""
+    terms = (taken_back, trade.account, trade.side, trade.qty, trade.price, trade.fee, trade.fee_asset)
     return "fix-" + _name(terms)
 
 

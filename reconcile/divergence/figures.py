@@ -30,8 +30,7 @@ class Column(NamedTuple):
 
 
 class Figures(msgspec.Struct, frozen=True, eq=False):
-    """What ``source`` says. ``account``, ``subject`` index ``accounts`` and ``subjects``; no pair stands twice. ``stated``: at which
-    frontier, height or moment, for people."""
+    """What ``source`` says. ``account``, ``subject`` index ``accounts`` and ``subjects``; no pair stands twice."""
 
     source: str
     kind: Kind
@@ -40,7 +39,6 @@ class Figures(msgspec.Struct, frozen=True, eq=False):
     account: Codes
     subject: Codes
     columns: Mapping[str, Column]
-    stated: str = ""
 
     def __len__(self) -> int:
         return len(self.account)
@@ -50,9 +48,7 @@ Told: TypeAlias = Mapping[str, tuple[int, int] | None]
 """Field -> (integer, decimals), or None where it is not told."""
 
 
-def figures(
-    source: str, kind: Kind, fields: Sequence[str], rows: Iterable[tuple[str, str, Told]], stated: str = ""
-) -> Figures:
+def figures(source: str, kind: Kind, fields: Sequence[str], rows: Iterable[tuple[str, str, Told]]) -> Figures:
     """Figures from rows of (account, subject, told). Fields that a row leaves out are not told."""
     accounts: dict[str, int] = {}
     subjects: dict[str, int] = {}
@@ -72,7 +68,7 @@ def figures(
         for field, (numbers, decimals, known) in told.items()
     }
     codes = np.array(account, np.int64), np.array(subject, np.int64)
-    return Figures(source, kind, list(accounts), list(subjects), *codes, columns, stated)
+    return Figures(source, kind, list(accounts), list(subjects), *codes, columns)
 
 
 def integers(numbers: Sequence[int]) -> Values:

@@ -53,6 +53,7 @@ def sighting(genesis: Genesis, node: str = "node-1", **more: Any) -> Sighting:
         "target": f"cluster/{node}",
         "genesis": genesis,
         "now_us": NOW_US,
+        "frontier": "ab" * 32,
         "status": {"base": {"height": 0}},
         "holders": holders,
         "members": [{"node": member.name, "offences": []} for member in genesis.nodes],

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtledger.ledger.decimals import to_minor
 from reconcile.divergence.corrections import Units, trade_correction
 from reconcile.divergence.trades import Trade, match_trades
 
@@ -93,7 +98,66 @@ def test_a_wrong_fee_is_put_right_by_taking_the_fill_back_and_recording_it_anew(
     assert trade_correction(gap, UNITS, "v") == correction
 
 
+class Ledger:
+    """Fills and busts as the ledger counts them: each id once, whatever it is told again."""
+
+    def __init__(self, fills: list[Trade]) -> None:
+        self.fills = {self._key(one): one for one in fills}
+        self.busted: set[tuple[object, ...]] = set()
+        self.recorded = 0
+
+    @staticmethod
+    def _key(one: Trade) -> tuple[object, ...]:
+        return one.venue, one.id_space, one.instrument, one.id, one.leg
+
+    def live(self) -> list[Trade]:
+        return [one for key, one in self.fills.items() if key not in self.busted]
+
+    def taken_back(self) -> Counter[str]:
+        return Counter(str(key[3]) for key in self.busted)
+
+    def record(self, fact: Mapping[str, Any]) -> None:
+        told = {key: fact[key] for key in ("account", "instrument", "venue", "id_space")}
+        amounts = {"qty": to_minor(fact["qty"], 3), "price": to_minor(fact["price"], 2)}
+        fee = to_minor(fact["fee"], 8, signed=True) if "fee" in fact else 0
+        one = Trade(
+            id=fact["trade_id"],
+            side=1 if fact["side"] == "buy" else -1,
+            fee=fee,
+            fee_asset=fact.get("fee_asset", ""),
+            leg=fact.get("leg", ""),
+            ts_us=fact.get("ts_us", 0),
+            **told,
+            **amounts,
+        )
+        if fact["kind"] == "bust":
+            assert self.fills[self._key(one)] == one, "a bust carries the full terms of its fill"
+            self.recorded += self._key(one) not in self.busted
+            self.busted.add(self._key(one))
+        else:
+            self.recorded += self._key(one) not in self.fills
+            self.fills.setdefault(self._key(one), one)
+
+    def correct(self, theirs: list[Trade]) -> None:
+        for gap in match_trades(self.live(), theirs).gaps:
+            for fact in trade_correction(gap, UNITS, "v", self.taken_back()).facts:
+                self.record(fact)
+
+
+@given(lists, st.lists(lists, min_size=1, max_size=3))
+def test_corrections_make_the_ledger_say_what_each_statement_says_and_once_is_enough(
+    ours: list[Trade], statements: list[list[Trade]]
+) -> None:
+    ledger = Ledger(ours)
+    for theirs in statements:
+        ledger.correct(theirs)
+        assert match_trades(ledger.live(), theirs).gaps == ()
+        recorded = ledger.recorded
+        ledger.correct(theirs)
+        assert ledger.recorded == recorded
+
+
 def test_a_fill_that_was_taken_back_before_comes_again_in_a_leg_of_its_own() -> None:
     (gap,) = match_trades([], [trade(7)]).gaps
     assert "leg" not in trade_correction(gap, UNITS, "v").facts[0]
-    assert trade_correction(gap, UNITS, "v", ["7"]).facts[0]["leg"].startswith("fix-")
+    assert trade_correction(gap, UNITS, "v", {"7": 1}).facts[0]["leg"].startswith("fix-")

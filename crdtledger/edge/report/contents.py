@@ -115,7 +115,10 @@ def _nodes(gathered: Gathered) -> list[dict[str, Any]]:
             else "heard"
         )
         answer = "" if holder.heard_us is None else peer.unreachable if peer else "not asked"
-        out.append({"node": holder.node, "heard": heard, "heard_us": holder.heard_us, "unreachable": answer})
+        told: dict[str, Any] = {"node": holder.node, "heard": heard, "heard_us": holder.heard_us, "unreachable": answer}
+        shown = seen if holder.heard_us is None else peer.seen if peer else None
+        told |= {"height": shown.height if shown else None, "frontier": shown.frontier if shown else None}
+        out.append(told)
     return out
 
 

@@ -6,7 +6,8 @@ leaves out is missing when it names that account and that instrument elsewhere, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -81,7 +82,7 @@ def ledger_figures(seen: Sighting, moment: Moment, sides: Sequence[Figures]) -> 
             if row["account"] in accounts and row["asset"] in subjects:
                 yield row["account"], row["asset"], {"qty": exact(row["held"])}
 
-    return figures(LEDGER, "replica", FIELDS, rows(), f"height {seen.height}")
+    return figures(LEDGER, "replica", FIELDS, rows())
 
 
 def _figures(seen: Sighting, moment: Moment, statement: Statement, sides: Sequence[Figures]) -> Iterator[BreakRow]:
@@ -139,7 +140,7 @@ class _Trades:
         self._theirs = [self._as_ledger(trade) for trade in statement.trades or ()]
         self._traced: dict[str, Row] = {}
         self._conflicts: dict[tuple[str, str], str] = {}
-        self._taken_back: set[str] = set()
+        self._taken_back: Counter[str] = Counter()
         self._unheard = [holder.node for holder in seen.silent(moment.rules)]
         self._behind = seen.behind()
 
@@ -182,7 +183,7 @@ class _Trades:
             else:
                 fills[key] = trade_of(row)
                 self._traced[fills[key].place] = row
-        self._taken_back |= {id_ for id_, _ in busted}
+        self._taken_back.update(id_ for id_, _ in busted)
         return [trade for key, trade in fills.items() if key not in busted]
 
     def _without_settled(self, gaps: Sequence[TradeGap]) -> list[TradeGap]:
@@ -191,21 +192,19 @@ class _Trades:
         told: dict[int, str] = {}
         for start in range(0, len(lone), ASKED_AT_ONCE):
             part = lone[start : start + ASKED_AT_ONCE]
-            facts = [self._correction(gap, ()).facts[0] for gap in part]
+            facts = [self._correction(gap, {}).facts[0] for gap in part]
             answers = self._client.request(api.Told([dict(fact) for fact in facts]))
             told |= {id(gap): answer for gap, answer in zip(part, answers, strict=True)}
         return [gap for gap in gaps if told.get(id(gap)) != "same" or gap.first.id in self._taken_back]
 
-    def _correction(self, gap: TradeGap, taken_back: Sequence[str]) -> Correction:
+    def _correction(self, gap: TradeGap, taken_back: Mapping[str, int]) -> Correction:
         units = self._moment.units(gap.first.instrument)
         assert units is not None, "a statement's trades are read with their instrument's decimals"
         return trade_correction(gap, units, self._plan.venue, taken_back)
 
     def _row(self, gap: TradeGap) -> BreakRow:
         found = self._found(gap)
-        correction = (
-            self._correction(gap, sorted(self._taken_back)) if found.status == "break" else action_for(found.cause)
-        )
+        correction = self._correction(gap, self._taken_back) if found.status == "break" else action_for(found.cause)
         scope: Any = f"ledger/{self._plan.kind}"
         sources = [self._seen.node, f"{self._plan.kind} {self._plan.venue} ({self._plan.file.name})"]
         row = self._moment.of_trade(scope, sources, gap, found, correction)

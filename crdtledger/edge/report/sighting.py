@@ -36,12 +36,14 @@ Row = Mapping[str, Any]
 
 
 class Sighting(msgspec.Struct, frozen=True, eq=False):
-    """One node's answers. ``moved``: its frontier moved while it was read."""
+    """One node's answers. ``frontier``: the digest of what it held, the same at nodes that hold the same. ``moved``: its frontier moved
+    while it was read."""
 
     node: str
     target: str
     genesis: Genesis
     now_us: int
+    frontier: str
     status: Row
     holders: tuple[Holder, ...]
     members: Sequence[Row]
@@ -99,7 +101,7 @@ class Sighting(msgspec.Struct, frozen=True, eq=False):
 
     def figures(self, kind: Kind = "replica") -> Figures:
         """Its positions and its collateral as columns."""
-        return figures(self.node, kind, (*POSITION_FIELDS, *BALANCE_FIELDS), self._rows(), f"height {self.height}")
+        return figures(self.node, kind, (*POSITION_FIELDS, *BALANCE_FIELDS), self._rows())
 
     def _rows(self) -> Iterator[tuple[str, str, Told]]:
         for row in self.positions:
@@ -134,7 +136,7 @@ def look(client: Client) -> Sighting:
     """Everything that a report needs of one node."""
     genesis = client.endpoint.genesis
     assert genesis is not None, "an endpoint that was located has its genesis"
-    before: Any = None
+    moved = True
     for _ in range(ATTEMPTS):
         before = client.query("digest")
         heard, status, positions, collateral, breaks = (
@@ -144,14 +146,15 @@ def look(client: Client) -> Sighting:
             client.query("collateral"),
             client.query("breaks"),
         )
-        if client.query("digest") == before:
+        moved = client.query("digest") != before
+        if not moved:
             break
-        before = None
     return Sighting(
         node=heard["node"],
         target=client.endpoint.target,
         genesis=genesis,
         now_us=heard["now_us"],
+        frontier=before["frontier"],
         status=status,
         holders=tuple(_holder(row) for row in heard["holders"]),
         members=client.query("members"),
@@ -160,7 +163,7 @@ def look(client: Client) -> Sighting:
         instruments={row["name"]: instrument(row) for row in client.query("instruments")},
         positions=positions,
         collateral=collateral,
-        moved=before is None,
+        moved=moved,
     )
 
 

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
 
 from crdtledger.edge.importers.rows import excerpt
 from crdtledger.edge.importers.trades import UnfitError
 from crdtledger.errors import BadInput
 from crdtledger.ledger.decimals import InexactError, to_minor
-from reconcile.divergence.figures import Figures, Kind, Told, figures
+from reconcile.divergence.figures import Column, Figures, Kind, integers
 
 FIELDS: Final = ("qty", "bought", "sold", "fees", "mark")
 ROLES: Final = ("account", "instrument", "side", "delimiter", *FIELDS)
 MAX_DECIMALS: Final = 36
+MEMORY: Final = 1 << 16
 _SHORT: Final = ("sell", "short", "s")
 
 Unfit = Callable[[int, UnfitError], None]
@@ -39,59 +42,112 @@ class Naming(NamedTuple):
 
 
 class _Rows:
-    """Rows as they come; no (account, instrument) twice."""
+    """Rows as they come, column by column; no (account, instrument) twice. ``fields``: the figures of every row, in order."""
 
-    def __init__(self, naming: Naming, unfit: Unfit) -> None:
+    def __init__(self, naming: Naming, unfit: Unfit, fields: Sequence[str]) -> None:
         self._naming = naming
         self._unfit = unfit
-        self._lines: dict[tuple[str, str], int] = {}
-        self._numbers: dict[tuple[int, str], tuple[int, int]] = {}
-        self.rows: list[tuple[str, str, Told]] = []
+        self._fields = fields
+        self._qty = fields.index("qty") if "qty" in fields else -1
+        self._accounts: dict[str, int] = {}
+        self._subjects: dict[str, int] = {}
+        self._symbols: dict[str, tuple[int, list[dict[str, _Number]]] | None] = {}
+        self._numbers: dict[int, dict[str, _Number]] = {}
+        self._lines: dict[int, int] = {}
+        self._account: list[int] = []
+        self._subject: list[int] = []
+        self._told: list[list[_Number | None]] = [[] for _ in fields]
 
-    def add(self, line: int, account: str, symbol: str, cells: Mapping[str, str], short: bool) -> None:
+    def add(self, line: int, account: str, symbol: str, cells: Sequence[str], short: bool) -> None:
+        """One row; ``cells`` are aligned with the fields."""
         try:
-            instrument = self._naming.instrument_of(symbol)
-            if instrument is None:
+            named = self._symbols[symbol] if symbol in self._symbols else self._name(symbol)
+            if named is None:
                 return
-            account = account or self._naming.account
-            for role, name in (("account", account), ("instrument", instrument)):
-                if not name or not name.isprintable():
-                    raise UnfitError(role, "not told")
-            told = {field: self._number(instrument, field, text) for field, text in cells.items()}
-            qty = told.get("qty")
-            if short and qty is not None:
-                told["qty"] = (-abs(qty[0]), qty[1])
-            before = self._lines.setdefault((account, instrument), line)
+            subject, known = named
+            told = [_number(text, seen, field) for text, seen, field in zip(cells, known, self._fields, strict=True)]
+            qty = told[self._qty] if short and self._qty >= 0 else None
+            if qty is not None:
+                told[self._qty] = (-abs(qty[0]), qty[1])
+            code = self._accounts.get(account)
+            if code is None:
+                code = self._enter(account)
+            before = self._lines.setdefault(code << 32 | subject, line)
             if before != line:
-                raise UnfitError("instrument", f"{account} {instrument} stands on line {before} too")
-            self.rows.append((account, instrument, told))
+                raise UnfitError("instrument", f"{account} {symbol} stands on line {before} too")
+            self._account.append(code)
+            self._subject.append(subject)
+            for column, number in zip(self._told, told, strict=True):
+                column.append(number)
         except UnfitError as unfit:
             self._unfit(line, unfit)
 
-    def _number(self, instrument: str, field: str, text: str) -> tuple[int, int] | None:
-        if not text:
-            return None
-        decimals = self._naming.decimals_of(instrument, field)
-        decimals = 8 if decimals is None else decimals
-        known = self._numbers.get((decimals, text))
-        if known is None:
-            known = _exact(text, decimals, field)
-            if len(self._numbers) < 1 << 16:
-                self._numbers[decimals, text] = known
-        return known
+    def _name(self, symbol: str) -> tuple[int, list[dict[str, _Number]]] | None:
+        """What a symbol is: its instrument's number, and for each field the numbers at its decimals that were read before."""
+        instrument = self._naming.instrument_of(symbol)
+        if instrument is not None and not (instrument and instrument.isprintable()):
+            raise UnfitError("instrument", "not told")
+        named = None
+        if instrument is not None:
+            places = [self._naming.decimals_of(instrument, field) for field in self._fields]
+            known = [
+                self._numbers.setdefault(place, _Numbers(place)) for place in (8 if p is None else p for p in places)
+            ]
+            named = self._subjects.setdefault(instrument, len(self._subjects)), known
+        self._symbols[symbol] = named
+        return named
+
+    def _enter(self, account: str) -> int:
+        if not account or not account.isprintable():
+            raise UnfitError("account", "not told")
+        return self._accounts.setdefault(account, len(self._accounts))
+
+    def figures(self, source: str, kind: Kind) -> Figures:
+        """Everything added, as columns."""
+        columns = {}
+        for field, told in zip(self._fields, self._told, strict=True):
+            numbers = integers([number[0] if number else 0 for number in told])
+            decimals = np.array([number[1] if number else 0 for number in told], np.int64)
+            columns[field] = Column(numbers, decimals, np.array([number is not None for number in told], np.bool_))
+        codes = np.array(self._account, np.int64), np.array(self._subject, np.int64)
+        return Figures(source, kind, list(self._accounts), list(self._subjects), *codes, columns)
 
 
-def _exact(text: str, decimals: int, field: str) -> tuple[int, int]:
-    """The number at ``decimals``, or at as many more as it needs."""
-    why = ""
-    for places in range(decimals, MAX_DECIMALS + 1):
-        try:
-            return to_minor(text, places, signed=True), places
-        except InexactError as error:
-            why = str(error)
-            if not why.startswith("needs"):
+_Number: TypeAlias = tuple[int, int]
+"""An integer, and its decimals."""
+
+
+class _Numbers(dict[str, _Number]):
+    """Numbers at ``decimals``, or at as many more as they need, by their text: amounts repeat. Bounded."""
+
+    def __init__(self, decimals: int) -> None:
+        super().__init__()
+        self.decimals = decimals
+
+    def __missing__(self, text: str) -> _Number:
+        minus = text[:1] == "-"  # most numbers are read the quick way, which knows no sign
+        amount = places = 0
+        for places in range(self.decimals, MAX_DECIMALS + 1):
+            try:
+                amount = to_minor(text[1:] if minus else text, places, signed=not minus)
                 break
-    raise UnfitError(field, f"{excerpt(text)}: {why}")
+            except InexactError as error:
+                if not str(error).startswith("needs") or places == MAX_DECIMALS:
+                    raise UnfitError("", f"{excerpt(text)}: {error}") from None
+        if len(self) >= MEMORY:
+            self.clear()
+        number = self[text] = (-amount if minus else amount, places)
+        return number
+
+
+def _number(text: str, known: dict[str, _Number], field: str) -> _Number | None:
+    """The number, None where nothing is told."""
+    if not text:
+        return None
+    try:
+        return known[text]
+    except UnfitError as error:
+        raise UnfitError(field, error.reason) from None
 
 
 def parse_mapping(text: str) -> dict[str, str]:
@@ -113,7 +169,8 @@ def read_csv(
 ) -> Figures:
     """The figures of a CSV. ``unfit`` hears of every row that does not fit. ``BadInput`` for a header without a mapped column."""
     reader = csv.reader(lines, delimiter=mapping.get("delimiter", ","), strict=True)
-    rows = _Rows(naming, unfit)
+    fields = [field for field in FIELDS if field in mapping]
+    rows = _Rows(naming, unfit, fields)
     try:
         header = [name.strip().removeprefix("\ufeff") for name in next(reader, [])]
         at: dict[str, int] = {}
@@ -126,7 +183,7 @@ def read_csv(
             at[role] = header.index(column)
         if "account" not in at and not naming.account:
             raise BadInput(what="accounts", where=file, why="map the column account, or say --account")
-        figured = [(field, at[field]) for field in FIELDS if field in at]
+        figured = [at[field] for field in fields]
         account, instrument, side = at.get("account"), at["instrument"], at.get("side")
         width = len(header)
         for cells in reader:
@@ -136,19 +193,19 @@ def read_csv(
                 unfit(reader.line_num, UnfitError("", f"{len(cells)} fields where the header has {width}"))
                 continue
             short = side is not None and cells[side].strip().lower() in _SHORT
-            named = cells[account].strip() if account is not None else ""
-            told: dict[str, str] = {field: cells[place].strip() for field, place in figured}
+            named = (cells[account].strip() if account is not None else "") or naming.account
+            told = [cells[place].strip() for place in figured]
             rows.add(reader.line_num, named, cells[instrument].strip(), told, short)
     except csv.Error as error:
         unfit(reader.line_num, UnfitError("", str(error)))
     except UnicodeDecodeError as error:
         unfit(reader.line_num + 1, UnfitError("", f"not UTF-8 text: {error.reason}"))
-    return figures(source, kind, [field for field in FIELDS if field in mapping], rows.rows)
+    return rows.figures(source, kind)
 
 
 def read_ccxt(text: str, file: str, naming: Naming, unfit: Unfit, kind: Kind, source: str) -> Figures:
     """The figures of CCXT positions. ``BadInput`` for text that is not JSON."""
-    rows = _Rows(naming, unfit)
+    rows = _Rows(naming, unfit, ("qty", "mark"))
     for number, item in enumerate(_items(text, file), 1):
         try:
             if not isinstance(item, dict) or not item.get("symbol"):
@@ -156,11 +213,11 @@ def read_ccxt(text: str, file: str, naming: Naming, unfit: Unfit, kind: Kind, so
             side = item.get("side")
             if side not in ("long", "short", None):
                 raise UnfitError("side", f"{excerpt(str(side))} is neither long nor short")
-            cells = {"qty": _cell(item, "contracts"), "mark": _cell(item, "markPrice")}
-            rows.add(number, "", str(item["symbol"]), cells, side == "short")
+            cells = (_cell(item, "contracts"), _cell(item, "markPrice"))
+            rows.add(number, naming.account, str(item["symbol"]), cells, side == "short")
         except UnfitError as error:
             unfit(number, error)
-    return figures(source, kind, ("qty", "mark"), rows.rows)
+    return rows.figures(source, kind)
 
 
 def _items(text: str, file: str) -> list[Any]:
