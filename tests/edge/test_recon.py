@@ -72,6 +72,31 @@ def test_a_trade_that_no_node_told_comes_with_the_fill_to_record(it: Cluster, tm
     assert (fact["kind"], fact["trade_id"], fact["qty"]) == ("fill", "3", "0.50000000")
 
 
+def test_a_trade_outside_the_statements_period_is_none_of_its_business(it: Cluster, tmp_path: Path) -> None:
+    file = tmp_path / "s.fix"
+    later = [fix_message(Line("2", "3", side="sell")).replace("22:13:20.000", "22:13:21.000").partition("10=")[0]]
+    fix(file, later)
+    arguments = ("--statement-format", "fix", "--venue", "binance")
+    assert recon(it, file, *arguments).json() == []
+    (row,) = recon(it, file, *arguments, "--since", "2023-11-14T22:13:20Z").json()
+    assert (row["cause"], row["b"], row["facts"][0]["kind"]) == ("EXTERNAL", None, "bust")
+    assert recon(it, file, *arguments, "--since", "2023-11-15T00:00:00Z").json() == []
+
+
+def test_a_break_keeps_its_id_when_the_next_statement_shows_it(it: Cluster, tmp_path: Path) -> None:
+    lines = (Line("1", fee="0.2"), Line("2", "3", side="sell"))
+    ids = {logged(it, tmp_path / name, *lines).json()[0]["id"] for name in ("monday.fix", "tuesday.fix")}
+    assert len(ids) == 1
+
+
+def test_explain_follows_collateral_to_its_facts_too(it: Cluster) -> None:
+    told = run("explain", it.node(1), "C", "USDT", "--format", "json").json()
+    assert [(row["kind"], row["id"], row["terms"], row["state"]) for row in told["facts"]] == [
+        ("deposit", "d", "500.00000000 USDT", "provisional")
+    ]
+    assert told["figures"][0]["held"] == "500.00000000"
+
+
 def test_quantities_that_differ_come_with_the_trade_to_book_and_flat_is_not_missing(
     it: Cluster, tmp_path: Path
 ) -> None:

@@ -36,6 +36,8 @@ def recon(
     symbol: options.Symbol = None,
     custodian: options.Custodian = None,
     custodian_mapping: options.CustodianMapping = "",
+    since: options.Since = "",
+    until: options.Until = "",
     tolerance: options.Tolerance = None,
     apply: Annotated[bool, Parameter(help="Record the corrections. Without it nothing is recorded.")] = False,
     only: Annotated[list[str] | None, Parameter(help="With --apply: the breaks to correct, by id; repeat it.")] = None,
@@ -65,6 +67,8 @@ def recon(
         symbols=symbol or [],
         custodian=custodian,
         custodian_mapping=custodian_mapping,
+        since=since,
+        until=until,
     )
     with connect(target, cluster) as node:
         seen = look(node)

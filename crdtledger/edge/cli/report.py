@@ -38,6 +38,8 @@ def report(
     symbol: options.Symbol = None,
     custodian: options.Custodian = None,
     custodian_mapping: options.CustodianMapping = "",
+    since: options.Since = "",
+    until: options.Until = "",
     tolerance: options.Tolerance = None,
     quote: Annotated[str, Parameter(help="Tell what is at risk in this asset, where a spot mark says how.")] = "",
     grace: Annotated[float, Parameter(help="Seconds that a batch may be on its way.")] = 10.0,
@@ -72,6 +74,8 @@ def report(
             symbols=symbol or [],
             custodian=custodian,
             custodian_mapping=custodian_mapping,
+            since=since,
+            until=until,
         )
         asked = _with(asked, statements=((plan, beside),), arguments=(repeated(plan, beside, tolerance or []),))
     told = document(gather(connect, target, asked), runbook)

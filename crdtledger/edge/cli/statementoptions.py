@@ -40,6 +40,10 @@ Symbol: TypeAlias = Annotated[
     list[str] | None,
     Parameter(name="--symbol", help="SYMBOL=INSTRUMENT of the statement; repeat it. Default: the same."),
 ]
+Since: TypeAlias = Annotated[
+    str, Parameter(name="--since", help="The period of a statement of trades begins here. Default: its first trade.")
+]
+Until: TypeAlias = Annotated[str, Parameter(name="--until", help="It ends here. Default: its last trade.")]
 
 
 def plans(
@@ -53,6 +57,8 @@ def plans(
     symbols: Sequence[str],
     custodian: Path | None,
     custodian_mapping: str,
+    since: str,
+    until: str,
 ) -> tuple[StatementPlan, StatementPlan | None]:
     """The statement's plan, and the custodian's if there is one. Raises ``BadInput`` for arguments that do not go together."""
     from crdtledger.edge import presets
@@ -75,6 +81,8 @@ def plans(
         instrument=instrument,
         symbols=named,
         mapping=mapping,
+        since_us=_time(since, "--since"),
+        until_us=_time(until, "--until"),
     )
     if custodian is None:
         return plan, None
@@ -93,6 +101,18 @@ def plans(
     return plan, beside
 
 
+def _time(text: str, option: str) -> int:
+    from crdtledger.edge.importers.timestamps import NoTimeError, text_to_us
+    from crdtledger.errors import BadInput
+
+    if not text:
+        return 0
+    try:
+        return text_to_us(text, "auto")
+    except NoTimeError as error:
+        raise BadInput(what=repr(text[:40]), where=option, why=str(error)) from None
+
+
 def repeated(plan: StatementPlan, custodian: StatementPlan | None, tolerances: Sequence[str]) -> tuple[str, ...]:
     """The arguments that name the statement again."""
     out = [str(plan.file), "--statement-format", plan.format, "--venue", plan.venue]
@@ -100,6 +120,8 @@ def repeated(plan: StatementPlan, custodian: StatementPlan | None, tolerances: S
         out += [option, value] if value else []
     for symbol, name in plan.symbols.items():
         out += ["--symbol", f"{symbol}={name}"]
+    for option, at in (("--since", plan.since_us), ("--until", plan.until_us)):
+        out += [option, str(at)] if at else []
     if custodian is not None:
         out += ["--custodian", str(custodian.file)]
         out += ["--custodian-mapping", custodian.mapping] if custodian.mapping else []

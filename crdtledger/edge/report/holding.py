@@ -1,7 +1,8 @@
 """A statement held against what a node has: rows for every trade or figure that is not the same. Impure: asks the node.
 
 A statement speaks for the accounts and the instruments that it names (every pair of them), and for one venue. So a position that it
-leaves out is missing when it names that account and that instrument elsewhere, and is none of its business otherwise.
+leaves out is missing when it names that account and that instrument elsewhere, and is none of its business otherwise. Of trades it
+speaks for a period: the one that is given, else from its first trade to its last.
 """
 
 from __future__ import annotations
@@ -154,8 +155,16 @@ class _Trades:
     def rows(self) -> list[BreakRow]:
         ours = [trade for pair in self._pairs() for trade in self._held(*pair)]
         matched = match_trades(ours, self._theirs)
-        gaps = self._without_settled(matched.gaps)
+        gaps = self._without_settled([gap for gap in matched.gaps if gap.theirs or self._within(gap)])
         return [self._row(gap) for gap in gaps]
+
+    def _within(self, gap: TradeGap) -> bool:
+        """Whether a trade that the statement lacks was made in the statement's period. One without a time has that of its recording."""
+        listed = [trade.ts_us for trade in self._theirs]
+        since = self._plan.since_us or min(listed, default=0)
+        until = self._plan.until_us or max(listed, default=0)
+        made = [trade.ts_us or self._traced[trade.place]["recorded_us"] for trade in gap.ours]
+        return any(since <= at <= until for at in made)
 
     def _pairs(self) -> list[tuple[str, str]]:
         accounts = sorted({trade.account for trade in self._theirs} | ({self._plan.account} - {""}))
@@ -206,7 +215,7 @@ class _Trades:
         found = self._found(gap)
         correction = self._correction(gap, self._taken_back) if found.status == "break" else action_for(found.cause)
         scope: Any = f"ledger/{self._plan.kind}"
-        sources = [self._seen.node, f"{self._plan.kind} {self._plan.venue} ({self._plan.file.name})"]
+        sources = [self._seen.node, self._plan.source]
         row = self._moment.of_trade(scope, sources, gap, found, correction)
         places = [self._traced[trade.place] for trade in gap.ours]
         height = max((self._moment.height_of(place["lane"], place["seq"]) for place in places), default=0)

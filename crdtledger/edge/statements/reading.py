@@ -25,7 +25,8 @@ REFUSALS_NAMED: Final = 5
 
 class StatementPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Which file to read and how. ``instrument``: what the file's one symbol is; else a symbol is the instrument of its name, or of
-    ``symbols``. ``account``: whose trades or positions these are where the file does not say. ``kind``: whose statement it is."""
+    ``symbols``. ``account``: whose trades or positions these are where the file does not say. ``kind``: whose statement it is.
+    ``since_us``, ``until_us``: the period that its trades are of; 0: from its first trade, to its last."""
 
     file: Path
     format: StatementFormat
@@ -34,14 +35,14 @@ class StatementPlan(msgspec.Struct, frozen=True, kw_only=True):
     instrument: str = ""
     symbols: Mapping[str, str] = {}
     mapping: str = ""
+    since_us: int = 0
+    until_us: int = 0
     kind: Literal["venue", "custodian"] = "venue"
 
     @property
     def source(self) -> str:
-        """What the statement is called in a row."""
-        return (
-            f"{self.kind} {self.venue} ({self.file.name})" if self.kind == "venue" else f"custodian ({self.file.name})"
-        )
+        """What the statement is called in a row: not by its file, so that tomorrow's statement shows the same break."""
+        return f"venue {self.venue}" if self.kind == "venue" else "custodian"
 
 
 class Statement(msgspec.Struct, frozen=True, eq=False):
