@@ -133,6 +133,15 @@ def test_ccxt_positions_are_read_from_their_text(tmp_path: Path) -> None:
     assert table(read.figures) == {("A", "BTCUSDT"): {"qty": (-10, 8), "mark": (6_180_030, 2)}}
 
 
+@pytest.mark.parametrize("lines", [True, False])
+def test_a_bad_ccxt_position_is_named_by_its_line(tmp_path: Path, lines: bool) -> None:
+    file = tmp_path / "p.json"
+    items = ('{"symbol": "X", "contracts": 1}', '{"symbol": "Y", "side": "up"}')
+    file.write_text("\n\n".join(items) if lines else "[\n" + ",\n".join(items) + "\n]")
+    with pytest.raises(BadStatement, match=r"p\.json:3: side: 'up' is neither"):
+        read_statement(StatementPlan(file=file, format="ccxt-positions", account="A"), KNOWN)
+
+
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [

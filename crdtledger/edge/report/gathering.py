@@ -18,17 +18,17 @@ from crdtledger.edge.report.commands import with_commands
 from crdtledger.edge.report.holding import hold, reference, trade_of
 from crdtledger.edge.report.sighting import BALANCE_FIELDS, POSITION_FIELDS, Sighting, exact, look, settled_cuts
 from crdtledger.edge.statements.reading import StatementPlan, read_statement
-from crdtledger.errors import LedgerError, UnknownName
+from crdtledger.errors import CallerError, LedgerError
 from crdtledger.ledger.breaks import Break
 from reconcile.divergence.breakrow import BreakRow, Cause, Handling, Problem, handled, problems, worst_first
-from reconcile.divergence.causes import Found, Holder, Rules, Touch, between
+from reconcile.divergence.causes import PARTITION, Found, Holder, Rules, Touch, between
 from reconcile.divergence.compare import Difference, compare
 from reconcile.divergence.figures import Figures, figures
 from reconcile.divergence.rows import Moment, SettledCut, action_for, totals
 from reconcile.divergence.tolerance import Tolerances
 
 MAX_TRACED: Final = 200
-"""So many figures are traced down to batches; of further ones only the lanes are compared."""
+"""So many figures, and so many breaks, are traced down to their facts; further ones are told without them."""
 
 Connect: TypeAlias = Callable[[str, Path | None], Client]
 
@@ -110,16 +110,17 @@ class _Gatherer:
         checkpoint settles."""
         seen, moment = self._seen, self._moment
         made = moment.of_unheard(seen.own, seen.silent(moment.rules))
-        for item in seen.breaks:
-            made.append(self._finding(Break(item["type"], item["subject"], item["detail"])))
+        for number, item in enumerate(seen.breaks):
+            told = Break(item["type"], item["subject"], item["detail"])
+            made.append(self._finding(told, number < MAX_TRACED))
         made += moment.of_marks(seen.told_marks(), seen.open_quantities())
         made += self._offences()
         made += self._unsettled()
         yield from (self._done(row) for row in made)
 
-    def _finding(self, item: Break) -> BreakRow:
+    def _finding(self, item: Break, traced: bool) -> BreakRow:
         rows: list[dict[str, Any]] = []
-        if item.type in ("conflict", "bust") and item.subject.partition(" ")[0] in ("fill", "bust"):
+        if traced and item.type in ("conflict", "bust") and item.subject.partition(" ")[0] in ("fill", "bust"):
             rows = self._client.request(api.Trace(name=item.subject))
         stated = [(trade_of(row), row["became"]) for row in rows]
         return self._moment.of_finding(item, stated, _touches(rows))
@@ -139,30 +140,32 @@ class _Gatherer:
             return
         replica, checkpoint = _own_quantities(seen)
         sources = [seen.node, f"checkpoint {seen.height}"]
-        silent = seen.silent(rules)
-        for difference in compare([replica, checkpoint], ("qty",))[:MAX_TRACED]:
-            touches = [
-                touch
-                for touch in self._trace(self._client, difference)[1]
-                if not self._moment.height_of(touch.lane, touch.seq)
-            ]
-            first_us = min((touch.recorded_us for touch in touches), default=0)
-            missing = tuple(f"{touch.name} at checkpoint {seen.height}" for touch in sorted(touches))
-            late = first_us and seen.now_us - first_us > rules.grace_us
+        silent = bool(seen.silent(rules))
+        first_us = 0
+        missing: tuple[str, ...] = ()
+        for number, difference in enumerate(compare([replica, checkpoint], ("qty",))):
+            if number < MAX_TRACED:  # of what comes after, the last one that was traced must speak
+                first_us, missing = self._since(difference)
+            late = bool(first_us) and seen.now_us - first_us > rules.grace_us
             cause = Cause.PARTITIONED if late and silent else Cause.IN_FLIGHT
+            root = PARTITION if silent else "checkpoint"
             why = "recorded, and in no checkpoint yet"
-            found = Found(
-                cause, "break" if late else "in grace", why, missing, first_us, "partition" if silent else "checkpoint"
-            )
+            found = Found(cause, "break" if late else "in grace", why, missing, first_us, root)
             yield self._moment.of_difference("replica/checkpoint", sources, difference, found, action_for(cause))
 
-    def _trace(self, client: Client, difference: Difference) -> tuple[bool, list[Touch]]:
+    def _since(self, difference: Difference) -> tuple[int, tuple[str, ...]]:
+        """When the oldest batch behind a figure that no checkpoint settles was recorded, and all of them by name."""
+        settled = self._moment.height_of
+        touches = [t for t in self._trace(self._client, difference) if not settled(t.lane, t.seq)]
+        names = tuple(f"{touch.name} at checkpoint {self._seen.height}" for touch in touches)
+        return min((touch.recorded_us for touch in touches), default=0), names
+
+    def _trace(self, client: Client, difference: Difference) -> list[Touch]:
+        """The batches behind a figure as far as a node holds them; none where it does not know the names, or has too many."""
         try:
-            return True, _touches(client.request(api.Trace(difference.account, difference.subject)))
-        except UnknownName:
-            return True, []
-        except LedgerError:
-            return False, []
+            return _touches(client.request(api.Trace(difference.account, difference.subject)))
+        except CallerError:
+            return []
 
     # -- peers ----------------------------------------------------------------------------------------------
 
@@ -207,7 +210,7 @@ class _Gatherer:
                 yield self._done(row)
 
     def _both(self, client: Client, difference: Difference) -> list[Touch]:
-        return sorted({*self._trace(self._client, difference)[1], *self._trace(client, difference)[1]})
+        return sorted({*self._trace(self._client, difference), *self._trace(client, difference)})
 
     # -- statements -----------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from crdtledger.edge.importers.jsonarray import cut
 from crdtledger.edge.importers.rows import excerpt
 from crdtledger.edge.importers.trades import UnfitError
 from crdtledger.errors import BadInput
@@ -206,7 +207,7 @@ def read_csv(
 def read_ccxt(text: str, file: str, naming: Naming, unfit: Unfit, kind: Kind, source: str) -> Figures:
     """The figures of CCXT positions. ``BadInput`` for text that is not JSON."""
     rows = _Rows(naming, unfit, ("qty", "mark"))
-    for number, item in enumerate(_items(text, file), 1):
+    for number, item in _items(text, file):
         try:
             if not isinstance(item, dict) or not item.get("symbol"):
                 raise UnfitError("symbol", "no position with a symbol")
@@ -220,14 +221,28 @@ def read_ccxt(text: str, file: str, naming: Naming, unfit: Unfit, kind: Kind, so
     return rows.figures(source, kind)
 
 
-def _items(text: str, file: str) -> list[Any]:
+def _items(text: str, file: str) -> Iterator[tuple[int, Any]]:
+    """Every item of an array, or of JSON lines, and the line on which it begins."""
+    text = text.removeprefix("\ufeff")
     try:
-        if text.lstrip("\ufeff \t\r\n").startswith("["):
-            items = json.loads(text.lstrip("\ufeff"), parse_float=str, parse_int=str)
-            return items if isinstance(items, list) else [items]
-        return [json.loads(line, parse_float=str, parse_int=str) for line in text.splitlines() if line.strip()]
+        if not text.lstrip().startswith("["):
+            lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+            return iter([(number, json.loads(line, parse_float=str, parse_int=str)) for number, line in lines])
+        items = json.loads(text, parse_float=str, parse_int=str)
     except (ValueError, RecursionError) as error:
         raise BadInput(what="something else, not CCXT positions", where=file, why=f"not JSON: {error}") from None
+    return zip(_lines_of(text.encode(), len(items)), items, strict=True)
+
+
+def _lines_of(raw: bytes, count: int) -> list[int]:
+    """On which line each of ``count`` objects of an array begins. Where some are no objects, all are taken to be on the first."""
+    start = raw.find(b"[") + 1
+    lines, line, done = [], 1 + raw.count(b"\n", 0, start), start
+    for begin, _ in cut(raw[start:]).spans:
+        line += raw.count(b"\n", done, start + begin)
+        done = start + begin
+        lines.append(line)
+    return lines if len(lines) == count else [1] * count
 
 
 def _cell(item: Mapping[str, Any], name: str) -> str:
