@@ -22,6 +22,8 @@ from crdtledger.ledger.facts import KIND_OF, Fact, Instrument
 from crdtledger.ledger.genesis import MAX_DECIMALS, Genesis
 from crdtledger.ledger.positions import Position
 
+_ABOUT_ORDERS = ("match", "accept", "share", "reveal")
+"""Facts in the units of their order's instrument; written out, they name it for its decimals."""
 KINDS = sorted(kind.name.lower() for kind in KIND_OF.values())
 
 
@@ -42,8 +44,11 @@ def fact_from_json(item: Any, catalog: Catalog, where: str, defined: Mapping[str
     genesis = catalog.genesis
     if kind == "instrument":
         _instrument_units(fields, where)
-    elif kind in ("fill", "bust", "mark"):
+    elif kind in ("fill", "bust", "mark", "order"):
         _trade_units(fields, catalog, where, defined or {})
+    elif kind in _ABOUT_ORDERS:
+        _trade_units(fields, catalog, where, defined or {})
+        del fields["instrument"]
     elif kind == "post":
         _post_units(fields, genesis, where)
     elif "amount" in fields:
