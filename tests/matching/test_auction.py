@@ -129,6 +129,18 @@ def test_what_an_account_would_trade_with_itself_is_named(orders: list[OpenOrder
         ([order(1, BUY, 100, 5), order(2, SELL, 90, 5)], 97, 97, 5, 0),
         ([order(1, BUY, 100, 5), order(2, SELL, 90, 5)], 200, 100, 5, 0),
         ([order(1, BUY, 100, 5), order(2, SELL, 90, 5)], None, 90, 5, 0),
+        # Demand and supply meet only between two limits, where no order stands.
+        ([order(1, BUY, 110, 5), order(2, BUY, 90, 5), order(3, SELL, 80, 5), order(4, SELL, 100, 5)], None, 91, 5, 0),
+        ([order(1, BUY, 110, 5), order(2, BUY, 90, 5), order(3, SELL, 80, 5), order(4, SELL, 100, 5)], 200, 99, 5, 0),
+        # Buyers are left over up to 100, as many sellers from 101 on: the reference chooses between these two.
+        ([order(1, BUY, 105, 9), order(2, BUY, 100, 5), order(3, SELL, 95, 9), order(4, SELL, 101, 5)], 90, 100, 9, 5),
+        (
+            [order(1, BUY, 105, 9), order(2, BUY, 100, 5), order(3, SELL, 95, 9), order(4, SELL, 101, 5)],
+            110,
+            101,
+            9,
+            -5,
+        ),
         # It does not cross.
         ([order(1, BUY, 90, 5), order(2, SELL, 91, 5)], 90, None, 0, 0),
     ],
