@@ -86,9 +86,13 @@ class Side:
 
     def ordered(self) -> Iterator[Level]:
         """Levels that hold anything, the best first."""
-        for key in sorted(self.heap):
-            level = self.levels[-self.sign * key]
-            if level.qty:
+        best = self.best()
+        if best is None:
+            return
+        yield best
+        for key in sorted(self.heap):  # only for who wants more than the best
+            level = self.levels.get(-self.sign * key)
+            if level is not None and level.qty and level is not best:
                 yield level
 
     def emptied(self) -> None:

@@ -1,0 +1,106 @@
+"""How long things take between two nodes, measured from what arrives: samples of delays, silence, and what silence means.
+
+A link keeps the newest samples of four times: from a fact's record at the peer until it is seen here (with the difference of the two
+clocks in it), between two signs of life, from a match of ours until its answer is here, and how long past silences were that ended.
+
+A silence longer than a live link ever has is taken for a partition. A partition is a delay with an open end: of one that has lasted for
+``s`` nothing says that it ends soon, and by the copy principle (Gott, Nature 363, 1993; the memoryless prior over scales) it lasts for
+more than another ``x`` with probability s / (s + x). So what is expected of it grows with it, and nothing is ever stuck."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+SAMPLES: Final = 64
+"""As many of each time are kept."""
+QUANTILES: Final = (0.125, 0.375, 0.625, 0.875)
+"""A distribution is handed on as these four quantiles, equally likely each."""
+
+_PRIOR_US: Final = 50_000
+_LIVELY: Final = 4
+"""A silence longer than this many times the longest usual gap is a partition's."""
+
+
+class Delays:
+    """The newest samples of one time, in microseconds."""
+
+    __slots__ = ("_new", "_quantiles", "_samples")
+
+    def __init__(self) -> None:
+        self._samples: deque[int] = deque(maxlen=SAMPLES)
+        self._new = 0
+        self._quantiles: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def add(self, us: int) -> None:
+        """One more sample. What was worked out is kept until an eighth of the samples are new."""
+        self._samples.append(us)
+        self._new += 1
+        if len(self._samples) < SAMPLES or self._new >= SAMPLES // 8:
+            self._quantiles, self._new = None, 0
+
+    def quantiles(self) -> tuple[int, ...]:
+        """The samples at ``QUANTILES``; a prior while there are none."""
+        if self._quantiles is None:
+            ordered = sorted(self._samples)
+            self._quantiles = tuple(at(ordered, q) for q in QUANTILES) if ordered else (_PRIOR_US,) * len(QUANTILES)
+        return self._quantiles
+
+    def ordered(self) -> list[int]:
+        """The samples, rising."""
+        return sorted(self._samples)
+
+
+def at(ordered: Sequence[int], quantile: float) -> int:
+    """The sample at a quantile of rising samples."""
+    return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]
+
+
+class Link:
+    """What is known of the way to and from one peer."""
+
+    __slots__ = ("_longest_gap", "arrival", "heard_us", "round_trip", "upto_us")
+
+    def __init__(self) -> None:
+        self.upto_us = 0
+        self.heard_us = 0
+        self.arrival = Delays()
+        self.round_trip = Delays()
+        self._longest_gap = 0.0
+
+    def heard(self, upto_us: int, now_us: int) -> None:
+        """All that the peer recorded up to ``upto_us`` by its clock is here."""
+        if self.heard_us:
+            gap = now_us - self.heard_us
+            usual = self._longest_gap
+            if not usual or gap < usual * _LIVELY:
+                self._longest_gap = max(float(gap), usual * 0.999)
+        self.heard_us = max(self.heard_us, now_us)
+        if upto_us > self.upto_us:
+            self.upto_us = upto_us
+            self.arrival.add(now_us - upto_us)
+
+    def age_us(self, now_us: int) -> int:
+        """How old the newest is that we know of the peer, clocks taken as they are."""
+        return max(0, now_us - self.upto_us)
+
+    def silence(self, now_us: int) -> float:
+        """The present silence in longest usual gaps: above 1 it is unusual."""
+        return (now_us - self.heard_us) / (self._longest_gap or _PRIOR_US)
+
+    def reach_us(self, now_us: int) -> tuple[float, ...]:
+        """How long until the peer sees what is written here now, at ``QUANTILES``.
+
+        Half a round trip, or an arrival's delay before the first. In a partition what is left of it comes on top.
+        """
+        known = self.round_trip if len(self.round_trip) else self.arrival
+        share = 0.5 if len(self.round_trip) else 1.0
+        usual = [max(0.0, share * us) for us in known.quantiles()]
+        silence_us = now_us - self.heard_us
+        if self.silence(now_us) <= _LIVELY:
+            return tuple(usual)
+        return tuple(us + silence_us * q / (1.0 - q) for us, q in zip(usual, QUANTILES, strict=True))

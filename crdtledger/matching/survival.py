@@ -1,0 +1,188 @@
+"""How likely a tentative match is to stand: the probability that the maker's home accepts it whole. In ppm.
+
+The model, for a maker's order of a peer, matched here now (docs/explanation/survival.md has it at length):
+
+1. *What we do not see.* Our picture of the peer is ``age`` old (``links``: the newest that it recorded and we have), and it will see our
+   match only after ``reach``, a distribution measured from the answers it gave before; in a partition its open end grows with the silence.
+   The order must outlive both.
+2. *How orders of its kind end.* A life table per (peer, instrument) (``lifetable``) gives the rates at which they are cancelled, and
+   consumed by others, at the ages that the order passes through meanwhile. Over ``reach``: ``plain`` = mean of exp(-cancel - consume).
+3. *What that leaves out* (makers cancel in a hurry when the market moves; several takers want the same) is learned from the answers: a
+   logistic regression per (peer, instrument) (``regression``) on the score of ``plain`` and the ``FEATURES`` beside it. Its prior is the
+   same for all, so a peer that never answered is judged by the plain model, and old answers are forgotten.
+
+The result is held within ``floor_ppm`` of certainty on both sides. Floating point is used throughout: survival is an annotation, no figure
+depends on it. Bounded: the newest ``orders`` of each peer are followed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, TypeAlias
+
+import msgspec
+import numpy as np
+
+from crdtledger.matching.book import Book
+from crdtledger.matching.lifetable import LifeTable
+from crdtledger.matching.links import Link
+from crdtledger.matching.orders import BUY, SELL, Name
+from crdtledger.matching.regression import Regression, Vector
+from crdtledger.matching.standing import Standing
+
+PPM: Final = 1_000_000
+
+FEATURES: Final = ("one", "plain", "silence", "hurry", "asked", "left", "narrow", "behind")
+"""What the regression sees. ``one``: always 1. ``plain``: the log odds of the plain model. ``silence``: of the peer, in usual gaps, as
+log(1 + x). ``hurry``: the log odds that the end is a cancel rather than a consumption. ``asked``: the part of the order that is asked for
+already. ``left``: the part that has been consumed. ``narrow``: how narrow the spread is against its usual. ``behind``: whether a better
+level stands before it."""
+
+Key: TypeAlias = tuple[str, str]
+"""(peer, instrument)."""
+
+
+class SurvivalConfig(msgspec.Struct, frozen=True):
+    """``half_life_us`` of the life tables. ``memory``: what remains of an outcome's weight after one more. ``mean`` and ``variance``: the
+    prior of the regression's weights, in the order of ``FEATURES``."""
+
+    half_life_us: int = 30_000_000
+    memory: float = 0.998
+    floor_ppm: int = 1_000
+    orders: int = 4_096
+    mean: tuple[float, ...] = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    variance: tuple[float, ...] = (0.3, 0.1, 0.1, 0.05, 0.3, 0.1, 0.1, 0.1)
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """What was thought of a match: its ``ppm``, and the features it came from, to be learned from when the answer comes."""
+
+    ppm: int
+    key: Key
+    asked_us: int
+    features: Vector
+    staleness_us: int
+
+
+class _Peer:
+    __slots__ = ("link", "orders")
+
+    def __init__(self) -> None:
+        self.link = Link()
+        self.orders: dict[Name, tuple[str, int]] = {}  # name -> (instrument, placed at by its home's clock)
+
+
+class _Habit:
+    """What is learned of one (peer, instrument)."""
+
+    __slots__ = ("regression", "spread", "table")
+
+    def __init__(self, config: SurvivalConfig) -> None:
+        self.table = LifeTable(config.half_life_us)
+        self.regression = Regression(config.mean, config.variance, config.memory)
+        self.spread = 0.0
+
+
+class Survival:
+    """See the module. ``peer`` is a node's name; times are microseconds, ``recorded_us`` by the peer's clock."""
+
+    def __init__(self, config: SurvivalConfig | None = None) -> None:
+        self._config = config or SurvivalConfig()
+        self._peers: dict[str, _Peer] = {}
+        self._habits: dict[Key, _Habit] = {}
+
+    # -- what is seen ---------------------------------------------------------------------------------------
+
+    def heard(self, peer: str, upto_us: int, now_us: int) -> None:
+        """All that ``peer`` recorded up to ``upto_us`` is here."""
+        self._peer(peer).link.heard(upto_us, now_us)
+
+    def placed(self, name: Name, instrument: str, recorded_us: int) -> None:
+        """A peer's order was recorded."""
+        orders = self._peer(name[0]).orders
+        if len(orders) >= self._config.orders:
+            del orders[next(iter(orders))]
+        orders[name] = instrument, recorded_us
+
+    def cancelled(self, name: Name, recorded_us: int) -> None:
+        """It was cancelled."""
+        self._ended(name, recorded_us, "cancel")
+
+    def consumed(self, name: Name, recorded_us: int, ours: bool) -> None:
+        """Nothing of it is left. ``ours``: because of us."""
+        self._ended(name, recorded_us, "ours" if ours else "consume")
+
+    def link(self, peer: str) -> Link:
+        """What is known of the way to a peer. To be looked at only."""
+        return self._peer(peer).link
+
+    def _ended(self, name: Name, recorded_us: int, cause: str) -> None:
+        known = self._peer(name[0]).orders.pop(name, None)
+        if known is not None:
+            instrument, placed_us = known
+            self._habit((name[0], instrument)).table.lived(max(0, recorded_us - placed_us), cause, recorded_us)
+
+    # -- what is thought ------------------------------------------------------------------------------------
+
+    def estimate(self, maker: Standing, book: Book, now_us: int) -> Estimate:
+        """The survival of a match with ``maker`` written now. ``book``: of its instrument, as seen here."""
+        assert maker.order is not None
+        home, order = maker.name[0], maker.order
+        peer, key = self._peer(home), (home, order.instrument)
+        habit = self._habit(key)
+        link = peer.link
+        placed_us = peer.orders.get(maker.name, (order.instrument, link.upto_us))[1]
+        age_us = link.age_us(now_us)
+        plain = cancels = consumes = 0.0
+        reaches = link.reach_us(now_us)
+        for reach_us in reaches:
+            hazard = habit.table.hazard(max(0, link.upto_us - placed_us), age_us + reach_us)
+            plain += math.exp(-hazard.cancel - hazard.consume) / len(reaches)
+            cancels += hazard.cancel
+            consumes += hazard.consume
+        free = maker.free()
+        features = np.array(
+            (
+                1.0,
+                _log_odds(plain),
+                math.log1p(link.silence(now_us)),
+                max(-3.0, min(3.0, math.log((cancels + 1e-9) / (consumes + 1e-9)))),
+                maker.asked / (maker.asked + free) if free else 1.0,
+                1.0 - (free + maker.asked) / order.qty,
+                self._narrow(habit, book),
+                float(book.best(maker.sign) != order.price),
+            )
+        )
+        chance = habit.regression.probability(features)
+        floor = self._config.floor_ppm
+        ppm = min(PPM - floor, max(floor, round(chance * PPM)))
+        return Estimate(ppm, key, now_us, features, age_us + round(sum(reaches) / len(reaches)))
+
+    def learn(self, estimate: Estimate, accepted: bool, now_us: int) -> None:
+        """A match was answered: whether it was accepted whole."""
+        self._peer(estimate.key[0]).link.round_trip.add(now_us - estimate.asked_us)
+        self._habit(estimate.key).regression.learn(estimate.features, accepted)
+
+    def _narrow(self, habit: _Habit, book: Book) -> float:
+        bid, offer = book.best(BUY), book.best(SELL)
+        if bid is None or offer is None:
+            return 0.0
+        spread = float(offer - bid)
+        habit.spread = 0.99 * habit.spread + 0.01 * spread if habit.spread else spread
+        return max(-2.0, min(2.0, 1.0 - spread / (abs(habit.spread) + 1e-9)))
+
+    def _peer(self, name: str) -> _Peer:
+        peer = self._peers.get(name)
+        if peer is None:
+            self._peers[name] = peer = _Peer()
+        return peer
+
+    def _habit(self, key: Key) -> _Habit:
+        habit = self._habits.get(key)
+        if habit is None:
+            self._habits[key] = habit = _Habit(self._config)
+        return habit
+
+
+def _log_odds(chance: float) -> float:
+    return max(-6.0, min(6.0, math.log((chance + 1e-9) / (1.0 - chance + 1e-9))))
