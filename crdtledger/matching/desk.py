@@ -150,6 +150,11 @@ class MatchingDesk:
         """What is known of an order. To be looked at only."""
         return self._standings.orders.get(name)
 
+    def asked(self, answer: Accept) -> Match | None:
+        """The match that an answer is about, if it has been seen."""
+        question = self._standings.matches.get((answer.match_home, answer.match))
+        return question.match if question is not None else None
+
     # -- events ---------------------------------------------------------------------------------------------
 
     def begin(self, now_us: int) -> None:
@@ -237,8 +242,8 @@ class MatchingDesk:
         incoming = self._incoming(order, taker, qty)
         thought: dict[Name, Estimate] = {}
 
-        def judge(maker: Resting) -> Judgement:
-            return self._judge(taker, maker, book, thought, now_us)
+        def judge(maker: Resting, wanted: int) -> Judgement:
+            return self._judge(taker, maker, wanted, book, thought, now_us)
 
         limit = 1 << 30 if order.tif == "fok" else self._limits.proposals
         outcome = match(book, incoming, judge, now_us, limit)
@@ -268,7 +273,7 @@ class MatchingDesk:
         return Incoming(order.account, taker.sign, qty, order.price, *terms, self._self_match, self._position(taker))
 
     def _judge(
-        self, taker: Standing, maker: Resting, book: Book, thought: dict[Name, Estimate], now_us: int
+        self, taker: Standing, maker: Resting, wanted: int, book: Book, thought: dict[Name, Estimate], now_us: int
     ) -> Judgement:
         standing = self._standings.orders[maker.name]
         assert taker.place is not None
@@ -281,9 +286,14 @@ class MatchingDesk:
                 min(firm, reducible(standing, self._position(standing))) if standing.order.reduce_only else firm
             )
         free = standing.free()
-        if not free or maker.name in self._dry or len(self._asked) + len(thought) >= self._limits.unanswered:
+        if (
+            not free
+            or wanted <= firm
+            or maker.name in self._dry
+            or len(self._asked) + len(thought) >= self._limits.unanswered
+        ):
             return Judgement(firm)
-        estimate = self._survival.estimate(standing, book, now_us)
+        estimate = self._survival.estimate(standing, min(wanted - firm, free), book, now_us)
         thought[maker.name] = estimate
         return Judgement(firm, free, estimate.ppm)
 

@@ -1,6 +1,6 @@
 """At which rate the orders of one home in one instrument end, by their age: an actuarial life table with two causes.
 
-Ages fall into bands that double in length. A band counts the time that orders spent in it, and how many ended in it by a cancel, or by
+Ages fall into bands, four to an octave. A band counts the time that orders spent in it, and how many ended in it by a cancel, or by
 being consumed whole by others. The rate of a cause is its count over the time; a few invented orders of a stated rate (``PRIOR``) stand for
 what has not been seen. All counts halve every ``half_life_us``.
 
@@ -9,14 +9,16 @@ Source: the occurrence/exposure rate of demography, which is the maximum-likelih
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Final, NamedTuple
 
-BANDS: Final = 36
-"""The last band begins at 2**35 us, about nine hours."""
-FIRST: Final = 10
-"""The first band ends at 2**10 us, about a millisecond."""
+_PER_OCTAVE: Final = 4
+_FIRST_US: Final = 1_024
+_STARTS: Final = (0, *(round(_FIRST_US * 2 ** (step / _PER_OCTAVE)) for step in range(25 * _PER_OCTAVE)))
+"""Where bands begin, in microseconds of age: the last one at about nine hours."""
+BANDS: Final = len(_STARTS)
 
-PRIOR_WEIGHT: Final = 0.5
+PRIOR_WEIGHT: Final = 0.05
 """Invented ends per band, per cause."""
 PRIOR_RATE: Final = 1e-6
 """Their rate, per microsecond: one a second."""
@@ -33,11 +35,7 @@ class Hazard(NamedTuple):
 
 def band(age_us: int) -> int:
     """The band of an age."""
-    return min(BANDS - 1, max(0, age_us.bit_length() - FIRST))
-
-
-def _start(number: int) -> int:
-    return 1 << (number + FIRST - 1) if number else 0
+    return bisect_right(_STARTS, age_us) - 1
 
 
 class LifeTable:
@@ -57,8 +55,8 @@ class LifeTable:
         self._decay(now_us)
         last = band(age_us)
         for number in range(last):
-            self._time[number] += _start(number + 1) - _start(number)
-        self._time[last] += age_us - _start(last)
+            self._time[number] += _STARTS[number + 1] - _STARTS[number]
+        self._time[last] += age_us - _STARTS[last]
         if cause == "cancel":
             self._cancels[last] += 1.0
         elif cause == "consume":
@@ -69,7 +67,7 @@ class LifeTable:
         cancel = consume = 0.0
         number, position, left = band(age_us), float(age_us), stretch_us
         while left > 0.0:
-            until = left if number == BANDS - 1 else min(left, max(0.0, _start(number + 1) - position))
+            until = left if number == BANDS - 1 else min(left, max(0.0, _STARTS[number + 1] - position))
             weight = PRIOR_WEIGHT / PRIOR_RATE + self._time[number]
             cancel += until * (PRIOR_WEIGHT + self._cancels[number]) / weight
             consume += until * (PRIOR_WEIGHT + self._consumes[number]) / weight

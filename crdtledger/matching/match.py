@@ -46,7 +46,8 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
     survival: int = 0
 
 
-Judge: TypeAlias = Callable[[Resting], Judgement]
+Judge: TypeAlias = Callable[[Resting, int], Judgement]
+"""(maker, how much of it is wanted at most) -> what may be taken of it."""
 
 
 class Incoming(msgspec.Struct, frozen=True, gc=False):
@@ -111,7 +112,7 @@ def match(book: Book, order: Incoming, judge: Judge | None = None, now_us: int =
     return _walk(book, side, order, qty, judge or _all_firm, limit)
 
 
-def _all_firm(resting: Resting) -> Judgement:
+def _all_firm(resting: Resting, wanted: int) -> Judgement:
     return Judgement(resting.qty)
 
 
@@ -126,7 +127,7 @@ def _firm(side: Side, order: Incoming, wanted: int, judge: Judge | None) -> int:
                 if order.self_match == "cancel-newest":
                     return sure
                 continue
-            sure += resting.qty if judge is None else min(resting.qty, judge(resting).firm)
+            sure += resting.qty if judge is None else min(resting.qty, judge(resting, wanted - sure).firm)
             if sure >= wanted:
                 return sure
     return sure
@@ -152,7 +153,7 @@ def _walk(book: Book, side: Side, order: Incoming, qty: int, judge: Judge, limit
                 return Outcome(
                     tuple(proposals), rest=qty, cancelled=order.qty - _sum(proposals) - qty, passed=tuple(passed)
                 )
-            judged = judge(resting)
+            judged = judge(resting, qty)
             firm = min(qty, judged.firm, resting.qty)
             likely = min(qty - firm, judged.tentative, resting.qty - firm)
             if order.tif == "fok":

@@ -32,10 +32,10 @@ from crdtledger.matching.standing import Standing
 
 PPM: Final = 1_000_000
 
-FEATURES: Final = ("one", "plain", "silence", "hurry", "asked", "left", "narrow", "behind")
+FEATURES: Final = ("one", "plain", "silence", "hurry", "asked", "whole", "narrow", "behind")
 """What the regression sees. ``one``: always 1. ``plain``: the log odds of the plain model. ``silence``: of the peer, in usual gaps, as
 log(1 + x). ``hurry``: the log odds that the end is a cancel rather than a consumption. ``asked``: the part of the order that is asked for
-already. ``left``: the part that has been consumed. ``narrow``: how narrow the spread is against its usual. ``behind``: whether a better
+already. ``whole``: the part of what is free that the match takes. ``narrow``: how narrow the spread is against its usual. ``behind``: whether a better
 level stands before it."""
 
 Key: TypeAlias = tuple[str, str]
@@ -124,8 +124,8 @@ class Survival:
 
     # -- what is thought ------------------------------------------------------------------------------------
 
-    def estimate(self, maker: Standing, book: Book, now_us: int) -> Estimate:
-        """The survival of a match with ``maker`` written now. ``book``: of its instrument, as seen here."""
+    def estimate(self, maker: Standing, qty: int, book: Book, now_us: int) -> Estimate:
+        """The survival of a match of ``qty`` with ``maker`` written now. ``book``: of its instrument, as seen here."""
         assert maker.order is not None
         home, order = maker.name[0], maker.order
         peer, key = self._peer(home), (home, order.instrument)
@@ -148,7 +148,7 @@ class Survival:
                 math.log1p(link.silence(now_us)),
                 max(-3.0, min(3.0, math.log((cancels + 1e-9) / (consumes + 1e-9)))),
                 maker.asked / (maker.asked + free) if free else 1.0,
-                1.0 - (free + maker.asked) / order.qty,
+                qty / free if free else 1.0,
                 self._narrow(habit, book),
                 float(book.best(maker.sign) != order.price),
             )

@@ -28,7 +28,7 @@ def incoming(draw: st.DrawFn) -> Incoming:
     )
 
 
-def judged(resting: Resting) -> Judgement:
+def judged(resting: Resting, wanted: int) -> Judgement:
     """By its id: all firm, all tentative and likely, all tentative and unlikely, or half and half."""
     kind = int(resting.name[1]) % 4
     return [
@@ -53,7 +53,9 @@ def expected(orders: list[OpenOrder], order: Incoming, judge) -> tuple[list[Prop
                 continue
             break
         view = (
-            judge(Resting(maker.name, maker.account, maker.place, maker.qty, None)) if judge else Judgement(maker.qty)
+            judge(Resting(maker.name, maker.account, maker.place, maker.qty, None), left)
+            if judge
+            else Judgement(maker.qty)
         )
         parts = [(view.firm, 0)]
         if view.survival >= order.min_survival and order.tif != "fok":
