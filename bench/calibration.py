@@ -4,25 +4,20 @@
     python -m bench.calibration --markets 2          a quick look
     python -m bench.calibration --tune               the prior of the regression that fits the markets kept for tuning
 
-Label: accepted whole. Matches that nobody has answered in the end are censored: counted, and in no score. Where a ``min_survival`` is set the
-sample is only of matches that were thought to be that likely: its base rate says nothing of the others.
+Label: accepted whole. Matches that nobody has answered in the end are censored: counted, and in no score. Where a ``min_survival`` is set
+the sample is only of matches that were thought to be that likely: its base rate says nothing of the others.
 
 The markets measured here have seeds from ``MEASURED_FROM`` on; those below were used while the model was made.
 """
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
-import sys
-import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from bench.market import BUSY, Market, Regime
-from bench.reliability import Floats, brier, by_staleness, curve, diagram, ece, perfect
+from bench.reliability import Floats
 from crdtledger.matching.survival import FEATURES, SurvivalConfig
 from gossip.network import Faults
 

@@ -1,8 +1,7 @@
 """A simulated market: desks and agents on several nodes, lanes that travel over the simulator's network, in virtual time.
 
-Only what matching needs is simulated: facts without signatures in lanes that are lossless and in order. A frame that the network loses, or that
-a partition meets, is sent again until it arrives. Same regime, same seed: same market.
-"""
+Only what matching needs is simulated: facts without signatures in lanes that are lossless and in order. A frame that the network loses,
+or that a partition meets, is sent again until it arrives. Same regime, same seed: same market."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from crdtledger.matching.agents import Agent, Enter, MakerConfig, MarketMaker, T
 from crdtledger.matching.desk import MatchingDesk
 from crdtledger.matching.events import Heard, Record, Seen, Tick
 from crdtledger.matching.match import FIRM
-from crdtledger.matching.orders import BUY, SELL, Name
+from crdtledger.matching.orders import Name
 from crdtledger.matching.survival import Estimate, Survival, SurvivalConfig
 from gossip.network import Faults, Network
 
@@ -62,6 +61,7 @@ class Outcome(msgspec.Struct, frozen=True):
     accepted: bool
     staleness_us: int
     features: tuple[float, ...]
+    peer: tuple[str, str]
 
 
 class _Watched(Survival):
@@ -73,7 +73,7 @@ class _Watched(Survival):
 
     def learn(self, estimate: Estimate, accepted: bool, now_us: int) -> None:
         features = tuple(map(float, estimate.features))
-        self.outcomes.append(Outcome(estimate.ppm, accepted, estimate.staleness_us, features))
+        self.outcomes.append(Outcome(estimate.ppm, accepted, estimate.staleness_us, features, estimate.key))
         super().learn(estimate, accepted, now_us)
 
 

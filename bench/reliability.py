@@ -54,7 +54,8 @@ def perfect(sample: Sample, rng: np.random.Generator, draws: int = 100) -> tuple
 
 
 def by_staleness(staleness: Floats, labels: Floats) -> Floats:
-    """The best that staleness alone can say: the share of ones among the twentieth of the sample that is as stale, looked up in hindsight."""
+    """The best that staleness alone can say: the share of ones among the twentieth of the sample that is as stale, looked up in
+    hindsight."""
     edges = np.quantile(staleness, np.linspace(0.0, 1.0, BINS + 1)[1:-1])
     bins = np.searchsorted(edges, staleness)
     count = np.maximum(np.bincount(bins, minlength=BINS), 1)

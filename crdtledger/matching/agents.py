@@ -3,15 +3,15 @@
     act(view) -> list[Action]       look at the local book, and say which orders to enter and which to withdraw
     filled(side, qty, price)        a match of one of its orders stands: firm, or accepted
 
-An agent sees what its node sees and nothing else: a book that is late, positions that may still move. Whoever runs it calls ``act`` when it likes (on
-a timer, on a change), enters and withdraws orders through its node, and draws the randomness that an agent is given.
+An agent sees what its node sees and nothing else: a book that is late, positions that may still move. Whoever runs it calls ``act`` when
+it likes (on a timer, on a change), enters and withdraws orders through its node, and draws the randomness that an agent is given.
 
-``MarketMaker`` quotes as Avellaneda and Stoikov do ("High-frequency trading in a limit order book", Quantitative Finance 8, 2008, equations
-29 and 30): around a reservation price that moves against its inventory, r = s - q g v, at a half spread of g v / 2 + ln(1 + g / k) / g,
-where ``v`` is the variance of the price over the horizon, ``g`` the risk aversion and ``k`` how fast interest falls with distance. Two things
-are added. Its inventory limit is a right: the node may hold no more than its part of the account's limit, and every open order counts as
-traded, so that in a partition the parts together never exceed the limit. And it sizes quotes by survival: what it expects of the matches that are still
-unanswered counts towards its inventory with the probability that they stand.
+``MarketMaker`` quotes as Avellaneda and Stoikov do ("High-frequency trading in a limit order book", Quantitative Finance 8, 2008,
+equations 29 and 30): around a reservation price that moves against its inventory, r = s - q g v, at a half spread of g v / 2 + ln(1 + g /
+k) / g, where ``v`` is the variance of the price over the horizon, ``g`` the risk aversion and ``k`` how fast interest falls with
+distance. Two things are added. Its inventory limit is a right: the node may hold no more than its part of the account's limit, and every
+open order counts as traded, so that in a partition the parts together never exceed the limit. And it sizes quotes by survival: what it
+expects of the matches that are still unanswered counts towards its inventory with the probability that they stand.
 
 ``Taker`` trades at once with what it sees, at random or towards what it believes the price to be.
 """
@@ -33,8 +33,8 @@ Uniform: TypeAlias = Callable[[], float]
 
 
 class View(msgspec.Struct, frozen=True):
-    """What an agent sees. ``open``: its own orders that rest (name -> (side, open qty, price)). ``pending``: its unanswered tentative matches as
-    (side, qty, survival in ppm). ``belief``: what it believes the price to be, in price units."""
+    """What an agent sees. ``open``: its own orders that rest (name -> (side, open qty, price)). ``pending``: its unanswered tentative
+    matches as (side, qty, survival in ppm). ``belief``: what it believes the price to be, in price units."""
 
     now_us: int
     book: Book

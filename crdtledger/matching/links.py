@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 SAMPLES: Final = 64
 """As many of each time are kept."""
@@ -19,8 +19,13 @@ QUANTILES: Final = (0.125, 0.375, 0.625, 0.875)
 """A distribution is handed on as these four quantiles, equally likely each."""
 
 _PRIOR_US: Final = 50_000
-_LIVELY: Final = 4
+_LIVELY: Final = 2
 """A silence longer than this many times the longest usual gap is a partition's."""
+_COPIES: Final = 2
+"""What is expected without experience weighs as much as this many times four past partitions."""
+
+
+Number = TypeVar("Number", int, float)
 
 
 class Delays:
@@ -55,7 +60,7 @@ class Delays:
         return sorted(self._samples)
 
 
-def at(ordered: Sequence[int], quantile: float) -> int:
+def at(ordered: Sequence[Number], quantile: float) -> Number:
     """The sample at a quantile of rising samples."""
     return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]
 
@@ -63,13 +68,14 @@ def at(ordered: Sequence[int], quantile: float) -> int:
 class Link:
     """What is known of the way to and from one peer."""
 
-    __slots__ = ("_longest_gap", "arrival", "heard_us", "round_trip", "upto_us")
+    __slots__ = ("_longest_gap", "arrival", "heard_us", "outages", "round_trip", "upto_us")
 
     def __init__(self) -> None:
         self.upto_us = 0
         self.heard_us = 0
         self.arrival = Delays()
         self.round_trip = Delays()
+        self.outages: deque[int] = deque(maxlen=SAMPLES)
         self._longest_gap = 0.0
 
     def heard(self, upto_us: int, now_us: int) -> None:
@@ -77,8 +83,11 @@ class Link:
         if self.heard_us:
             gap = now_us - self.heard_us
             usual = self._longest_gap
-            if not usual or gap < usual * _LIVELY:
+            if not usual or gap <= usual * _LIVELY:
                 self._longest_gap = max(float(gap), usual * 0.999)
+            else:
+                self.outages.append(gap)
+                self._longest_gap *= 1.1  # should all gaps be as long from now on, they are usual before long
         self.heard_us = max(self.heard_us, now_us)
         if upto_us > self.upto_us:
             self.upto_us = upto_us
@@ -103,4 +112,7 @@ class Link:
         silence_us = now_us - self.heard_us
         if self.silence(now_us) <= _LIVELY:
             return tuple(usual)
-        return tuple(us + silence_us * q / (1.0 - q) for us, q in zip(usual, QUANTILES, strict=True))
+        left = [float(us - silence_us) for us in self.outages if us > silence_us]
+        left += [silence_us * q / (1.0 - q) for q in QUANTILES] * _COPIES
+        left.sort()
+        return tuple(us + at(left, q) for us, q in zip(usual, QUANTILES, strict=True))

@@ -32,11 +32,11 @@ from crdtledger.matching.standing import Standing
 
 PPM: Final = 1_000_000
 
-FEATURES: Final = ("one", "plain", "silence", "hurry", "asked", "whole", "narrow", "behind")
-"""What the regression sees. ``one``: always 1. ``plain``: the log odds of the plain model. ``silence``: of the peer, in usual gaps, as
-log(1 + x). ``hurry``: the log odds that the end is a cancel rather than a consumption. ``asked``: the part of the order that is asked for
-already. ``whole``: the part of what is free that the match takes. ``narrow``: how narrow the spread is against its usual. ``behind``: whether a better
-level stands before it."""
+FEATURES: Final = ("one", "plain", "quiet", "silence", "hurry", "asked", "whole", "narrow", "behind")
+"""What the regression sees. ``one``: always 1. ``plain``: the log odds of the plain model. ``quiet``: how long the peer has been silent,
+in usual gaps, at most 1. ``silence``: the log of how much longer than one gap. ``hurry``: the log odds that the end is a cancel rather
+than a consumption. ``asked``: the part of the order that is asked for already. ``whole``: the part of what is free that the match takes.
+``narrow``: how narrow the spread is against its usual. ``behind``: whether a better level stands before it."""
 
 Key: TypeAlias = tuple[str, str]
 """(peer, instrument)."""
@@ -50,8 +50,8 @@ class SurvivalConfig(msgspec.Struct, frozen=True):
     memory: float = 0.998
     floor_ppm: int = 1_000
     orders: int = 4_096
-    mean: tuple[float, ...] = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    variance: tuple[float, ...] = (0.3, 0.1, 0.1, 0.05, 0.3, 0.1, 0.1, 0.1)
+    mean: tuple[float, ...] = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    variance: tuple[float, ...] = (0.3, 0.1, 0.1, 0.1, 0.05, 0.3, 0.1, 0.1, 0.1)
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -134,7 +134,7 @@ class Survival:
         placed_us = peer.orders.get(maker.name, (order.instrument, link.upto_us))[1]
         age_us = link.age_us(now_us)
         plain = cancels = consumes = 0.0
-        reaches = link.reach_us(now_us)
+        reaches, silence = link.reach_us(now_us), link.silence(now_us)
         for reach_us in reaches:
             hazard = habit.table.hazard(max(0, link.upto_us - placed_us), age_us + reach_us)
             plain += math.exp(-hazard.cancel - hazard.consume) / len(reaches)
@@ -145,7 +145,8 @@ class Survival:
             (
                 1.0,
                 _log_odds(plain),
-                math.log1p(link.silence(now_us)),
+                min(1.0, silence),
+                math.log(max(1.0, silence)),
                 max(-3.0, min(3.0, math.log((cancels + 1e-9) / (consumes + 1e-9)))),
                 maker.asked / (maker.asked + free) if free else 1.0,
                 qty / free if free else 1.0,
