@@ -278,3 +278,29 @@ def test_an_unknown_wish_is_no_trouble() -> None:
     lanes.wishes.append(("b", AskFor(("a", 77), 3)))
     lanes.grant_wishes()
     assert isinstance(lanes.record("a", Cancel(id=1, order=77)), Seen)
+
+
+def test_a_share_that_comes_after_its_need_goes_home_with_the_cancel() -> None:
+    lanes = Lanes(sharing=HALF)
+    maker = lanes.enter("a", side="sell", qty=8, price=2)
+    lanes.settle_down()
+    taker = lanes.enter("b", side="buy", qty=6, price=2, min_survival=999_999)
+    lanes.cancel(taker)
+    lanes.grant_wishes()
+    lanes.cancel(maker)
+    lanes.settle_down()
+    standing = lanes.desks["c"].standing(maker)
+    assert standing is not None
+    assert (standing.visible(), standing.at) == (0, {"a": 8, "b": 0})
+
+
+def test_a_cancelled_taker_stays_cancelled_when_its_match_is_refused() -> None:
+    lanes = Lanes()
+    maker = lanes.enter("a", side="sell", qty=4, price=2)
+    lanes.settle_down()
+    lanes.cancel(maker)
+    taker = lanes.enter("b", side="buy", qty=4, price=2)
+    lanes.cancel(taker)
+    lanes.enter("b", side="sell", qty=4, price=2)
+    lanes.settle_down()
+    assert matched(lanes) == [("b", 4, False)]
