@@ -122,10 +122,9 @@ class Market:
         return itertools.count(1_000_000_000)
 
     def run(self, seconds: float) -> None:
-        """Trade for ``seconds``, then wait a while for answers."""
+        """Trade for ``seconds``, then wait a while for answers. A partition that stands then goes on standing."""
         self._until(round(seconds * 1e6))
         self._trading = False
-        self._network.heal()
         self._until(self.now_us + 3_000_000)
 
     # -- time -----------------------------------------------------------------------------------------------

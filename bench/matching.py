@@ -55,7 +55,9 @@ def flow(path: Path) -> list[Step]:
     key = 0
     columns = (trades.price.tolist(), trades.qty.tolist(), trades.side.tolist())
     for at, (price, qty, side) in enumerate(zip(*columns, strict=True)):
-        for number, (entered, away, gone) in enumerate(((AHEAD, 0, 0), (AHEAD + 9, TICKS[0], 5), (AHEAD + 17, TICKS[1], -25), (0, 0, 0))):
+        for number, (entered, away, gone) in enumerate(
+            ((AHEAD, 0, 0), (AHEAD + 9, TICKS[0], 5), (AHEAD + 17, TICKS[1], -25), (0, 0, 0))
+        ):
             key += 1
             taker = number == 3
             order = Step(key, side if taker else -side, price + (0 if taker else side * away), qty, str(key))
@@ -114,7 +116,9 @@ def pyorderbook(steps: list[Step]) -> tuple[float, list[Trade]]:
             book.cancel(orders[key])
     taken = time.perf_counter() - begun
     names = {order.id: key for key, order in orders.items()}
-    return taken, [(k, names[t.standing_order_id], t.fill_quantity, int(t.fill_price)) for k, trades in out for t in trades]
+    return taken, [
+        (k, names[t.standing_order_id], t.fill_quantity, int(t.fill_price)) for k, trades in out for t in trades
+    ]
 
 
 ENGINES: dict[str, Callable[[list[Step]], tuple[float, list[Trade]]]] = {
@@ -145,7 +149,9 @@ def main() -> int:
     for name, taken in times.items():
         median = statistics.median(taken)
         spread = f"{min(taken):.3f}..{max(taken):.3f} s"
-        print(f"{name:18s} median {median:.3f} s ({spread})  {len(steps) / median:9,.0f} steps/s  {median / mine:5.2f} x ours")
+        print(
+            f"{name:18s} median {median:.3f} s ({spread})  {len(steps) / median:9,.0f} steps/s  {median / mine:5.2f} x ours"
+        )
     return 0 if same else 1
 
 

@@ -24,21 +24,29 @@ def logistic(score: float) -> float:
 
 
 class Regression:
-    """``mean`` and ``variance`` of each weight to begin with; no variance keeps it fixed. ``memory`` below 1 forgets."""
+    """``mean`` and ``variance`` of each weight to begin with; no variance keeps it fixed. ``memory`` below 1 forgets. ``signs``: 1 and -1
+    keep a weight from changing its sign, 0 leaves it free."""
 
-    __slots__ = ("_covariance", "_memory", "_most", "weights")
+    __slots__ = ("_covariance", "_high", "_low", "_memory", "_most", "weights")
 
-    def __init__(self, mean: Sequence[float], variance: Sequence[float], memory: float) -> None:
+    def __init__(
+        self, mean: Sequence[float], variance: Sequence[float], memory: float, signs: Sequence[int] | None = None
+    ) -> None:
+        kept = np.array(signs if signs is not None else [0] * len(mean))
+        self._low: Vector = np.where(kept > 0, 0.0, -np.inf)
+        self._high: Vector = np.where(kept < 0, 0.0, np.inf)
         self.weights: Vector = np.array(mean, np.float64)
         self._covariance: Vector = np.diag(np.array(variance, np.float64))
         self._most = float(np.trace(self._covariance))
         self._memory = memory
 
     def probability(self, features: Vector) -> float:
-        """The chance of the outcome, moderated for what is not known of the weights (MacKay, Neural Computation 4, 1992, equation 10)."""
-        score = float(features @ self.weights)
-        spread = float(features @ self._covariance @ features)
-        return logistic(score / math.sqrt(1.0 + math.pi * spread / 8.0))
+        """The chance of the outcome, by the mean of the weights.
+
+        Not moderated for what is not known of them (as MacKay does, Neural Computation 4, 1992): a memory that forgets never comes to know
+        them well, and chances near certainty would be drawn to one half for good.
+        """
+        return logistic(float(features @ self.weights))
 
     def learn(self, features: Vector, happened: bool) -> None:
         """One more outcome."""
@@ -50,4 +58,5 @@ class Regression:
         slope = max(chance * (1.0 - chance), 1e-4)
         gain = reach / (1.0 + slope * spread)
         self.weights += gain * (float(happened) - chance)
+        np.clip(self.weights, self._low, self._high, out=self.weights)
         self._covariance -= slope * np.outer(gain, reach)

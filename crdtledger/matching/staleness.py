@@ -36,12 +36,12 @@ def miss(n: int, r: int, w: int) -> float:
 
 def k_fresh(n: int, r: int, w: int, k: int) -> float:
     """The chance that a read returns one of the ``k`` newest versions (k-staleness)."""
-    return 1.0 - miss(n, r, w) ** k
+    return 1.0 - math.pow(miss(n, r, w), k)
 
 
 def monotonic(n: int, r: int, w: int, writes_per_read: float) -> float:
     """The chance that a client never reads older than it has read before, where so many writes fall between two of its reads."""
-    return 1.0 - miss(n, r, w) ** (1.0 + writes_per_read)
+    return 1.0 - math.pow(miss(n, r, w), 1.0 + writes_per_read)
 
 
 # -- PBS: WARS ----------------------------------------------------------------------------------------------

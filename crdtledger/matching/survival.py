@@ -32,11 +32,16 @@ from crdtledger.matching.standing import Standing
 
 PPM: Final = 1_000_000
 
-FEATURES: Final = ("one", "plain", "quiet", "silence", "hurry", "asked", "whole", "narrow", "behind")
-"""What the regression sees. ``one``: always 1. ``plain``: the log odds of the plain model. ``quiet``: how long the peer has been silent,
-in usual gaps, at most 1. ``silence``: the log of how much longer than one gap. ``hurry``: the log odds that the end is a cancel rather
-than a consumption. ``asked``: the part of the order that is asked for already. ``whole``: the part of what is free that the match takes.
-``narrow``: how narrow the spread is against its usual. ``behind``: whether a better level stands before it."""
+FEATURES: Final = ("one", "plain", "exposed", "quiet", "silence", "hurry", "asked", "whole", "narrow", "behind")
+"""What the regression sees. ``one``: always 1. ``plain``: the log odds of the plain model. ``exposed``: the log of age and reach
+together, over 100 ms. ``quiet``: how long the peer has been silent, in usual gaps, at most 1. ``silence``: the log of how much longer
+than one gap. ``hurry``: the log odds that the end is a cancel rather than a consumption. ``asked``: the part of the order that is asked
+for already. ``whole``: the part of what is free that the match takes. ``narrow``: how narrow the spread is against its usual. ``behind``:
+whether a better level stands before it."""
+
+SIGNS: Final = (0, 1, -1, 0, -1, 0, 0, 0, 0, 0)
+"""Which way features may count: what the plain model says counts for survival, exposure and an unusual silence against it, whatever the
+answers of the moment suggest. So in a partition survival falls, and keeps falling."""
 
 Key: TypeAlias = tuple[str, str]
 """(peer, instrument)."""
@@ -47,11 +52,11 @@ class SurvivalConfig(msgspec.Struct, frozen=True):
     prior of the regression's weights, in the order of ``FEATURES``."""
 
     half_life_us: int = 30_000_000
-    memory: float = 0.998
+    memory: float = 0.999
     floor_ppm: int = 1_000
     orders: int = 4_096
-    mean: tuple[float, ...] = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    variance: tuple[float, ...] = (0.3, 0.1, 0.1, 0.1, 0.05, 0.3, 0.1, 0.1, 0.1)
+    mean: tuple[float, ...] = (0.6, 0.39, -0.62, 1.12, -0.2, -0.23, -0.05, -0.7, -0.26, 0.87)
+    variance: tuple[float, ...] = (0.25, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.15)
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -79,7 +84,7 @@ class _Habit:
 
     def __init__(self, config: SurvivalConfig) -> None:
         self.table = LifeTable(config.half_life_us)
-        self.regression = Regression(config.mean, config.variance, config.memory)
+        self.regression = Regression(config.mean, config.variance, config.memory, SIGNS)
         self.spread = 0.0
 
 
@@ -141,10 +146,12 @@ class Survival:
             cancels += hazard.cancel
             consumes += hazard.consume
         free = maker.free()
+        exposed_us = age_us + sum(reaches) / len(reaches)
         features = np.array(
             (
                 1.0,
                 _log_odds(plain),
+                max(-4.0, min(8.0, math.log((exposed_us + 1.0) / 100_000.0))),
                 min(1.0, silence),
                 math.log(max(1.0, silence)),
                 max(-3.0, min(3.0, math.log((cancels + 1e-9) / (consumes + 1e-9)))),
@@ -157,7 +164,7 @@ class Survival:
         chance = habit.regression.probability(features)
         floor = self._config.floor_ppm
         ppm = min(PPM - floor, max(floor, round(chance * PPM)))
-        return Estimate(ppm, key, now_us, features, age_us + round(sum(reaches) / len(reaches)))
+        return Estimate(ppm, key, now_us, features, round(exposed_us))
 
     def learn(self, estimate: Estimate, accepted: bool, now_us: int) -> None:
         """A match was answered: whether it was accepted whole."""
@@ -186,4 +193,4 @@ class Survival:
 
 
 def _log_odds(chance: float) -> float:
-    return max(-6.0, min(6.0, math.log((chance + 1e-9) / (1.0 - chance + 1e-9))))
+    return max(-12.0, min(6.0, math.log((chance + 1e-12) / (1.0 - chance + 1e-9))))

@@ -73,6 +73,10 @@ def test_no_order_is_matched_beyond_its_quantity_and_every_match_is_answered(scr
     books = {desk.book(INSTRUMENT).encode() for desk in lanes.desks.values()}
     assert len(books) == 1, "who has seen the same has the same book"
     assert all(desk.unanswered == 0 for desk in lanes.desks.values())
+    cancels = [
+        (writer, s.fact.order) for writer, lane in lanes.written.items() for s in lane if isinstance(s.fact, Cancel)
+    ]
+    assert len(set(cancels)) == len(cancels), "an order is cancelled once"
 
 
 @given(st.lists(steps, max_size=40), st.sampled_from([None, HALF]))
