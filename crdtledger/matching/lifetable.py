@@ -48,7 +48,7 @@ class LifeTable:
         self._time = [0.0] * BANDS
         self._cancels = [0.0] * BANDS
         self._consumes = [0.0] * BANDS
-        self._decayed_us = 0
+        self._decayed_us: int | None = None
 
     def lived(self, age_us: int, cause: str, now_us: int) -> None:
         """An order ended at ``age_us``: by ``"cancel"``, by ``"consume"``, or by us, which counts for its time alone."""
@@ -79,11 +79,13 @@ class LifeTable:
         return Hazard(cancel, consume)
 
     def _decay(self, now_us: int) -> None:
+        if self._decayed_us is None:
+            self._decayed_us = now_us
         step_us = self._half_life_us // _STEPS
-        if now_us - self._decayed_us < step_us:
+        steps = (now_us - self._decayed_us) // step_us
+        if steps <= 0:
             return
-        steps = (now_us - self._decayed_us) // step_us if self._decayed_us else 0
-        factor = 0.5 ** (steps / _STEPS)
+        factor = 0.5 ** min(1_000.0, steps / _STEPS)
         for counts in (self._time, self._cancels, self._consumes):
             counts[:] = [count * factor for count in counts]
-        self._decayed_us = now_us
+        self._decayed_us += steps * step_us

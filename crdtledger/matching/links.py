@@ -21,6 +21,8 @@ QUANTILES: Final = (0.125, 0.375, 0.625, 0.875)
 _PRIOR_US: Final = 50_000
 _LIVELY: Final = 2
 """A silence longer than this many times the longest usual gap is a partition's."""
+_STRANGE: Final = 8
+"""So many such silences in a row are no partitions: the peer has become quieter."""
 _COPIES: Final = 2
 """What is expected without experience weighs as much as this many times four past partitions."""
 
@@ -68,7 +70,7 @@ def at(ordered: Sequence[Number], quantile: float) -> Number:
 class Link:
     """What is known of the way to and from one peer."""
 
-    __slots__ = ("_longest_gap", "arrival", "heard_us", "outages", "round_trip", "upto_us")
+    __slots__ = ("_longest_gap", "_strange", "arrival", "heard_us", "outages", "round_trip", "upto_us")
 
     def __init__(self) -> None:
         self.upto_us = 0
@@ -77,6 +79,7 @@ class Link:
         self.round_trip = Delays()
         self.outages: deque[int] = deque(maxlen=SAMPLES)
         self._longest_gap = 0.0
+        self._strange = 0
 
     def heard(self, upto_us: int, now_us: int) -> None:
         """All that the peer recorded up to ``upto_us`` by its clock is here."""
@@ -85,9 +88,12 @@ class Link:
             usual = self._longest_gap
             if not usual or gap <= usual * _LIVELY:
                 self._longest_gap = max(float(gap), usual * 0.999)
+                self._strange = 0
             else:
                 self.outages.append(gap)
-                self._longest_gap *= 1.1  # should all gaps be as long from now on, they are usual before long
+                self._strange += 1
+                if self._strange == _STRANGE:
+                    self._longest_gap, self._strange = float(gap), 0
         self.heard_us = max(self.heard_us, now_us)
         if upto_us > self.upto_us:
             self.upto_us = upto_us
