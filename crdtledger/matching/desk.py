@@ -13,6 +13,7 @@ The rules (DESIGN section 7, docs/decisions/0017):
 * The home of a maker answers each tentative match when it sees it, so its lane decides every race between matches and cancels. It accepts
   as much as is left, or refuses and says why.
 * A taker's open quantity is without its unanswered matches; a refusal gives it back, and the taker, if it rests, is matched on.
+* To amend is to enter an order that names the one it replaces: that is cancelled, and the new one has its own quantity and place in time.
 * A reduce-only order rests with all of its quantity; its home lets it trade only as far as the position goes, at every match anew.
 * Quantity of others' orders held here goes home as soon as their cancel is seen.
 * Until ``begin`` is called the desk only listens: a node that starts reads its lanes first, its own answers among them.
@@ -23,11 +24,8 @@ Bounds: ``DeskLimits``. Nothing that was recorded is ever dropped; a full desk t
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import TypeAlias
-
-import msgspec
 
 from crdtledger.ledger.facts import Accept, Cancel, FactId, Match, Order, Share
 from crdtledger.matching.answers import reducible, stands
@@ -39,7 +37,6 @@ from crdtledger.matching.events import (
     Ended,
     Heard,
     Holds,
-    Instruction,
     Record,
     Seen,
     Tick,
@@ -47,6 +44,7 @@ from crdtledger.matching.events import (
 )
 from crdtledger.matching.match import FIRM, Incoming, Judgement, SelfMatch, match
 from crdtledger.matching.orders import BUY, SELL, Name
+from crdtledger.matching.queues import DeskLimits, DeskQueues
 from crdtledger.matching.sharing import SharePolicy, Shares
 from crdtledger.matching.standing import Standing, Standings
 from crdtledger.matching.survival import Estimate, Survival
@@ -58,17 +56,7 @@ Cell: TypeAlias = tuple[str, str]
 """(account, instrument)."""
 
 
-class DeskLimits(msgspec.Struct, frozen=True):
-    """``events`` waiting to be worked on; ``instructions`` waiting to be taken, beyond which no event is worked on; ``proposals`` that one
-    order makes in one go; ``unanswered`` tentative matches at one time."""
-
-    events: int = 4_096
-    instructions: int = 1_024
-    proposals: int = 64
-    unanswered: int = 4_096
-
-
-class MatchingDesk:
+class MatchingDesk(DeskQueues):
     """The desk of ``node``. ``ids``: fresh ids for the facts it writes."""
 
     def __init__(
@@ -80,10 +68,10 @@ class MatchingDesk:
         sharing: SharePolicy | None = None,
         self_match: SelfMatch = "cancel-newest",
     ) -> None:
+        super().__init__(limits or DeskLimits())
         self._node = node
         self._ids = ids
         self._survival = survival
-        self._limits = limits or DeskLimits()
         self._shares = Shares(node, ids, sharing or SharePolicy())
         self._self_match = self_match
         self._standings = Standings()
@@ -92,38 +80,10 @@ class MatchingDesk:
         self._asked: dict[FactId, Estimate] = {}  # our unanswered tentative matches, with what was thought of each
         self._unanswered: dict[Name, None] = {}  # matches of others that we have to answer
         self._dry: dict[Name, None] = {}  # makers of which a home said that no more is left than it gave
+        self._wished: dict[Name, int] = {}  # makers of which we asked for a share -> when
         self._expiring: dict[Name, int] = {}
         self._unfinished: dict[Name, None] = {}  # our orders that were stopped by the limit of proposals
-        self._inbox: deque[tuple[DeskEvent, int]] = deque()
-        self._outbox: deque[Instruction] = deque()
         self._live = False
-
-    # -- queues ---------------------------------------------------------------------------------------------
-
-    def offer(self, event: DeskEvent, now_us: int) -> bool:
-        """Hand in what happened, as of now. False if the desk is full: nothing was taken, offer it again later."""
-        if len(self._inbox) >= self._limits.events:
-            return False
-        self._inbox.append((event, now_us))
-        return True
-
-    def work(self, most: int | None = None) -> int:
-        """Go through at most ``most`` events while there is room for instructions. Answers with how many were worked on."""
-        done = 0
-        while self._inbox and len(self._outbox) < self._limits.instructions and (most is None or done < most):
-            event, now_us = self._inbox.popleft()
-            self._step(event, now_us)
-            done += 1
-        return done
-
-    def take(self, most: int) -> list[Instruction]:
-        """At most ``most`` instructions, in the order in which they are to be carried out."""
-        return [self._outbox.popleft() for _ in range(min(most, len(self._outbox)))]
-
-    @property
-    def waiting(self) -> tuple[int, int]:
-        """(events, instructions) in the two queues."""
-        return len(self._inbox), len(self._outbox)
 
     # -- what can be looked at ------------------------------------------------------------------------------
 
@@ -180,9 +140,16 @@ class MatchingDesk:
                 if self._asked.pop(event.fact.id, None) is not None or event.fact.survival == FIRM:
                     self._refresh(self._standings.unapply(self._node, event.fact))
             case Ended():
-                self._standings.forget(event.orders, event.matches)
-                for name in event.orders:
-                    self._dry.pop(name, None)
+                self._forget(event)
+
+    def _forget(self, ended: Ended) -> None:
+        for name in ended.orders:
+            standing = self._standings.orders.get(name)
+            if standing is not None and standing.order is not None and name in self.book(standing.order.instrument):
+                self.book(standing.order.instrument).remove(name)
+            for known in (self._dry, self._wished, self._expiring, self._unfinished):
+                known.pop(name, None)
+        self._standings.forget(ended.orders, ended.matches)
 
     def _seen(self, event: Seen, now_us: int) -> None:
         fact, writer = event.fact, event.node
@@ -192,10 +159,10 @@ class MatchingDesk:
         touched = self._standings.apply(writer, fact, event.place)
         self._refresh(touched)
         if not own:
-            self._survival.heard(writer, event.recorded_us, now_us)
+            self._survival.recorded(writer, event.recorded_us, now_us)
             watch(self._survival, self._standings, event, self._node)
         match fact:
-            case Order():
+            case Order() if touched:
                 self._order(touched[0], fact, own, now_us)
             case Cancel():
                 self._hand_back(touched[0])
@@ -227,6 +194,9 @@ class MatchingDesk:
         if not self._live or order.hidden:
             return
         if own:
+            replaced = self._standings.orders.get((self._node, order.amends)) if order.amends is not None else None
+            if replaced is not None and replaced.order is not None and not replaced.closed:
+                self._write(Cancel(id=next(self._ids), order=replaced.order.id), reason="amended")
             self._match(standing, now_us)
             for share in self._shares.spread(standing, now_us):
                 self._write(share)
@@ -266,7 +236,17 @@ class MatchingDesk:
         elif outcome.rest and not taker.visible():
             self._unfinished[taker.name] = None
         for name, missing in outcome.passed:
-            self._outbox.append(AskFor(name, missing))
+            self._wish(name, missing, now_us)
+
+    def _wish(self, maker: Name, missing: int, now_us: int) -> None:
+        """Ask for a share, but not again and again."""
+        asked_us = self._wished.get(maker)
+        if asked_us is not None and now_us - asked_us < self._limits.patience_us:
+            return
+        if len(self._wished) >= self._limits.unanswered:
+            del self._wished[next(iter(self._wished))]
+        self._wished[maker] = now_us
+        self._put(AskFor(maker, missing))
 
     def _incoming(self, order: Order, taker: Standing, qty: int) -> Incoming:
         terms = (order.tif, order.market, order.post_only, order.reduce_only, order.expires_us, order.min_survival)
@@ -394,7 +374,7 @@ class MatchingDesk:
     def _write(self, fact: Match | Accept | Cancel | Share, deps: tuple[str, ...] = (), reason: str = "") -> None:
         """Have a fact recorded, and go on as if it were."""
         self._refresh(self._standings.apply(self._node, fact))
-        self._outbox.append(Record(fact, deps, reason))
+        self._put(Record(fact, deps, reason))
 
     def _refresh(self, touched: tuple[Standing, ...]) -> None:
         """Let the books show what is visible of these orders now."""

@@ -9,14 +9,20 @@ more than another ``x`` with probability s / (s + x). So what is expected of it 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, TypeVar
+
+from crdtledger.matching.staleness import PeerAge
 
 SAMPLES: Final = 64
 """As many of each time are kept."""
 QUANTILES: Final = (0.125, 0.375, 0.625, 0.875)
 """A distribution is handed on as these four quantiles, equally likely each."""
+
+RATE_US: Final = 10_000_000
+"""Facts are counted with a weight that falls by a factor e in this time."""
 
 _PRIOR_US: Final = 50_000
 _LIVELY: Final = 2
@@ -70,7 +76,17 @@ def at(ordered: Sequence[Number], quantile: float) -> Number:
 class Link:
     """What is known of the way to and from one peer."""
 
-    __slots__ = ("_longest_gap", "_strange", "arrival", "heard_us", "outages", "round_trip", "upto_us")
+    __slots__ = (
+        "_counted_us",
+        "_facts",
+        "_longest_gap",
+        "_strange",
+        "arrival",
+        "heard_us",
+        "outages",
+        "round_trip",
+        "upto_us",
+    )
 
     def __init__(self) -> None:
         self.upto_us = 0
@@ -80,6 +96,22 @@ class Link:
         self.outages: deque[int] = deque(maxlen=SAMPLES)
         self._longest_gap = 0.0
         self._strange = 0
+        self._facts = 0.0
+        self._counted_us = 0
+
+    def recorded(self, now_us: int) -> None:
+        """One more fact of the peer is here."""
+        self._facts = self._facts_at(now_us) + 1.0
+        self._counted_us = now_us
+
+    def _facts_at(self, now_us: int) -> float:
+        return self._facts * math.exp(-max(0, now_us - self._counted_us) / RATE_US)
+
+    def peer_age(self, now_us: int) -> PeerAge:
+        """What ``staleness.fresh`` must know of the peer. A peer that is cut off is taken to go on recording as it did when last heard."""
+        live = self.silence(now_us) <= _LIVELY
+        rate = self._facts_at(now_us if live else self.heard_us) / RATE_US
+        return PeerAge(self.age_us(now_us), self.arrival.ordered() if live else (), rate)
 
     def heard(self, upto_us: int, now_us: int) -> None:
         """All that the peer recorded up to ``upto_us`` by its clock is here."""

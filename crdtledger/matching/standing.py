@@ -100,6 +100,8 @@ class Standings:
         match fact:
             case Order():
                 standing = self.of((writer, fact.id))
+                if standing.order is not None:
+                    return ()  # the first under an id stands, of matches and answers too
                 standing.order, standing.place = fact, place
                 standing.sign = BUY if fact.side == "buy" else SELL
                 standing.move(writer, fact.qty)
@@ -115,13 +117,15 @@ class Standings:
                 return (standing,)
             case Match():
                 question = self.question((writer, fact.id))
+                if question.match is not None:
+                    return ()
                 question.match = fact
                 return self._count(writer, question, fact, 1)
             case Accept():
                 question = self.question((fact.match_home, fact.match))
                 asked = question.match
                 if question.answer is not None:
-                    return ()  # the first answer in its lane stands
+                    return ()
                 if asked is None:
                     question.answer = fact
                     return ()

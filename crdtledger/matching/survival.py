@@ -28,6 +28,7 @@ from crdtledger.matching.lifetable import LifeTable
 from crdtledger.matching.links import Link
 from crdtledger.matching.orders import BUY, SELL, Name
 from crdtledger.matching.regression import Regression, Vector
+from crdtledger.matching.staleness import fresh
 from crdtledger.matching.standing import Standing
 
 PPM: Final = 1_000_000
@@ -101,6 +102,16 @@ class Survival:
     def heard(self, peer: str, upto_us: int, now_us: int) -> None:
         """All that ``peer`` recorded up to ``upto_us`` is here."""
         self._peer(peer).link.heard(upto_us, now_us)
+
+    def recorded(self, peer: str, recorded_us: int, now_us: int) -> None:
+        """A fact that ``peer`` recorded is here."""
+        link = self._peer(peer).link
+        link.recorded(now_us)
+        link.heard(recorded_us, now_us)
+
+    def fresh_us(self, probability: float, now_us: int) -> float:
+        """With this probability, nothing older than so many microseconds is missing here, of any peer (``staleness.fresh``)."""
+        return fresh([peer.link.peer_age(now_us) for peer in self._peers.values()], probability)
 
     def placed(self, name: Name, instrument: str, recorded_us: int) -> None:
         """A peer's order was recorded."""

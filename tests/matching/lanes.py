@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crdtledger.ledger.facts import Accept, Cancel, FactId, Match, Order, Share
-from crdtledger.matching.desk import DeskLimits, MatchingDesk
+from crdtledger.matching.desk import MatchingDesk
 from crdtledger.matching.events import Asked, AskFor, Record, Seen, Tick
 from crdtledger.matching.match import FIRM
 from crdtledger.matching.orders import Name
+from crdtledger.matching.queues import DeskLimits
 from crdtledger.matching.sharing import SharePolicy
 from crdtledger.matching.survival import Survival
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdtledger.ledger.facts import Accept, Cancel, Match, Order, Share
-from crdtledger.matching.desk import DeskLimits
 from crdtledger.matching.events import AskFor, Ended, Holds, Record, Seen, Tick, Unrecorded
 from crdtledger.matching.match import FIRM
+from crdtledger.matching.queues import DeskLimits
 from crdtledger.matching.sharing import SharePolicy
 from tests.matching.lanes import INSTRUMENT, Lanes
 
@@ -255,6 +255,10 @@ def test_what_settlement_has_ended_is_forgotten() -> None:
     desk.offer(Ended((order,), ()), 9)
     desk.work()
     assert desk.standing(order) is None
+    resting = lanes.enter("a", side="sell", qty=4, price=2)
+    desk.offer(Ended((resting,), ()), 9)
+    desk.work()
+    assert resting not in desk.book(INSTRUMENT), "and whatever it was, it rests no longer"
 
 
 def test_matches_that_are_not_on_the_makers_terms_are_refused() -> None:
@@ -308,3 +312,36 @@ def test_a_cancelled_taker_stays_cancelled_when_its_match_is_refused() -> None:
     lanes.enter("b", side="sell", qty=4, price=2)
     lanes.settle_down()
     assert matched(lanes) == [("b", 4, False)]
+
+
+def test_to_amend_is_to_cancel_and_enter_anew_at_the_end_of_the_queue() -> None:
+    lanes = Lanes()
+    old = lanes.enter("a", side="sell", qty=4, price=2)
+    other = lanes.enter("a", side="sell", qty=1, price=2)
+    new = lanes.enter("a", side="sell", qty=3, price=2, amends=old[1])
+    lanes.settle_down()
+    book = lanes.desks["b"].book(INSTRUMENT)
+    assert (book.open(old), book.open(new), book.ahead(new)) == (0, 3, 1)
+    assert book.ahead(other) == 0
+
+
+def test_a_share_is_asked_for_once_in_a_while_only() -> None:
+    lanes = Lanes()
+    lanes.enter("a", side="sell", qty=8, price=2)
+    lanes.settle_down()
+    lanes.enter("b", side="buy", qty=6, price=2, min_survival=999_999)
+    for _ in range(5):
+        lanes.tick("b")
+    assert len(lanes.wishes) == 1
+    lanes.clock["b"] += 500_000
+    lanes.tick("b")
+    assert len(lanes.wishes) == 2
+
+
+def test_an_id_that_is_used_twice_counts_once() -> None:
+    lanes = Lanes()
+    first = lanes.enter("a", side="sell", qty=4, price=2)
+    again = Order(id=first[1], account="Z", instrument=INSTRUMENT, side="sell", qty=9, price=2, reserve=1)
+    lanes.record("a", again)
+    lanes.settle_down()
+    assert lanes.desks["b"].book(INSTRUMENT).open(first) == 4

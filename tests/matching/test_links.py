@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from crdtledger.matching.lifetable import LifeTable
 from crdtledger.matching.links import SAMPLES, Link
+from crdtledger.matching.survival import Survival
 
 BEAT_US, DELAY_US = 50_000, 20_000
 
@@ -66,3 +67,20 @@ def test_what_a_life_table_saw_long_ago_is_forgotten() -> None:
     before = table.hazard(0, 1_000.0).cancel
     table.lived(10_000_000, "ours", 20_000_000)
     assert table.hazard(0, 1_000.0).cancel < before / 20
+
+
+def test_figures_are_fresher_than_their_age_while_links_live_and_age_with_a_partition() -> None:
+    survival = Survival()
+    for peer in "ab":
+        for beat in range(200):
+            survival.recorded(peer, beat * BEAT_US, beat * BEAT_US + DELAY_US)
+    last_us = 199 * BEAT_US + DELAY_US
+    assert survival.fresh_us(0.99, last_us) <= DELAY_US
+    parted_us = 10_000_000
+    for beat in range(200, 400):
+        survival.recorded("a", beat * BEAT_US, beat * BEAT_US + DELAY_US)
+    stale_us = survival.fresh_us(0.99, last_us + parted_us)
+    assert 0.95 * parted_us < stale_us <= parted_us + DELAY_US, (
+        "b is cut off, and recorded twenty facts a second before"
+    )
+    assert survival.fresh_us(0.5, last_us + parted_us) < stale_us
