@@ -77,6 +77,18 @@ def test_in_a_partition_survival_falls_with_time_and_never_sticks() -> None:
     assert said[-1] <= 5_000, "after eight minutes next to nothing is left of it"
 
 
+def test_whatever_was_answered_an_unusual_silence_counts_against_survival() -> None:
+    survival, book = Survival(), Book()
+    standing = resting(survival, Standings(), book)
+    for beat in range(20):
+        survival.heard("far", beat * 50_000, beat * 50_000 + 20_000)
+    for step in range(600):  # the longer the silence, the surer the answer
+        thought = survival.estimate(standing, 2, book, 1_000_000 + 100_000 * (step % 60))
+        survival.learn(thought, step % 60 > 20, 1_000_000)
+    said = [survival.estimate(standing, 2, book, 1_000_000 + 2**step * 60_000).ppm for step in range(12)]
+    assert all(later <= sooner for sooner, later in pairwise(said)), said
+
+
 def test_a_peer_that_was_never_heard_has_a_survival_too() -> None:
     survival, book = Survival(), Book()
     standing = resting(survival, Standings(), book)

@@ -115,6 +115,9 @@ def test_fill_or_kill_counts_only_what_is_sure() -> None:
     order = Incoming("B", BUY, 4, 10, tif="fok")
     assert took(match(book_of(*sells), order)) == [(0, 2, 10), (1, 2, 10)]
     assert match(book_of(*sells), order, judged).proposals == ()
+    first = OpenOrder(("n", 3), "A", SELL, 10, 4, (0, b"", 1, 0))  # half of it is sure
+    book = Book([first, OpenOrder(("n", 4), "A", SELL, 10, 2, (1, b"", 1, 0))])
+    assert [(p.maker[1], p.qty, p.survival) for p in match(book, order, judged).proposals] == [(3, 2, 0), (4, 2, 0)]
 
 
 def test_post_only_is_refused_where_it_would_trade_and_rests_elsewhere() -> None:
