@@ -26,7 +26,7 @@ from bench.reliability import Floats, brier, by_staleness, curve, diagram, ece, 
 from crdtledger.matching.survival import FEATURES, SurvivalConfig
 from gossip.network import Faults
 
-MEASURED_FROM = 1_000
+MEASURED_FROM = 2_000
 SECONDS = 60.0
 
 _LAN = Faults(latency_min_us=200, latency_mean_us=1_000)

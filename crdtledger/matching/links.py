@@ -25,7 +25,7 @@ RATE_US: Final = 10_000_000
 """Facts are counted with a weight that falls by a factor e in this time."""
 
 _PRIOR_US: Final = 50_000
-_LIVELY: Final = 2
+LIVELY: Final = 2
 """A silence longer than this many times the longest usual gap is a partition's."""
 _STRANGE: Final = 8
 """So many such silences in a row are no partitions: the peer has become quieter."""
@@ -81,6 +81,7 @@ class Link:
         "_facts",
         "_longest_gap",
         "_strange",
+        "_whole_us",
         "arrival",
         "heard_us",
         "outages",
@@ -96,6 +97,7 @@ class Link:
         self.outages: deque[int] = deque(maxlen=SAMPLES)
         self._longest_gap = 0.0
         self._strange = 0
+        self._whole_us = 0  # when the last partition ended
         self._facts = 0.0
         self._counted_us = 0
 
@@ -109,7 +111,7 @@ class Link:
 
     def peer_age(self, now_us: int) -> PeerAge:
         """What ``staleness.fresh`` must know of the peer. A peer that is cut off is taken to go on recording as it did when last heard."""
-        live = self.silence(now_us) <= _LIVELY
+        live = self.silence(now_us) <= LIVELY
         rate = self._facts_at(now_us if live else self.heard_us) / RATE_US
         return PeerAge(self.age_us(now_us), self.arrival.ordered() if live else (), rate)
 
@@ -118,18 +120,25 @@ class Link:
         if self.heard_us:
             gap = now_us - self.heard_us
             usual = self._longest_gap
-            if not usual or gap <= usual * _LIVELY:
+            if not usual or gap <= usual * LIVELY:
                 self._longest_gap = max(float(gap), usual * 0.999)
                 self._strange = 0
             else:
                 self.outages.append(gap)
+                self._whole_us = now_us
                 self._strange += 1
                 if self._strange == _STRANGE:
                     self._longest_gap, self._strange = float(gap), 0
         self.heard_us = max(self.heard_us, now_us)
         if upto_us > self.upto_us:
             self.upto_us = upto_us
-            self.arrival.add(now_us - upto_us)
+            if upto_us > self._whole_us:
+                self.arrival.add(now_us - upto_us)
+
+    def answered(self, asked_us: int, now_us: int) -> None:
+        """A match of ours was answered. What a partition held up says nothing of a link that is whole."""
+        if asked_us > self._whole_us:
+            self.round_trip.add(now_us - asked_us)
 
     def age_us(self, now_us: int) -> int:
         """How old the newest is that we know of the peer, clocks taken as they are."""
@@ -148,7 +157,7 @@ class Link:
         share = 0.5 if len(self.round_trip) else 1.0
         usual = [max(0.0, share * us) for us in known.quantiles()]
         silence_us = now_us - self.heard_us
-        if self.silence(now_us) <= _LIVELY:
+        if self.silence(now_us) <= LIVELY:
             return tuple(usual)
         left = [float(us - silence_us) for us in self.outages if us > silence_us]
         left += [silence_us * q / (1.0 - q) for q in QUANTILES] * _COPIES

@@ -25,7 +25,7 @@ import numpy as np
 
 from crdtledger.matching.book import Book
 from crdtledger.matching.lifetable import LifeTable
-from crdtledger.matching.links import Link
+from crdtledger.matching.links import LIVELY, Link
 from crdtledger.matching.orders import BUY, SELL, Name
 from crdtledger.matching.regression import Regression, Vector
 from crdtledger.matching.staleness import fresh
@@ -44,19 +44,23 @@ SIGNS: Final = (0, 1, -1, 0, -1, 0, 0, 0, 0, 0)
 """Which way features may count: what the plain model says counts for survival, exposure and an unusual silence against it, whatever the
 answers of the moment suggest. So in a partition survival falls, and keeps falling."""
 
+_SILENCE: Final = FEATURES.index("silence")
+_PARTED: Final = math.log(LIVELY)
+
 Key: TypeAlias = tuple[str, str]
 """(peer, instrument)."""
 
 
 class SurvivalConfig(msgspec.Struct, frozen=True):
     """``half_life_us`` of the life tables. ``memory``: what remains of an outcome's weight after one more. ``mean`` and ``variance``: the
-    prior of the regression's weights, in the order of ``FEATURES``."""
+    prior of the regression's weights, in the order of ``FEATURES``; ``parted``: its mean in a partition."""
 
     half_life_us: int = 30_000_000
     memory: float = 0.999
     floor_ppm: int = 1_000
     orders: int = 4_096
-    mean: tuple[float, ...] = (0.6, 0.39, -0.62, 1.12, -0.2, -0.23, -0.05, -0.7, -0.26, 0.87)
+    mean: tuple[float, ...] = (0.58, 0.39, -0.61, 1.26, -3.42, -0.23, -0.04, -0.71, -0.26, 0.88)
+    parted: tuple[float, ...] = (-0.2, 0.38, -0.14, 0.0, -0.05, -0.31, -1.0, 0.0, -0.1, -0.4)
     variance: tuple[float, ...] = (0.25, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.15)
 
 
@@ -81,11 +85,12 @@ class _Peer:
 class _Habit:
     """What is learned of one (peer, instrument)."""
 
-    __slots__ = ("regression", "spread", "table")
+    __slots__ = ("live", "parted", "spread", "table")
 
     def __init__(self, config: SurvivalConfig) -> None:
         self.table = LifeTable(config.half_life_us)
-        self.regression = Regression(config.mean, config.variance, config.memory, SIGNS)
+        self.live = Regression(config.mean, config.variance, config.memory, SIGNS)
+        self.parted = Regression(config.parted, config.variance, config.memory, SIGNS)
         self.spread = 0.0
 
 
@@ -172,15 +177,26 @@ class Survival:
                 float(book.best(maker.sign) != order.price),
             )
         )
-        chance = habit.regression.probability(features)
+        chance = self._chance(habit, features)
         floor = self._config.floor_ppm
         ppm = min(PPM - floor, max(floor, round(chance * PPM)))
         return Estimate(ppm, key, now_us, features, round(exposed_us))
 
     def learn(self, estimate: Estimate, accepted: bool, now_us: int) -> None:
         """A match was answered: whether it was accepted whole."""
-        self._peer(estimate.key[0]).link.round_trip.add(now_us - estimate.asked_us)
-        self._habit(estimate.key).regression.learn(estimate.features, accepted)
+        self._peer(estimate.key[0]).link.answered(estimate.asked_us, now_us)
+        habit = self._habit(estimate.key)
+        parted = estimate.features[_SILENCE] > _PARTED
+        (habit.parted if parted else habit.live).learn(estimate.features, accepted)
+
+    @staticmethod
+    def _chance(habit: _Habit, features: Vector) -> float:
+        """By the regression of live links, or in a partition by its own, but by no more than at the moment when the link was last live."""
+        if features[_SILENCE] <= _PARTED:
+            return habit.live.probability(features)
+        last = features.copy()
+        last[_SILENCE] = _PARTED
+        return min(habit.live.probability(last), habit.parted.probability(features))
 
     def _narrow(self, habit: _Habit, book: Book) -> float:
         bid, offer = book.best(BUY), book.best(SELL)
