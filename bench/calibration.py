@@ -2,7 +2,7 @@
 
     python -m bench.calibration                      all regimes, some 200,000 matches
     python -m bench.calibration --markets 2          a quick look
-    python -m bench.calibration --tune               the prior of the regression that fits the markets kept for tuning
+    python -m bench.calibration --tune               the priors that fit the markets kept for tuning
 
 Label: accepted whole. Matches that nobody has answered in the end are censored: counted, and in no score. Where a ``min_survival`` is set
 the sample is only of matches that were thought to be that likely: its base rate says nothing of the others.
@@ -23,6 +23,7 @@ import numpy as np
 
 from bench.market import BUSY, Market, Regime
 from bench.reliability import Floats, brier, by_staleness, curve, diagram, ece, perfect, pooled
+from crdtledger.matching.links import LIVELY
 from crdtledger.matching.survival import FEATURES, SurvivalConfig
 from gossip.network import Faults
 
@@ -163,11 +164,15 @@ def main() -> int:
     with multiprocessing.Pool(options.processes) as pool:
         played = pool.map(play, jobs, chunksize=1)
     if options.tune:
-        weights, errors = fit(
-            np.concatenate([one.features for one in played]), np.concatenate([one.labels for one in played])
+        features, labels = (
+            np.concatenate([one.features for one in played]),
+            np.concatenate([one.labels for one in played]),
         )
-        for feature, weight, error in zip(FEATURES, weights, errors, strict=True):
-            print(f"{feature:10s} {weight:7.3f} +- {error:.3f}")
+        parted = features[:, FEATURES.index("silence")] > np.log(LIVELY)
+        for name, some in (("live", ~parted), ("parted", parted)):
+            weights, errors = fit(features[some], labels[some])
+            for feature, weight, error in zip(FEATURES, weights, errors, strict=True):
+                print(f"{name:8s} {feature:10s} {weight:7.3f} +- {error:.3f}")
         return 0
     overall = scores("all", played)
     regimes = [scores(regime.name, [one for one in played if one.regime == regime.name]) for regime in REGIMES]

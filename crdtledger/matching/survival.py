@@ -7,9 +7,10 @@ The model, for a maker's order of a peer, matched here now (docs/explanation/sur
    The order must outlive both.
 2. *How orders of its kind end.* A life table per (peer, instrument) (``lifetable``) gives the rates at which they are cancelled, and
    consumed by others, at the ages that the order passes through meanwhile. Over ``reach``: ``plain`` = mean of exp(-cancel - consume).
-3. *What that leaves out* (makers cancel in a hurry when the market moves; several takers want the same) is learned from the answers: a
-   logistic regression per (peer, instrument) (``regression``) on the score of ``plain`` and the ``FEATURES`` beside it. Its prior is the
-   same for all, so a peer that never answered is judged by the plain model, and old answers are forgotten.
+3. *What that leaves out* (makers cancel in a hurry when the market moves; several takers want the same) is learned from the answers: two
+   logistic regressions per (peer, instrument) (``regression``), one for a live link and one for a partition, on the score of ``plain`` and
+   the ``FEATURES`` beside it. Their priors are the same for all, so a peer that never answered is judged like any other, and old answers
+   are forgotten.
 
 The result is held within ``floor_ppm`` of certainty on both sides. Floating point is used throughout: survival is an annotation, no figure
 depends on it. Bounded: the newest ``orders`` of each peer are followed.
