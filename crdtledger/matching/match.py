@@ -144,16 +144,18 @@ def _walk(book: Book, side: Side, order: Incoming, qty: int, judge: Judge, limit
         for resting in level.orders():
             if not qty:
                 break
-            if resting.account == order.account:
-                if order.self_match == "skip":
-                    continue
-                reason = _OWN
-                break
             if len(proposals) + 2 > limit:
                 return Outcome(
                     tuple(proposals), rest=qty, cancelled=order.qty - _sum(proposals) - qty, passed=tuple(passed)
                 )
             judged = judge(resting, qty)
+            if not judged.firm and not judged.tentative:
+                continue  # not ours to match, or nothing to be had
+            if resting.account == order.account:
+                if order.self_match == "skip":
+                    continue
+                reason = _OWN
+                break
             firm = min(qty, judged.firm, resting.qty)
             likely = min(qty - firm, judged.tentative, resting.qty - firm)
             if order.tif == "fok":

@@ -345,3 +345,13 @@ def test_an_id_that_is_used_twice_counts_once() -> None:
     lanes.record("a", again)
     lanes.settle_down()
     assert lanes.desks["b"].book(INSTRUMENT).open(first) == 4
+
+
+def test_of_two_orders_of_one_account_that_cross_unseen_the_later_is_cancelled() -> None:
+    lanes = Lanes()
+    earlier = lanes.enter("a", side="sell", qty=3, price=2, account="X")
+    lanes.clock["b"] = 50
+    later = lanes.enter("b", side="buy", qty=3, price=2, account="X")
+    lanes.settle_down()
+    book = lanes.desks["c"].book(INSTRUMENT)
+    assert (matched(lanes), book.open(earlier), book.open(later)) == ([], 3, 0)
