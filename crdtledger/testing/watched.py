@@ -25,10 +25,11 @@ from crdtledger.ledger.facts import (
     Fill,
     Grant,
     Instrument,
-    Mark,
     Post,
+    Reserve,
     Transfer,
     Void,
+    Withdrawal,
 )
 from crdtledger.ledger.genesis import Custodian, Policies
 from crdtledger.ledger.text import fact_from_json
@@ -122,11 +123,11 @@ def said(fact: Fact) -> Said:
         identity = (fact.venue, fact.id_space, fact.instrument, str(fact.trade_id), fact.leg)
         side = 1 if fact.side == "buy" else -1
         return (kind, identity, (fact.account, side, fact.qty, fact.price, fact.fee, fact.fee_asset or ""))
-    assert not isinstance(fact, Mark)
     if isinstance(fact, Void):
         return (kind, str(fact.id), (str(fact.reserve),))
     if isinstance(fact, Post):
         return (kind, str(fact.id), (str(fact.reserve), fact.amount, fact.credit))
+    assert isinstance(fact, Deposit | Withdrawal | Transfer | Grant | Reserve)
     terms: Said = (fact.account, fact.asset, fact.amount)
     if isinstance(fact, Deposit):
         return (kind, (fact.account, fact.asset, str(fact.id)), terms)

@@ -23,7 +23,8 @@ from crdtledger.testing.reference import ACCOUNTS, GENESIS, instruments
 
 IDS: Final = (1, 2, "1", "x")
 """``1`` and ``"1"`` are the same id."""
-MONEY: Final = (kinds.Deposit, kinds.Withdrawal, kinds.Transfer, kinds.Grant, kinds.Reserve, kinds.Post, kinds.Void)
+MOVES: Final = (kinds.Deposit, kinds.Withdrawal, kinds.Transfer, kinds.Grant, kinds.Reserve)
+MONEY: Final = (*MOVES, kinds.Post, kinds.Void)
 TRADES: Final = (Fill, Bust, Mark)
 
 
@@ -66,7 +67,7 @@ def as_client(fact: Fact, genesis: Genesis = GENESIS) -> Json:
     elif isinstance(fact, Post):
         written["asset"] = genesis.assets[0].name  # of drawn reserves' assets, whose decimals a post's amount has
         written["amount"] = decimal_text(fact.amount, genesis.assets[0].decimals)
-    elif not isinstance(fact, Account | Void):
+    elif isinstance(fact, MOVES):
         written["amount"] = decimal_text(fact.amount, genesis.asset_decimals[fact.asset])
     return written
 
