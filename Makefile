@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check clean
+.PHONY: demo test check soak clean
 
 demo: $(STAMP)
 	$(BIN)/crdtledger demo
@@ -17,6 +17,12 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# Ten simulated minutes of random faults for each of 500 seeds: about 45 minutes of one core. CI runs twenty short ones (tests/edge/test_simulate.py).
+SOAK_SEEDS ?= 500
+SOAK_FROM ?= 1
+soak: $(STAMP)
+	$(BIN)/crdtledger simulate --swarm --seed $(SOAK_FROM) --seeds $(SOAK_SEEDS)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

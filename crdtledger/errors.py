@@ -62,6 +62,22 @@ class BadInput(CallerError):
         return f"{self.where}: {self.what}: {self.why}"
 
 
+class BadStatement(CallerError):
+    """Lines of a statement do not fit, so nothing was compared and nothing recorded. ``refusals`` names the first of ``refused`` lines."""
+
+    code = "bad_statement"
+    file: str
+    refused: int
+    refusals: tuple[str, ...]
+
+    def __init__(self, *, file: str, refused: int, refusals: tuple[str, ...]) -> None:
+        super().__init__(file=file, refused=refused, refusals=refusals)
+
+    def describe(self) -> str:
+        more = f" (and {self.refused - len(self.refusals)} more)" if self.refused > len(self.refusals) else ""
+        return f"{'; '.join(self.refusals)}{more}: nothing was compared and nothing recorded; mend the statement"
+
+
 class UnknownName(CallerError):
     """No such account, instrument, asset, node or lane. ``nearest`` is the closest known name, or ``""``."""
 
