@@ -25,6 +25,7 @@ from crdtledger.ledger.facts import (
     Fill,
     Grant,
     Instrument,
+    Mark,
     Post,
     Reserve,
     Transfer,
