@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from crdtledger.edge import api, checkpointing, drilling, matchingdesk, messages, reading, restart
+from crdtledger.edge import api, checkpointing, drilling, matchingdesk, messages, orderreading, reading, restart
 from crdtledger.edge.adapter import GossipReplica
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.edge.checkpointrecords import Snapshot, newest_snapshot
@@ -335,6 +335,10 @@ class NodeCore:
     def _answer(self, request: api.Request, now_us: int) -> Any:
         if isinstance(request, api.Query):
             return reading.query(self, request, now_us)
+        if isinstance(request, api.Book):
+            return orderreading.book(self, request, now_us)
+        if isinstance(request, api.Chain):
+            return orderreading.chain(self, request)
         if isinstance(request, api.Prove):
             return reading.prove(self, request)
         if isinstance(request, api.Trace):

@@ -53,6 +53,15 @@ def test_both_sides_of_a_partition_hit_the_same_maker_and_it_is_settled_once() -
     assert [(row.home, row.qty) for row in waiting] == [("n2", 3_000)]
     assert 0 < waiting[0].survival < 1_000_000
     market.rest()
+    for name in market.names:
+        told = {row["taker_account"]: row for row in market.matches(name)}
+        assert (told["B"]["status"], told["B"]["stands"], told["B"]["maker_account"]) == ("settled", "3.000", "A")
+        assert (told["C"]["status"], told["C"]["stands"], told["C"]["survival"]) == (
+            "trimmed",
+            "1.000",
+            waiting[0].survival,
+        )
+        assert "only a part was left" in told["C"]["reason"]
     assert market.position("A") == "-4.000"
     assert market.position("B") == "3.000"
     assert market.position("C") == "1.000"
@@ -82,6 +91,9 @@ def test_a_cancel_that_the_home_records_before_it_sees_the_match_wins() -> None:
     market.enter("B", "buy", 3_000, 10_000, tif="ioc")
     market.cancel("A", maker)
     market.rest()
+    (told,) = market.matches("n3")
+    assert (told["status"], told["stands"]) == ("voided", "0.000")
+    assert "the order was cancelled" in told["reason"]
     assert market.position("B") == "0.000"
     assert market.core("n1").orders.book(PERP).best(1) is None, "an order of the moment does not wait for another"
 

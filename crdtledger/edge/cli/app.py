@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from crdtledger.edge.cli import (
     backup,
+    book,
     breaks,
     checkpoint,
     collateral,
@@ -25,8 +26,10 @@ from crdtledger.edge.cli import (
     init,
     instruments,
     maelstrom,
+    matches,
     members,
     node,
+    orders,
     positions,
     prove,
     recon,
@@ -78,6 +81,9 @@ _COMMANDS: Sequence[tuple[Group, str, Callable[..., int]]] = (
     (_RECORD, "define", define.define),
     (_READ, "positions", positions.positions),
     (_READ, "collateral", collateral.collateral),
+    (_READ, "orders", orders.orders),
+    (_READ, "matches", matches.matches),
+    (_READ, "book", book.book),
     (_READ, "instruments", instruments.instruments),
     (_READ, "frontier", frontier.frontier),
     (_READ, "members", members.members),
