@@ -13,6 +13,7 @@ from tests.edge.processes import run, spawn_cli
 HEAVY = ("numpy", "pycrdt", "zmq", "apsw", "nacl", "msgspec", "asyncio")
 COMMANDS = [
     *("demo", "init", "up", "node", "import", "record", "define", "positions", "collateral", "instruments", "frontier"),
+    *("orders", "matches", "book"),
     *(
         "members",
         "status",
