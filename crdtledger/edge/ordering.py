@@ -50,7 +50,7 @@ class Ordering:
         """Record a call's facts, given as JSON objects: what was recorded, and the facts that were asked for."""
         asked: list[Fact] = []
         done = Recorded((), 0, 0)
-        for first, run in _runs(items):
+        for first, run in runs(items):
             facts, reserves = self._read(run, first)
             made = self._recorder.record(reserves, now_us).batches if reserves else ()
             self._note(made)
@@ -149,7 +149,7 @@ def _kind(item: Any) -> Any:
     return item.get("kind") if isinstance(item, Mapping) else None
 
 
-def _runs(items: Sequence[Any]) -> Iterator[tuple[int, list[Any]]]:
+def runs(items: Sequence[Any]) -> Iterator[tuple[int, list[Any]]]:
     """Runs of facts that are recorded all or none, each with the number of its first, from 1 on."""
     run: list[Any] = []
     for number, item in enumerate(items, 1):
