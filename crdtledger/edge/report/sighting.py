@@ -53,6 +53,7 @@ class Sighting(msgspec.Struct, frozen=True, eq=False):
     positions: Sequence[Row]
     collateral: Sequence[Row]
     moved: bool
+    matches: Sequence[Row] = ()
 
     @property
     def height(self) -> int:
@@ -164,6 +165,7 @@ def look(client: Client) -> Sighting:
         positions=positions,
         collateral=collateral,
         moved=moved,
+        matches=client.query("matches"),
     )
 
 
