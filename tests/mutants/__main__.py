@@ -1,4 +1,4 @@
-"""``python -m tests.mutants``: change the pure core in 600 small ways, and see whether a test minds each of them.
+"""``python -m tests.mutants``: change the pure core in 500 small ways, and see whether a test minds each of them.
 
 mutmut makes the mutants and runs, for each, the tests that reach the changed function, quick ones first, up to the first that fails.
 Which mutants are looked at is drawn from a seed, so two runs of one commit look at the same ones. What was judged once is kept under
@@ -50,7 +50,7 @@ def make() -> None:
 def main() -> int:
     """Make, sample, run, tell."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=600, help="how many mutants (600)")
+    parser.add_argument("--count", type=int, default=500, help="how many mutants (500)")
     parser.add_argument("--seed", type=int, default=1, help="which ones (1)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
     parser.add_argument("--least", type=float, default=0.0, help="exit 1 when fewer percent are killed")

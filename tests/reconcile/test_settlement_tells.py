@@ -111,6 +111,19 @@ def test_who_tells_again_what_another_has_settled_is_refunded_once(amount: int, 
     assert bench.state.collateral["A", "USDT"].withdrawn == 5
 
 
+def test_whichever_settled_id_is_told_again_by_another_node_moves_nothing_again() -> None:
+    bench = Bench()
+    custodian, other = funded(bench)
+    spent = [withdrawal(f"w{number}", 1) for number in range(12)]
+    bench.settle(custodian.write(grant("g", 40)), custodian.write(*spent))
+    held = bench.state.collateral["A", "USDT"]
+    assert told(bench.settle(other.write(*spent))) == [f"n1/1#1 withdrawal refunded: recorded before {list(range(12))}"]
+    assert told(bench.settle(custodian.write(*spent))) == [
+        f"n0/1#4 withdrawal deduplicated: recorded before {list(range(12))}"
+    ]
+    assert bench.state.collateral["A", "USDT"] == held
+
+
 def test_two_lanes_of_a_node_that_tell_what_another_has_settled_are_refunded_once_together() -> None:
     bench = Bench()
     custodian, other = funded(bench)
