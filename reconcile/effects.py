@@ -65,13 +65,8 @@ class _Void:
         )
         if promised >= missing:
             return VOID_GRANT
-        ends, closed = self._extension.ends, self._view.base.lanes
-        forked = {
-            lane
-            for lane in verdict.claimed
-            if lane in self._extension.closed or (lane in closed and closed[lane].closed)
-        }
-        beyond = any(seq > ends.get(lane, 0) for lane, seq in verdict.claimed.items() if lane in forked)
+        # A cut is causally closed: only a lane that forked can be named beyond where it ends.
+        beyond = any(seq > self._extension.ends.get(lane, 0) for lane, seq in verdict.claimed.items())
         return LANE_FORKED if beyond else OVERSPENDS
 
 
