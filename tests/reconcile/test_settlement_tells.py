@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from crdtledger.ledger.batch import Batch, fork_evidence, parse_lane
-from crdtledger.ledger.facts import Account, Deposit, Fill, Grant, Post, Reserve, Transfer, Void, Withdrawal
+from crdtledger.ledger.facts import Account, Bust, Deposit, Fill, Grant, Post, Reserve, Transfer, Void, Withdrawal
 from crdtledger.ledger.reference import instrument_digest
 from reconcile.effects import fork_words
 from reconcile.settlement import Settlement
@@ -139,9 +139,10 @@ def test_two_lanes_of_a_node_that_tell_what_another_has_settled_are_refunded_onc
 def test_an_id_that_stands_twice_in_a_batch_or_was_used_by_its_lane_counts_once() -> None:
     bench = Bench()
     custodian, _ = funded(bench)
-    twice = custodian.write(withdrawal("w", 5), withdrawal("x", 1), withdrawal("w", 5))
+    twice = custodian.write(withdrawal("w", 5), withdrawal("x", 1), withdrawal("w", 5), withdrawal("x", 9))
     again = custodian.write(withdrawal("x", 2), withdrawal("y", 1), withdrawal("w", 5))
     assert told(bench.settle(twice, again)) == [
+        "n0/1#2 withdrawal conflict: same id, other content [3]",
         "n0/1#2 withdrawal deduplicated: recorded before [2]",
         "n0/1#3 withdrawal conflict: same id, other content [0]",
         "n0/1#3 withdrawal deduplicated: recorded before [2]",
@@ -326,3 +327,20 @@ def test_fills_that_waited_for_a_definition_that_never_stands_leave_and_are_told
     assert told(settled) == ["n0/1#1 fill suspended: its definition lost its name [1, 2]"]
     assert bench.state.suspended == ()
     assert ("A", "BTCUSDT") not in bench.state.positions
+
+
+def test_a_fill_and_its_bust_each_count_once_at_whatever_height_they_are_told_again() -> None:
+    bench, pen, other = Bench(), Pen(GENESIS, 0), Pen(GENESIS, 1)
+    bust = fill(1, qty=3, kind=Bust)
+    bench.settle(pen.write(SPOT), pen.write(fill(1, qty=3), fill(2)))
+    assert told(bench.settle(pen.write(bust))) == []
+    held = bench.state.positions["A", "BTCUSDT"]
+    assert (held.bought, held.fills) == (1, 1)
+    assert told(bench.settle(other.write(fill(2), bust, fill(1, qty=3)))) == [
+        "n1/1#1 fill deduplicated: recorded before [0, 1]",
+        "n1/1#1 bust deduplicated: recorded before [0]",
+    ]
+    assert told(bench.settle(other.write(fill(1, qty=4, kind=Bust)))) == [
+        "n1/1#2 bust conflict: same id, other content [0]"
+    ]
+    assert bench.state.positions["A", "BTCUSDT"] == held
