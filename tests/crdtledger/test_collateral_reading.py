@@ -10,7 +10,7 @@ import pytest
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Keys, fact_keys
 from crdtledger.ledger.collateral import Balance, Collateral
-from crdtledger.ledger.facts import Account, Kind, Post, Reserve, Transfer, Void
+from crdtledger.ledger.facts import Account, Deposit, Grant, Kind, Post, Reserve, Transfer, Void, Withdrawal
 from crdtledger.ledger.genesis import Authority, Custodian, Policies
 from crdtledger.ledger.lanerights import START, LaneRights, Step, extended
 from crdtledger.ledger.settled import SettledState
@@ -164,6 +164,22 @@ def test_grants_that_a_lane_has_not_named_are_told_by_giver_with_the_last_of_the
     assert view.rights.available(lane, cell) == 22
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("amounts", [(10, 30), (30, 10)])
+def test_of_a_deposit_that_two_predecessors_tell_differently_the_first_lane_s_amount_is_left_to_the_heir(
+    order: tuple[int, int], amounts: tuple[int, int]
+) -> None:
+    told = [Pen(FOUNDED, 0, epoch).write(deposit(1, amount)) for epoch, amount in enumerate(amounts, 1)]
+    heir = Pen(FOUNDED, 0, 3)
+    view = view_of([*told, *(heir.write(deps=[dep_on(told[index])]) for index in order)])
+    cell = view.rights.cell("A", "USDT")
+    assert view.rights.available(heir.lane.key, cell) == amounts[0]
+    assert view.collateral.rights_of(cell)["n0"] == amounts[0]
+    both = Pen(FOUNDED, 0, 3)
+    at_once = view_of([*told, both.write(deps=[dep_on(one) for one in told])])
+    assert at_once.rights.available(both.lane.key, cell) == amounts[0]
+
+
 def keys(batch: Batch, kind: Kind) -> Keys:
     return fact_keys(batch.body, kind)
 
@@ -219,6 +235,42 @@ def test_a_credit_lands_at_who_recorded_it_or_at_the_custodian_where_that_one_ma
     cell = view.rights.cell("B", "USDT")
     assert [landing.get(cell, 0) for landing in view.collateral.landing] == [5, 0, 6]
     assert view.collateral.landed()["B", "USDT"].rights == ((0, 5), (2, 6))
+
+
+def test_whatever_was_said_twice_stays_in_its_own_account_and_asset() -> None:
+    one, two = Pen(FOUNDED, 0), Pen(FOUNDED, 1)
+    start = [
+        one.write(*(Deposit(id=f"{a}{s}", account=a, asset=s, amount=100) for a in "AB" for s in ("USDT", "BTC"))),
+        one.write(
+            *(Grant(id=f"{a}{s}", account=a, asset=s, amount=50, node="n1") for a in "AB" for s in ("USDT", "BTC"))
+        ),
+    ]
+    cells = [(a, s, c) for a, c in (("A", "C"), ("B", "A")) for s in ("USDT", "BTC")]
+    moves = [Transfer(id=n, account=a, asset=s, amount=n, credit=c) for n, (a, s, c) in enumerate(cells, 1)]
+    outs = [Withdrawal(id=n, account=a, asset=s, amount=10 * n) for n, (a, s, _) in enumerate(cells, 1)]
+    twice = [one.write(*moves, *outs), two.write(*moves, *outs, deps=[dep_on(start[1])])]
+    figures = {
+        (row.account, row.asset): (row.withdrawn, row.in_transit, row.incoming, row.refundable, row.held)
+        for row in view_of([*start, *twice]).collateral_rows()
+    }
+    assert figures == {
+        ("A", "BTC"): (20, 2, 4, 22, 80),
+        ("A", "USDT"): (10, 1, 3, 11, 90),
+        ("B", "BTC"): (40, 4, 0, 44, 60),
+        ("B", "USDT"): (30, 3, 0, 33, 70),
+        ("C", "BTC"): (0, 0, 2, 0, 0),
+        ("C", "USDT"): (0, 0, 1, 0, 0),
+    }
+
+
+def test_a_statement_names_its_cell_its_amount_and_where_it_goes() -> None:
+    pen = Pen(FOUNDED, 0)
+    start = pen.write(*(Deposit(id=a, account=a, asset="BTC", amount=9) for a in "AB"))
+    sent = pen.write(Transfer(id=7, account="A", asset="BTC", amount=3, credit="B"))
+    view = view_of([start, sent])
+    (told,) = view.collateral.known(Kind.TRANSFER, keys(sent, Kind.TRANSFER))
+    assert told is not None
+    assert told.content == (view.rights.cell("A", "BTC"), 3, view.rights.cell("B", "BTC"))
 
 
 # -- one lane's own books -------------------------------------------------------------------------------------------
