@@ -140,6 +140,14 @@ def test_a_node_whose_lanes_follow_each_other_is_undivided() -> None:
     assert view_of([start, claim, mints]).rights.undivided(node)
 
 
+def test_what_other_nodes_do_divides_nobody() -> None:
+    giver = Pen(FOUNDED, 0)
+    start = [giver.write(deposit(1, 100)), giver.write(grant(1, 20, "n1"), grant(2, 20, "n2"))]
+    spends = [Pen(FOUNDED, node).write(withdrawal(node, 5), deps=[dep_on(start[1])]) for node in (1, 2)]
+    view = view_of([*start, *spends, giver.write(withdrawal(9, 5))])
+    assert [view.rights.undivided(member.id) for member in FOUNDED.nodes] == [True, True, True]
+
+
 # -- who may claim what, and what was said where --------------------------------------------------------------------
 
 

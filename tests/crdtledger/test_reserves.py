@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import pytest
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.facts import Deposit, Fact, Post, Reserve, Void
+from crdtledger.ledger.facts import Deposit, Fact, Grant, Post, Reserve, Void
 from crdtledger.ledger.settled import SettledState
 from crdtledger.ledger.settledparts import Reserved
 from crdtledger.ledger.view import View
 from tests.crdtledger.settling import settle_plainly
 from tests.crdtledger.test_rights import FOUNDED, deposit
-from tests.crdtledger.worlds import Pen
+from tests.crdtledger.worlds import Pen, dep_on
 
 EMPTY = SettledState.empty(FOUNDED)
 GONE = "voids a reserve that its lane does not hold"
@@ -184,3 +184,14 @@ def test_a_settled_reserve_with_nothing_left_is_voided_in_vain_and_one_that_live
     assert faults(view_of([heir.copy().write(void(2, 3))], state)) == []
     assert faults(view_of([heir.copy().write(void(2, 3), void(3, 1))], state)) == [GONE]
     assert faults(view_of([Pen(FOUNDED, 1).write(void(2, 3))], state)) == [GONE]
+
+
+def test_whichever_settled_reserve_is_drained_it_is_voided_in_vain() -> None:
+    giver, pen = Pen(FOUNDED, 0), Pen(FOUNDED, 1)
+    start = [giver.write(deposit(1, 100)), giver.write(Grant(id=1, account="A", asset="USDT", amount=50, node="n1"))]
+    made = pen.write(*(reserve(id, 1) for id in range(9)), deps=[dep_on(start[1])])  # the first ids that n1 ever uses
+    freed = pen.write(*(void(id, id) for id in range(9)))
+    state = settle_plainly(FOUNDED, EMPTY, [*start, made, freed])
+    for id in range(9):
+        assert faults(view_of([pen.copy().write(void(100 + id, id))], state)) == []
+    assert faults(view_of([pen.copy().write(void(100, 9))], state)) == [GONE]
