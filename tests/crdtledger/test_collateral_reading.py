@@ -228,6 +228,18 @@ def test_the_first_statement_of_an_id_is_known_whatever_came_later() -> None:
     ]
 
 
+def test_the_first_statement_is_known_among_hundreds_and_all_of_them_count_once() -> None:
+    one, two = Pen(FOUNDED, 0), Pen(FOUNDED, 0, 2)
+    first = [one.write(*(deposit(100 * part + n, n + 1) for n in range(100))) for part in range(3)]
+    again = two.write(*(deposit(n, n % 100 + 1) for n in range(300)))
+    collateral = view_of([*first, again]).collateral
+    told = collateral.known(Kind.DEPOSIT, keys(again, Kind.DEPOSIT))
+    assert [one and (one.lane, one.seq, one.row, one.amount) for one in told] == [
+        (one.lane.key, n // 100 + 1, n % 100, n % 100 + 1) for n in range(300)
+    ]
+    assert collateral.rows() == [balance("A", deposited=15_150, held=15_150, rights=(("n0", 15_150),))]
+
+
 # -- where credits and refunds land ---------------------------------------------------------------------------------
 
 
