@@ -283,6 +283,20 @@ def test_whatever_was_said_twice_stays_in_its_own_account_and_asset() -> None:
     }
 
 
+def test_what_three_nodes_tell_goes_out_once_and_two_of_them_are_given_back() -> None:
+    one, others = Pen(FOUNDED, 0), [Pen(FOUNDED, 1), Pen(FOUNDED, 2)]
+    start = [one.write(deposit(1, 100)), one.write(*(grant(n, 20, f"n{n}") for n in (1, 2)))]
+    told = [one.write(withdrawal(1, 5)), *(pen.write(withdrawal(1, 5), deps=[dep_on(start[1])]) for pen in others)]
+    for order in (told, told[::-1]):
+        view = view_of([*start, *order])
+        shares = (("n0", 55), ("n1", 15), ("n2", 15))
+        assert view.collateral_rows() == [
+            balance("A", deposited=100, withdrawn=5, refundable=10, held=95, rights=shares)
+        ]
+        assert [len(said) for said in view.collateral.repeated.values()] == [3]
+        assert sum(amount for landing in view.collateral.landing for amount in landing.values()) == 10
+
+
 def test_a_statement_names_its_cell_its_amount_and_where_it_goes() -> None:
     pen = Pen(FOUNDED, 0)
     start = pen.write(*(Deposit(id=a, account=a, asset="BTC", amount=9) for a in "AB"))

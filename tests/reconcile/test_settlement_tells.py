@@ -318,6 +318,15 @@ def test_fills_that_wait_are_told_by_their_rows_in_the_batch_that_recorded_them(
     assert bench.state.suspended == ()
 
 
+def test_what_had_waited_is_told_before_all_that_came_with_its_definition() -> None:
+    bench, pens = Bench(), [Pen(GENESIS, node) for node in range(3)]
+    bench.settle(pens[0].write(SPOT, fill(9)), *(pen.write(perpetual(pen.node)) for pen in pens))
+    definition = pens[0].write(INVERSE)
+    lines = told(bench.settle(definition, *(pen.write(fill(9)) for pen in pens for _ in range(3))))
+    assert sorted(lines[:3]) == [f"n{n}/1#{2 - (n > 0)} fill counted: its definition stands now [0]" for n in range(3)]
+    assert {line.partition(" ")[2] for line in lines[3:]} == {"fill deduplicated: recorded before [0]"}
+
+
 def test_fills_that_waited_for_a_definition_that_never_stands_leave_and_are_told() -> None:
     bench, pen, other = Bench(), Pen(GENESIS, 0), Pen(GENESIS, 1)
     bench.settle(other.write(INVERSE))
