@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 
 from crdtledger.ledger.facts import Bust, Fill
 from crdtledger.ledger.settledparts import SettledPosition
+from reconcile.entries import FLAT, after
 from tests.crdtledger.worlds import SPOT, Pen
 from tests.reconcile.test_settlement import GENESIS, Bench, fill
 
@@ -54,3 +57,21 @@ def test_accounts_and_instruments_stand_apart_in_one_batch() -> None:
     ]
     bench.settle(pen.write(SPOT), pen.write(*trades))
     assert {account: held.bought for (account, _), held in bench.state.positions.items()} == {"A": 6, "B": 4, "C": 5}
+
+
+def test_among_many_fills_of_one_batch_each_account_s_are_taken_in_their_order() -> None:
+    bench, pen = Bench(), Pen(GENESIS, 0)
+    luck = random.Random(7)
+    trades = [
+        msgspec.structs.replace(
+            fill(number, qty=luck.randint(1, 9), price=luck.randint(1, 99), side=luck.choice(("buy", "sell"))),
+            account=luck.choice("ABC"),
+        )
+        for number in range(300)
+    ]
+    bench.settle(pen.write(SPOT), pen.write(*trades))
+    for account in "ABC":
+        mine = [one for one in trades if one.account == account]
+        entry = after(FLAT, [((1 if one.side == "buy" else -1) * one.qty, one.qty * one.price) for one in mine], False)
+        held = bench.state.positions[account, "BTCUSDT"]
+        assert (held.qty, held.cost, held.realised) == entry

@@ -322,6 +322,15 @@ def test_values_are_kept_while_a_proposal_a_polka_or_anybodys_precommit_names_th
     assert keeper.of(0).proposals == ()
 
 
+def test_an_old_commit_can_still_decide_so_its_value_stays() -> None:
+    keeper = VoteKeeper(FOUR, 1)
+    keeper.add(proposal(1, b"B"))
+    keeper.adopt(polka(1, B, kind=Kind.PRECOMMIT))
+    keeper.move_to(PAST_ROUNDS + 5)
+    assert keeper.commits() == [(1, B)]
+    assert keeper.values == {B: b"B"}
+
+
 def test_the_round_at_the_edge_of_the_past_is_kept_and_the_one_before_it_is_not() -> None:
     keeper = keeper_with([vote(1, 0, A), vote(1, 1, A)])
     keeper.move_to(PAST_ROUNDS)
