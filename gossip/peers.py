@@ -8,13 +8,15 @@ A ``Peer`` is the engine's own, changed in place; ``PeerStatus`` is the frozen c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
+from gossip import wire
+from gossip.effects import Notify, Send
 from gossip.heads import Picture
 from gossip.meters import TokenBucket
 from gossip.replica import Head
-from gossip.wire import MAX_COUNT
 
 
 class PeerLimits(msgspec.Struct, frozen=True):
@@ -126,6 +128,19 @@ class Peer:
         self.told_digest = b""
         self.offers.clear()
 
+    def send(self, message: wire.Message, after: int = 0) -> Send:
+        """``message`` to it, once ``after`` is durable."""
+        return self.frame(wire.encode(message), after)
+
+    def frame(self, frame: bytes, after: int = 0) -> Send:
+        """An encoded message to it: of one that goes to many."""
+        self.bytes_out += len(frame)
+        return Send(self.name, frame, after)
+
+    def hello_due(self, every_us: int, now_us: int) -> bool:
+        """Whether it may be greeted once more."""
+        return self.connected and (self.hello_us is None or now_us - self.hello_us >= every_us)
+
     def may_take(self, now_us: int) -> bool:
         """Whether one more batch may be taken from it now; it counts if so, and counts as over the rate if
         not.
@@ -168,13 +183,14 @@ class Peer:
         """When a hundredth of a burst may be taken again: worth asking for."""
         return self._batches.ready_us(max(1, self._limits.batches_burst // 100), now_us)
 
-    def refuse(self, now_us: int) -> bool:
-        """Count one refusal. False when there were too many: it is muted from now on, for a while."""
+    def refuse(self, reason: str, now_us: int, topic: str = "gossip.refused") -> Notify:
+        """Count one refusal, for the log. When there were too many, it is muted from now on, for a while."""
         self.refusals += 1
+        fields: dict[str, Any] = {"peer": self.name, "reason": reason}
         if self._refusals.take(1, now_us):
-            return True
+            return Notify(topic, fields)
         self.muted_until_us = now_us + self._limits.mute_us
-        return False
+        return Notify("gossip.muted", {**fields, "for_us": self._limits.mute_us})
 
     def may_offer(self, piece: bytes, heads_round: int) -> bool:
         """Whether evidence ``piece`` is due to be sent to it: at once, then after 1, 2, 4 ... rounds
@@ -198,7 +214,7 @@ class Peer:
         theirs = self.picture.heads
         lag = sum(max(0, head.seq - _seq(theirs, lane)) for lane, head in ours.items())
         ahead = sum(max(0, head.seq - _seq(ours, lane)) for lane, head in theirs.items())
-        lag, ahead = min(lag, MAX_COUNT), min(ahead, MAX_COUNT)
+        lag, ahead = min(lag, wire.MAX_COUNT), min(ahead, wire.MAX_COUNT)
         return PeerStatus(
             name=self.name,
             connected=self.connected,

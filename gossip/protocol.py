@@ -26,13 +26,11 @@ Source: anti-entropy as in Demers et al., "Epidemic algorithms for replicated da
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from hashlib import sha256
-from typing import Any, Final, TypeAlias
+from collections.abc import Collection, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
-from gossip import heads as frontiers
 from gossip import wire
 from gossip.catchup import Catchup, Progress
 from gossip.config import Config
@@ -48,13 +46,16 @@ from gossip.effects import (
     StartTimer,
     TimerFired,
 )
+from gossip.fetching import CATCHUP_TIMER, Fetching
+from gossip.forks import Forks
+from gossip.passing import pass_on
 from gossip.peers import Peer, PeerStatus
 from gossip.ranges import RangeServer
 from gossip.replica import Admission, BatchName, Head, Replica, Status
+from gossip.telling import Telling
 from gossip.tree import Tree
 
 HEADS_TIMER: Final = "gossip.heads"
-CATCHUP_TIMER: Final = "gossip.catchup"
 
 
 class AppReceived(msgspec.Struct, frozen=True):
@@ -88,10 +89,9 @@ class GossipEngine:
         self._peers = {name: Peer(name, config.peer) for name in sorted(peers)}
         self._server = RangeServer(replica, config.serve)
         self._catchup = Catchup(config.catchup)
-        self._round = 0
-        self._own = frontiers.OwnFrontier(replica)
-        self._wake_us: int | None = None
-        self._relayed: dict[bytes, None] = {}  # in order of age
+        self._fetching = Fetching(replica, self._catchup, self._tree, self._peers)
+        self._forks = Forks(replica)
+        self._telling = Telling(replica, self._forks, config.heads_interval_us, config.complete_every)
         self._strangers = 0
 
     # What the driver calls ------------------------------------------------------------------------------
@@ -111,14 +111,18 @@ class GossipEngine:
         elif isinstance(event, Disconnected):
             out = self._disconnected(event.peer)
         else:
-            out = self._pass_on(self._tree) if self._tree and isinstance(event, Durable) else []
-        return out + self._plan(now_us)
+            out = (
+                [*pass_on(self._tree, self._replica, self._eager())]
+                if self._tree and isinstance(event, Durable)
+                else []
+            )
+        return out + self._fetching.plan(now_us)
 
     def recorded(self, batches: Sequence[tuple[BatchName, bytes]], after: int) -> list[Output]:
         """Push new local ``batches``, in lane order, to every open peer (of a tree: every eager one) once ``after`` is durable."""
         runs = wire.pack([raw for _, raw in batches])
         frames = [wire.encode(wire.Push(run)) for run in runs]
-        return [self._frame(peer, frame, after) for peer in self._eager() for frame in frames]
+        return [peer.frame(frame, after) for peer in self._eager() for frame in frames]
 
     def send_app(self, peer: str, channel: str, body: bytes, after: int = 0) -> list[Output]:
         """Send ``body`` on ``channel`` (at most 64 characters) to ``peer``; to nobody if it is not open.
@@ -128,20 +132,20 @@ class GossipEngine:
         known = self._peers.get(peer)
         if known is None or not known.open:
             return []
-        return [self._send(known, wire.App(channel, body), after)]
+        return [known.send(wire.App(channel, body), after)]
 
     def want(self, name: BatchName, now_us: int) -> list[Output]:
         """The owner needs this batch, and the open peers may hold it: ask for it, also where another one stands here."""
         head = Head(name.seq, name.hash)
         self._catchup.look_again(name.lane, head)
         for peer in self._open():
-            self._compare(peer, {name.lane: head}, now_us)
-        return self._plan(now_us)
+            self._fetching.compare(peer, {name.lane: head}, now_us)
+        return [*self._fetching.plan(now_us)]
 
     def refuse(self, peer: str, reason: str, now_us: int, topic: str) -> list[Output]:
         """The owner refuses a message that it got from ``peer``: counted, noted, and too many mute it."""
         known = self._peers.get(peer)
-        return self._refuse(known, reason, now_us, topic) if known else []
+        return [known.refuse(reason, now_us, topic)] if known else []
 
     @property
     def peers(self) -> dict[str, PeerStatus]:
@@ -171,8 +175,8 @@ class GossipEngine:
         out: list[Output] = [self._hello(peer, now_us)]
         if peer.greeted:
             self._joined(peer)
-            self._compare(peer, peer.picture.heads, now_us)
-            out += self._tell_all(peer, now_us)
+            self._fetching.compare(peer, peer.picture.heads, now_us)
+            out += self._telling.everything(peer, now_us)
         return out
 
     def _disconnected(self, name: str) -> list[Output]:
@@ -197,7 +201,7 @@ class GossipEngine:
             return []
         message = wire.decode(event.frame)
         if isinstance(message, wire.Malformed):
-            return self._refuse(peer, f"malformed frame: {message}", now_us)
+            return [peer.refuse(f"malformed frame: {message}", now_us)]
         peer.last_heard_us = now_us
         if isinstance(message, wire.Hello):
             return self._greeted(peer, message, now_us)
@@ -207,7 +211,11 @@ class GossipEngine:
             return [Notify("gossip.refused_by", {"peer": peer.name, "reason": message.reason})]
         if not peer.greeted:
             peer.early += 1
-            return [] if peer.refusal or not self._hello_due(peer, now_us) else [self._hello(peer, now_us)]
+            return (
+                []
+                if peer.refusal or not peer.hello_due(self._config.heads_interval_us // 2, now_us)
+                else [self._hello(peer, now_us)]
+            )
         return self._dispatch(peer, message, event.frame, now_us)
 
     def _dispatch(self, peer: Peer, message: wire.Message, frame: bytes, now_us: int) -> list[Output]:
@@ -219,7 +227,7 @@ class GossipEngine:
             if self._tree and peer.connected:
                 self._tree.grafted(peer.name)
             answer = self._server.answer(peer.name, message, now_us)
-            return [self._send(peer, answer)] if peer.connected else []
+            return [peer.send(answer)] if peer.connected else []
         if isinstance(message, wire.Range):
             return self._on_range(peer, message, now_us)
         if isinstance(message, wire.Busy):
@@ -245,9 +253,9 @@ class GossipEngine:
         reason = self._config.objection(hello)
         if reason:
             known, peer.refusal, peer.nonce = peer.refusal, reason, 0
-            out = self._refuse(peer, reason, now_us, topic="gossip.hello_refused")
+            out: list[Output] = [peer.refuse(reason, now_us, topic="gossip.hello_refused")]
             if peer.connected and known != reason:
-                out.append(self._send(peer, wire.Refused(0, reason[: wire.MAX_REASON_CHARS])))
+                out.append(peer.send(wire.Refused(0, reason[: wire.MAX_REASON_CHARS])))
             return out
         out = []
         is_new = hello.nonce != peer.nonce
@@ -266,95 +274,46 @@ class GossipEngine:
         if peer.connected and (is_new or not peer.knows_us):
             out.append(self._hello(peer, now_us))
         if peer.connected and (is_new or newly_known):
-            out += self._tell_all_or_owe(peer, now_us)
+            out += self._telling.everything_or_owe(peer, now_us)
         return out
 
     def _hello(self, peer: Peer, now_us: int) -> Send:
         peer.hello_us = now_us
-        return self._send(peer, self._config.hello(self._nonce, peer.nonce))
-
-    def _hello_due(self, peer: Peer, now_us: int) -> bool:
-        waited = peer.hello_us is None or now_us - peer.hello_us >= self._config.heads_interval_us // 2
-        return peer.connected and waited
+        return peer.send(self._config.hello(self._nonce, peer.nonce))
 
     # Heads ----------------------------------------------------------------------------------------------
 
     def _timer(self, key: str, now_us: int) -> list[Output]:
         if key == CATCHUP_TIMER:
-            self._wake_us = None
+            self._fetching.woken()
             return []
         if key != HEADS_TIMER:
             return []
-        self._round += 1
-        digest, news = self._own.digest(), self._own.news()
-        frames = [wire.encode(message) for message in news]
+        self._telling.begin()
         out: list[Output] = []
         for peer in self._peers.values():
             peer.asked = False
             if peer.connected and not peer.refusal and not peer.knows_us:
                 out.append(self._hello(peer, now_us))
-            if not peer.open:
-                continue
-            differs = peer.picture.claimed != digest
-            if peer.owed or (differs and self._round % self._config.complete_every == 0):
-                out += self._tell_all(peer, now_us)
-            else:
-                peer.told_digest = digest
-                out += [self._frame(peer, frame) for frame in frames]
-                out += self._offer_evidence(peer)
+            if peer.open:
+                out += self._telling.turn(peer, now_us)
         out.append(StartTimer(HEADS_TIMER, self._config.heads_interval_us))
         return out
-
-    def _tell_all(self, peer: Peer, now_us: int) -> list[Output]:
-        peer.owed = False
-        peer.told_all_us = now_us
-        return self._tell(peer, self._own.everything()) + self._offer_evidence(peer)
-
-    def _tell_all_or_owe(self, peer: Peer, now_us: int) -> list[Output]:
-        """Everything now, or with the next heads: nobody gets much out of us by asking little, often."""
-        told_us = peer.told_all_us
-        if told_us is None or now_us - told_us >= self._config.heads_interval_us // 4:
-            return self._tell_all(peer, now_us)
-        peer.owed = True
-        return []
-
-    def _tell(self, peer: Peer, messages: Sequence[wire.Heads]) -> list[Output]:
-        peer.told_digest = messages[-1].digest
-        return [self._send(peer, message) for message in messages]
 
     def _on_heads(self, peer: Peer, message: wire.Heads, now_us: int) -> list[Output]:
         in_step = peer.picture.told(message)
         if not peer.connected:
             return []
         out: list[Output] = []
-        self._compare(peer, {row.lane: row.head for row in message.lanes}, now_us, patient=True)
+        self._fetching.compare(peer, {row.lane: row.head for row in message.lanes}, now_us, patient=True)
         if message.asks:
-            out += self._tell_all_or_owe(peer, now_us)
+            out += self._telling.everything_or_owe(peer, now_us)
         if message.complete:
-            out += self._offer_evidence(peer)
+            out += self._telling.evidence(peer)
         if not in_step and not peer.asked:
             peer.asked = True
-            if peer.told_digest:
-                out += self._tell(peer, frontiers.messages(peer.told_digest, {}, complete=False, asks=True))
+            out += self._telling.ask(peer)
         return out
-
-    def _compare(self, peer: Peer, heads: Mapping[bytes, Head], now_us: int, *, patient: bool = False) -> None:
-        """What ``peer`` holds beyond us is to be fetched; what it holds instead of ours is to be looked at. ``patient``: what is
-        beyond us may be on its way through the tree.
-        """
-        beyond: dict[bytes, Head] = {}
-        ours = self._replica.heads()
-        for lane, head in heads.items():
-            if ours.get(lane) == head:
-                continue
-            if head.seq > self._replica.admitted(lane):
-                beyond[lane] = head
-            elif head.hash and self._replica.hash_at(lane, head.seq) not in (None, head.hash):
-                self._catchup.suspect(peer.name, lane, head)
-        if patient and beyond and self._tree:
-            beyond = dict(self._tree.doubt(peer.name, beyond, now_us))
-        for lane, head in beyond.items():
-            self._catchup.claim(peer.name, lane, head)
 
     # Batches and evidence -------------------------------------------------------------------------------
 
@@ -366,7 +325,7 @@ class GossipEngine:
         known = peer.known - known
         stops = self._tree.pushed(peer.name, frame, peer.batches - taken - known, known)
         if stops and peer.connected and peer.capabilities & wire.CAN_PRUNE:
-            out.append(self._send(peer, wire.Prune()))
+            out.append(peer.send(wire.Prune()))
         return out
 
     def _on_range(self, peer: Peer, message: wire.Range, now_us: int) -> list[Output]:
@@ -403,14 +362,14 @@ class GossipEngine:
             return []
         # Whoever sends a batch holds what it stands on: that is a claim, even before its heads say so.
         for name in admission.missing:
-            self._compare(peer, {name.lane: Head(name.seq, name.hash)}, now_us, patient=True)
+            self._fetching.compare(peer, {name.lane: Head(name.seq, name.hash)}, now_us, patient=True)
         if admission.status is Status.REJECTED:
-            return self._refuse(peer, f"batch: {admission.reason}", now_us)
+            return [peer.refuse(f"batch: {admission.reason}", now_us)]
         if admission.status is Status.FORKED:
-            out = self._relay(admission.evidence, peer, admission.reason)
+            out = self._forks.relay(admission.evidence, self._open(), peer.name, admission.reason)
             if not out or peer.proved(now_us):
-                return out
-            return [*out, *self._refuse(peer, f"too many forks: {admission.reason}", now_us)]
+                return [*out]
+            return [*out, peer.refuse(f"too many forks: {admission.reason}", now_us)]
         return []
 
     def _on_evidence(self, peer: Peer, message: wire.Evidence, now_us: int) -> list[Output]:
@@ -421,29 +380,12 @@ class GossipEngine:
             admission = self._replica.admit_evidence(piece, peer.name)
             if admission.status is Status.APPLIED:
                 peer.proved(now_us)
-                out += self._relay(piece, peer, admission.reason, message.extra)
+                out += self._forks.relay(piece, self._open(), peer.name, admission.reason, message.extra)
             elif admission.status is Status.REJECTED:
-                out += self._refuse(peer, f"evidence: {admission.reason}", now_us)
+                out.append(peer.refuse(f"evidence: {admission.reason}", now_us))
         return out
 
-    def _relay(self, piece: bytes, source: Peer, reason: str, extra: wire.Extra = ()) -> list[Output]:
-        name = sha256(piece).digest()
-        if not piece or name in self._relayed:
-            return []
-        self._relayed[name] = None
-        if len(self._relayed) > wire.MAX_EVIDENCE:
-            del self._relayed[next(iter(self._relayed))]
-        frame = wire.encode(wire.Evidence((piece,), extra))
-        out: list[Output] = [self._frame(peer, frame) for peer in self._open()]
-        return [*out, Notify("gossip.forked", {"source": source.name, "reason": reason})]
-
-    def _offer_evidence(self, peer: Peer) -> list[Output]:
-        """Evidence that ``peer`` does not report, in frames; each piece more and more rarely."""
-        held = self._replica.evidence()
-        due = [held[piece] for piece in sorted(held) if peer.may_offer(piece, self._round)]
-        return [self._send(peer, wire.Evidence(run)) for run in wire.pack(due)]
-
-    # The tree -------------------------------------------------------------------------------------------
+    # Who is there ---------------------------------------------------------------------------------------
 
     def _joined(self, peer: Peer) -> None:
         if self._tree and peer.connected:
@@ -453,54 +395,5 @@ class GossipEngine:
         """Whom to push to."""
         return [self._peers[name] for name in self._tree.eager] if self._tree else self._open()
 
-    def _pass_on(self, tree: Tree) -> list[Output]:
-        """Push what came from others and is durable by now to eager peers that are not known to hold it."""
-        heads = self._replica.heads()
-        due: list[tuple[BatchName, str, bytes]] = []
-        for name, source in tree.due(lambda lane: heads[lane].seq if lane in heads else 0):
-            held = self._replica.read(name.lane, name.seq, name.seq, wire.MAX_FRAME_BYTES)
-            due += [(name, source, raw) for raw in held]
-        out: list[Output] = []
-        for peer in self._eager() if due else ():
-            lacking = [
-                raw for name, source, raw in due if source != peer.name and peer.picture.seq(name.lane) < name.seq
-            ]
-            out += [self._send(peer, wire.Push(run)) for run in wire.pack(lacking)]
-        return out
-
-    # Small parts ----------------------------------------------------------------------------------------
-
-    def _plan(self, now_us: int) -> list[Output]:
-        out: list[Output] = []
-        for name, heads in self._tree.overdue(now_us) if self._tree else ():
-            if self._peers[name].open:
-                self._compare(self._peers[name], heads, now_us)
-        for name, want in self._catchup.plan(now_us, self._replica.admitted):
-            peer = self._peers[name]
-            if peer.connected:
-                if self._tree:
-                    self._tree.grafted(name)
-                out.append(self._send(peer, want))
-        wakes = [self._catchup.wake_us, self._tree.wake_us if self._tree else None]
-        wake_us = min((wake for wake in wakes if wake is not None), default=None)
-        if wake_us is not None and (self._wake_us is None or wake_us < self._wake_us):
-            self._wake_us = wake_us
-            out.append(StartTimer(CATCHUP_TIMER, max(1, wake_us - now_us)))
-        return out
-
-    def _refuse(self, peer: Peer, reason: str, now_us: int, topic: str = "gossip.refused") -> list[Output]:
-        fields: dict[str, Any] = {"peer": peer.name, "reason": reason}
-        if peer.refuse(now_us):
-            return [Notify(topic, fields)]
-        return [Notify("gossip.muted", {**fields, "for_us": peer.muted_until_us - now_us})]
-
     def _open(self) -> list[Peer]:
         return [peer for peer in self._peers.values() if peer.open]
-
-    def _send(self, peer: Peer, message: wire.Message, after: int = 0) -> Send:
-        return self._frame(peer, wire.encode(message), after)
-
-    @staticmethod
-    def _frame(peer: Peer, frame: bytes, after: int = 0) -> Send:
-        peer.bytes_out += len(frame)
-        return Send(peer.name, frame, after)

@@ -17,8 +17,7 @@ Rules.
 * A core hears ``Connected`` and ``Disconnected`` ``Faults.detect_us`` after the fact, and not at all of
   what was over sooner; a peer that crashed and came back is always a new link. What was sent by its life
   before may still arrive, until its new link is up; never after.
-* A node's clock is the virtual time plus ``EPOCH_US`` plus its skew, and never goes back within an
-  incarnation: set back, it runs at half speed until time has caught up, so that no deadline is put off for ever.
+* A node's clock may be skewed, and never goes back (``gossip.machine``).
 
 After Will Wilson, "Testing distributed systems with deterministic simulation" (Strange Loop 2014), and the
 way TigerBeetle's simulator puts all faults into one options struct.
@@ -29,7 +28,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 import msgspec
 
@@ -46,25 +45,9 @@ from gossip.effects import (
     StartTimer,
     TimerFired,
 )
+from gossip.machine import C, Factory, Machine
 from gossip.network import Faults, Network
 from gossip.trace import Trace
-
-EPOCH_US: Final = 1_700_000_000_000_000
-"""What a node's unskewed clock says at virtual time 0, in microseconds."""
-
-
-class Core(Protocol):
-    """What the simulator can drive."""
-
-    def start(self, now_us: int) -> Sequence[Any]: ...
-
-    def step(self, event: Any, now_us: int) -> Sequence[Any]: ...
-
-
-C = TypeVar("C", bound=Core)
-
-Factory = Callable[[str, Sequence[bytes], int], C]
-"""(node name, the records that survived, incarnation from 1) -> a core that starts from them."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -83,22 +66,6 @@ class Notification(msgspec.Struct, frozen=True):
     node: str
     topic: str
     fields: Mapping[str, Any]
-
-
-class _Node(Generic[C]):
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.disk = Disk()
-        self.core: C | None = None  # None while it is down
-        self.incarnation = 0
-        self.durable = 0
-        self.position = 0
-        self.held: list[Any] = []
-        self.timers: dict[str, int] = {}  # key -> the number of the wake-up that counts
-        self.links: dict[str, int] = {}  # peer -> the incarnation that it believes to be linked to
-        self.skew_us = 0
-        self.clock_us = 0
-        self.read_us = 0  # when the clock was last read, in virtual time
 
 
 class Simulation(Generic[C]):
@@ -127,7 +94,7 @@ class Simulation(Generic[C]):
         self._factory = factory
         self._faults = faults
         self.network = Network(names, faults, Random(seed))
-        self._nodes: dict[str, _Node[C]] = {name: _Node(name) for name in names}
+        self._nodes: dict[str, Machine[C]] = {name: Machine(name) for name in names}
         self._links = links
         self._checked_us = -1  # when links will be compared with the facts next
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
@@ -209,23 +176,22 @@ class Simulation(Generic[C]):
         before = node.disk.size
         node.disk.crash(surviving)
         self._tell_durable(node, before)
-        node.core = None
-        node.held.clear()
-        node.timers.clear()
-        node.links.clear()
+        node.lose_memory()
         self._check_links()
+
+    def in_next_sync(self, name: str, action: Callable[[], None] | None) -> None:
+        """Let ``action`` happen (a crash, say) when ``name`` has written something next and a sync of it is under way: the moment in
+        which most can be lost. Forgotten if it crashes before; None: nothing is to happen."""
+        self._nodes[name].in_next_sync = action
 
     def restart(self, name: str) -> None:
         """Power on: a new core from the surviving records. Nothing happens to a node that is up."""
         node = self._nodes[name]
         if node.core is not None:
             return
-        node.incarnation += 1
-        node.durable = node.position = 0
-        node.clock_us = 0
-        self.trace.note(self.now_us, name, "start", str(node.incarnation))
-        node.core = self._factory(name, node.disk.records, node.incarnation)
-        incarnation = node.incarnation
+        incarnation = node.begin()
+        self.trace.note(self.now_us, name, "start", str(incarnation))
+        node.core = self._factory(name, node.disk.records, incarnation)
         self._at(self.now_us, lambda: self._start(node, incarnation))
         self._check_links()
 
@@ -278,23 +244,17 @@ class Simulation(Generic[C]):
         self._number += 1  # breaks ties: what was scheduled first happens first
         heapq.heappush(self._queue, (due_us, self._number, action))
 
-    def _clock(self, node: _Node[C]) -> int:
-        slow_us = node.clock_us + (self.now_us - node.read_us + 1) // 2
-        node.clock_us = max(slow_us, EPOCH_US + self.now_us + node.skew_us)
-        node.read_us = self.now_us
-        return node.clock_us
-
-    def _start(self, node: _Node[C], incarnation: int) -> None:
+    def _start(self, node: Machine[C], incarnation: int) -> None:
         if node.core is not None and node.incarnation == incarnation:
-            self._perform(node, node.core.start(self._clock(node)))
+            self._perform(node, node.core.start(node.clock(self.now_us)))
 
-    def _deliver(self, node: _Node[C], event: Any, what: str, detail: str, payload: bytes = b"") -> None:
+    def _deliver(self, node: Machine[C], event: Any, what: str, detail: str, payload: bytes = b"") -> None:
         if node.core is None:
             return
         self.trace.note(self.now_us, node.name, what, detail, payload)
-        self._perform(node, node.core.step(event, self._clock(node)))
+        self._perform(node, node.core.step(event, node.clock(self.now_us)))
 
-    def _perform(self, node: _Node[C], effects: Sequence[Any]) -> None:
+    def _perform(self, node: Machine[C], effects: Sequence[Any]) -> None:
         for effect in effects:
             if isinstance(effect, Persist):
                 self._persist(node, effect)
@@ -310,7 +270,7 @@ class Simulation(Generic[C]):
         if self.on_step is not None:
             self.on_step(self, node.name)
 
-    def _release(self, node: _Node[C], effect: Any) -> None:
+    def _release(self, node: Machine[C], effect: Any) -> None:
         if isinstance(effect, Reply):
             self.trace.note(self.now_us, node.name, "reply", repr(effect.request), effect.body)
             self.replies[effect.request] = effect.body
@@ -343,20 +303,23 @@ class Simulation(Generic[C]):
         else:
             self.trace.note(self.now_us, target.name, "lose", f"{number} {source}")
 
-    def _persist(self, node: _Node[C], persist: Persist) -> None:
+    def _persist(self, node: Machine[C], persist: Persist) -> None:
         if persist.position <= node.position:
             raise ValueError(f"{node.name}: position {persist.position} after {node.position} does not rise")
         node.position = persist.position
         self.trace.note(self.now_us, node.name, "persist", str(persist.position), b"".join(persist.records))
         node.disk.write(persist)
         self._sync(node)
+        action, node.in_next_sync = node.in_next_sync, None
+        if action is not None:
+            self._at(self.now_us + self._faults.sync_us // 4, action)  # no sync is as quick
 
-    def _sync(self, node: _Node[C]) -> None:
+    def _sync(self, node: Machine[C]) -> None:
         if node.disk.begin_sync():
             incarnation = node.incarnation
             self._at(self.now_us + self.network.sync_us(), lambda: self._synced(node, incarnation))
 
-    def _synced(self, node: _Node[C], incarnation: int) -> None:
+    def _synced(self, node: Machine[C], incarnation: int) -> None:
         if node.core is None or node.incarnation != incarnation:
             return
         before = node.disk.size
@@ -371,11 +334,11 @@ class Simulation(Generic[C]):
                 self._release(node, effect)
         self._deliver(node, Durable(node.durable), "durable", str(node.durable))
 
-    def _tell_durable(self, node: _Node[C], before: int) -> None:
+    def _tell_durable(self, node: Machine[C], before: int) -> None:
         if self.on_durable is not None and node.disk.size > before:
             self.on_durable(node.name, node.disk.read(before))
 
-    def _start_timer(self, node: _Node[C], timer: StartTimer) -> None:
+    def _start_timer(self, node: Machine[C], timer: StartTimer) -> None:
         incarnation, number = node.incarnation, self._number + 1
         node.timers[timer.key] = number
 
@@ -406,7 +369,7 @@ class Simulation(Generic[C]):
                 if other != name and node.core is not None:
                     self._compare_link(node, self._nodes[other])
 
-    def _compare_link(self, node: _Node[C], peer: _Node[C]) -> None:
+    def _compare_link(self, node: Machine[C], peer: Machine[C]) -> None:
         whole = peer.core is not None and self.network.linked(node.name, peer.name)
         believed = node.links.get(peer.name)
         if believed is not None and (not whole or believed != peer.incarnation):

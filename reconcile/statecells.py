@@ -2,13 +2,14 @@
 
 An account's cells are for people (``cells.encode_value``; amounts are decimal text of minor units, with the decimals beside them):
 
-    collateral / account / asset        free, reserved, shortfall, deposited, withdrawn, held; the nodes' shares by digest
+    collateral / account / asset        free, reserved, shortfall, deposited, withdrawn, held; the nodes' shares by digest; margin, if any
     position / account / instrument     qty, bought, sold, value_bought, value_sold, fees, fills, cost, realised, other_fees
     label / account                     the account's label, by digest where it cannot be printed
     account / account                   the manifest over these
 
 The others (account ``""``) are digests, so their size does not depend on what anybody recorded: ``lane``, ``instrument`` (all
-definitions of a name), ``mark``, ``cursor``, ``reserve``, ``suspended`` (of one batch), ``breaks``, ``totals``; and, because ids are
+definitions of a name), ``mark``, ``cursor``, ``reserve``, ``order``, ``match`` (a pending one), ``carried`` (of an account, an
+instrument), ``price`` (of settlement), ``suspended`` (of one batch), ``breaks``, ``totals``; and, because ids are
 only ever appended, ``fills``, ``busts``, ``shared`` and ``used`` (by member): one cell for each ``CHUNK`` of them in settled order.
 
 ``Touched`` says which parts a settlement changed; ``changed_cells`` looks at nothing else, but for the names of accounts that got
@@ -18,6 +19,7 @@ or lost a cell.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -51,6 +53,10 @@ class Touched(NamedTuple):
     positions: frozenset[Pair] = frozenset()
     collateral: frozenset[Pair] = frozenset()
     reserves: frozenset[tuple[bytes, Key]] = frozenset()
+    orders: frozenset[Pair] = frozenset()
+    pending: frozenset[Pair] = frozenset()
+    carried: frozenset[Pair] = frozenset()
+    prices: frozenset[str] = frozenset()
 
 
 def everything(state: SettledState) -> Touched:
@@ -64,6 +70,10 @@ def everything(state: SettledState) -> Touched:
         frozenset(state.positions),
         frozenset(state.collateral),
         frozenset((lane, key) for lane, held in state.reserves.items() for key in held),
+        frozenset(state.orders),
+        frozenset(state.pending),
+        frozenset(state.carried),
+        frozenset(state.prices),
     )
 
 
@@ -169,7 +179,28 @@ def _touched_cells(
     old = {(lane, key): one for lane, key in touched.reserves if (one := before.reserves.get(lane, {}).get(key))}
     new = {(lane, key): one for lane, key in touched.reserves if (one := after.reserves.get(lane, {}).get(key))}
     yield from part(old, new, touched.reserves, _reserve_name, lambda at: _digest("reserve", _plain(new[at])))
+    for kind, olds, news, names in (
+        ("order", before.orders, after.orders, touched.orders),
+        ("match", before.pending, after.pending, touched.pending),
+        ("carried", before.carried, after.carried, touched.carried),
+    ):
+        yield from part(olds, news, names, partial(_pair_cell, kind), partial(_pair_digest, kind, news))
+    yield from part(
+        before.prices,
+        after.prices,
+        touched.prices,
+        lambda name: CellName("price", "", name),
+        lambda name: _digest("price", [name, after.prices[name]]),
+    )
     yield from _manifests(after, members)
+
+
+def _pair_cell(kind: str, at: Pair) -> CellName:
+    return _pair_name(kind, *at)
+
+
+def _pair_digest(kind: str, held: Mapping[Pair, Any], at: Pair) -> bytes:
+    return _digest(kind, [*at, _plain(held[at])])
 
 
 _OF_ACCOUNTS: Final = frozenset({"collateral", "position", "label"})
@@ -231,10 +262,12 @@ def _mark(at: Pair, state: SettledState) -> bytes:
 
 def _collateral(at: Pair, state: SettledState, genesis: Genesis) -> bytes:
     balance = state.collateral[at]
+    margin = {"margin": balance.margin} if balance.margin else {}
     fields: dict[str, str | int] = {
+        **margin,
         "decimals": genesis.asset_decimals[at[1]],
         "deposited": balance.deposited,
-        "free": balance.held - balance.reserved,
+        "free": balance.held - balance.reserved - balance.margin,
         "held": balance.held,
         "reserved": balance.reserved,
         "rights_digest": _digest("rights", balance.rights).hex(),

@@ -18,14 +18,14 @@ README = Path(__file__).parent.parent / "README.md"
 MARK = "=====next====="
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def steps() -> list[tuple[str, list[str]]]:
-    """(command, the lines that it should print) of the whole tutorial, in order."""
+def steps(page: Path = README) -> list[tuple[str, list[str]]]:
+    """(command, the lines that it should print) of a whole tutorial, in order."""
     found: list[tuple[str, list[str]]] = []
-    for line in "".join(blocks("console")).splitlines():
+    for line in "".join(blocks("console", page)).splitlines():
         if line.startswith("$ "):
             found.append((line[2:], []))
         elif line.startswith("> "):

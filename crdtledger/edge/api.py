@@ -23,7 +23,17 @@ MAX_CHECKPOINTS = 64
 MAX_CHECKPOINTS_BYTES = 2 * 1024 * 1024
 
 QueryName = Literal[
-    "positions", "collateral", "instruments", "accounts", "marks", "breaks", "frontier", "status", "members", "digest"
+    "positions",
+    "collateral",
+    "instruments",
+    "accounts",
+    "marks",
+    "breaks",
+    "frontier",
+    "status",
+    "members",
+    "digest",
+    "heard",
 ]
 
 
@@ -70,6 +80,21 @@ class CursorOf(_Request, frozen=True):
     """How far this node's lanes have imported ``source``."""
 
     source: str
+
+
+class Trace(_Request, frozen=True):
+    """The facts behind a figure: those of ``account`` in ``subject`` (an instrument, or an asset), or those that go by ``name``, as
+    breaks call fills and busts. At least one is given."""
+
+    account: str = ""
+    subject: str = ""
+    name: str = ""
+
+
+class Told(_Request, frozen=True):
+    """Whether fills, given as JSON objects, are settled: the answer is ``same``, ``other`` (terms) or empty for each."""
+
+    fills: list[dict[str, Any]]
 
 
 class Watch(_Request, frozen=True):
@@ -138,7 +163,7 @@ class Answer(msgspec.Struct, frozen=True):
 Local: TypeAlias = Links | Backup | Checkpoints
 """Requests that concern the process and its files, and not the ledger."""
 
-Request: TypeAlias = Query | Record | Columns | CursorOf | Watch | Prove | Fork | Local
+Request: TypeAlias = Query | Record | Columns | CursorOf | Trace | Told | Watch | Prove | Fork | Local
 
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _local_requests: msgspec.msgpack.Decoder[Local] = msgspec.msgpack.Decoder(Local)

@@ -330,9 +330,13 @@ class NodeCore:
 
     def _answer(self, request: api.Request, now_us: int) -> Any:
         if isinstance(request, api.Query):
-            return reading.query(self, request)
+            return reading.query(self, request, now_us)
         if isinstance(request, api.Prove):
             return reading.prove(self, request)
+        if isinstance(request, api.Trace):
+            return reading.traced(self, request)
+        if isinstance(request, api.Told):
+            return reading.told(self, request)
         if isinstance(request, api.CursorOf):
             return reading.cursor(self.replica.view, self._member.id, request.source)
         if isinstance(request, api.Columns):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -23,33 +23,39 @@ import numpy.typing as npt
 
 from crdtledger.errors import InvalidBatch
 from crdtledger.ledger.facts import (
+    AMENDS,
     ID_IS_TEXT,
+    MARKET,
     MAX_AMOUNT,
     MAX_NUMBER,
     MAX_TEXT,
     NO_STRING,
+    ORDER_KINDS,
+    OTHER_IS_TEXT,
+    POST_ONLY,
+    REDUCE_ONLY,
     REF_IS_TEXT,
+    REFERENCES,
     RIGHTS_KINDS,
     TABLES,
     FactId,
     Instrument,
     Kind,
 )
+from crdtledger.ledger.orderform import Need, check_order_columns
 from crdtledger.ledger.reference import INSTRUMENT_DIGEST_BYTES, instrument_digest, instrument_fault
 
 MAX_FACTS: Final = 4_096
 MAX_BODY_BYTES: Final = 256 * 1024
 
 U64: Final = np.uint64
-_Need: TypeAlias = Callable[[npt.NDArray[np.bool_], str, str], None]
 Keys: TypeAlias = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
-_ALL_BITS: Final = dict.fromkeys(TABLES, ID_IS_TEXT) | {
-    Kind.POST: ID_IS_TEXT | REF_IS_TEXT,
-    Kind.VOID: ID_IS_TEXT | REF_IS_TEXT,
-}
+_ALL_BITS: Final = {
+    kind: ID_IS_TEXT | sum(flag for flag, _ in REFERENCES.get(kind, {}).values()) for kind in TABLES
+} | {Kind.ORDER: ID_IS_TEXT | REF_IS_TEXT | OTHER_IS_TEXT | AMENDS | MARKET | POST_ONLY | REDUCE_ONLY}
 
 
 class AccountEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -149,9 +155,9 @@ def decode(raw: bytes | memoryview) -> Body:
         facts += len(tables[kind])
     if facts > MAX_FACTS:
         raise InvalidBatch("body", f"{facts} facts, at most {MAX_FACTS}")
-    others = tables.keys() - RIGHTS_KINDS or wire.definitions or wire.accounts
-    if others and tables.keys() & RIGHTS_KINDS:
-        raise InvalidBatch("body.tables", "facts that move rights share no batch with others")
+    others = tables.keys() - RIGHTS_KINDS - ORDER_KINDS or wire.definitions or wire.accounts
+    if bool(others) + bool(tables.keys() & RIGHTS_KINDS) + bool(tables.keys() & ORDER_KINDS) > 1:
+        raise InvalidBatch("body.tables", "facts that move rights, and facts about orders, share no batch with others")
     for kind, table in tables.items():
         _check_table(kind, table, strings, len(scopes), len(instruments))
     _check_entries(wire)
@@ -237,10 +243,12 @@ def _check_table(
         need(table["instrument"] < instruments, "instrument", "points at no instrument")
     for column in ("amount", "qty"):
         if column in names:
-            need((table[column] >= 1) & (table[column] <= MAX_AMOUNT), column, "not within 1 .. 2**62")
+            least = 0 if kind is Kind.ACCEPT else 1
+            need((table[column] >= least) & (table[column] <= MAX_AMOUNT), column, f"not within {least} .. 2**62")
     for column in ("price", "fee"):
         if column in names:
-            need((table[column] >= -MAX_AMOUNT) & (table[column] <= MAX_AMOUNT), column, "beyond 2**62")
+            least = 1 if kind in ORDER_KINDS else -MAX_AMOUNT
+            need((table[column] >= least) & (table[column] <= MAX_AMOUNT), column, f"not within {least} .. 2**62")
     for column in ("ts_us", "expires_us"):
         if column in names:
             need((table[column] >= 0) & (table[column] <= MAX_AMOUNT), column, "not within 0 .. 2**62")
@@ -249,11 +257,13 @@ def _check_table(
     if "flags" in names:
         need(table["flags"] & ~np.uint8(_ALL_BITS[kind]) == 0, "flags", "unknown flag")
         _check_ids(need, table, "id", ID_IS_TEXT, strings)
-        if "reserve" in names:
-            _check_ids(need, table, "reserve", REF_IS_TEXT, strings)
+        for column, (flag, _) in REFERENCES.get(kind, {}).items():
+            _check_ids(need, table, column, flag, strings)
+    if kind in ORDER_KINDS:
+        check_order_columns(need, kind, table, strings)
 
 
-def _check_ids(need: _Need, table: npt.NDArray[np.void], column: str, flag: int, strings: tuple[str, ...]) -> None:
+def _check_ids(need: Need, table: npt.NDArray[np.void], column: str, flag: int, strings: tuple[str, ...]) -> None:
     text = table["flags"] & flag != 0
     need(~text | (table[column] < len(strings)), column, "points at no string")
     for index in np.unique(table[column][text]).tolist():
@@ -337,8 +347,23 @@ def fact_keys(body: Body, kind: Kind) -> Keys:
 
 def reserve_keys(body: Body, kind: Kind) -> Keys:
     """The identity of the reserve that each row of ``kind`` names: its own for RESERVE, the one it uses for POST and VOID."""
-    column, flag = ("id", ID_IS_TEXT) if kind is Kind.RESERVE else ("reserve", REF_IS_TEXT)
-    return _keys(body, body.tables[kind], column, flag, [_hash128("reserve")], None)
+    return fact_keys(body, kind) if kind is Kind.RESERVE else reference_keys(body, kind, "reserve")
+
+
+def reference_keys(body: Body, kind: Kind, column: str) -> Keys:
+    """The identity of the fact that ``column`` of each row of ``kind`` names."""
+    flag, of = REFERENCES[kind][column]
+    return _keys(body, body.tables[kind], column, flag, [_hash128(of.name.lower())], None)
+
+
+def key_of(kind: Kind, id: FactId) -> tuple[int, int]:
+    """The identity of one fact whose id is unique within its kind: the two halves of what ``fact_keys`` gives for it."""
+    prefix, canonical = _hash128(kind.name.lower()), split_id(id)
+    if isinstance(canonical, str):
+        halves = np.frombuffer(hashlib.blake2b(prefix + canonical.encode(), digest_size=16).digest(), "<u8")
+        return int(halves[0]), int(halves[1])
+    number, (high, low) = np.array([canonical], np.uint64), np.frombuffer(prefix, "<u8").reshape(2, 1)
+    return int(mix64(high + number)[0]), int(mix64(low + mix64(number))[0])
 
 
 def _keys(

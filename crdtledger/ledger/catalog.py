@@ -197,6 +197,13 @@ class Catalog:
         places = self._first_seen.get(name) if settled is None else None
         return min(places, key=lambda digest: (places[digest], digest)) if places else settled
 
+    def defined_at(self, name: str) -> Place | None:
+        """Where the standing definition of ``name`` was recorded, None if it is settled or there is none."""
+        standing = self.standing(name)
+        return (
+            self._first_seen.get(name, {}).get(standing) if standing and standing not in self.base.by_digest else None
+        )
+
     def definition(self, name: str) -> Instrument | None:
         """The standing definition of ``name``."""
         digest = self.standing(name)

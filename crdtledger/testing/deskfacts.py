@@ -19,7 +19,7 @@ from crdtledger.testing.opened import Opening
 DEPOSITED = 30_000
 """Of A's USDT, in minor units."""
 TIE = "1024000.0"
-"""The value of 4 COIN at this price is 39,062.5 satoshi."""
+"""The value of 4 COIN at this price is 39,062.5 satoshi, that of 12 is 117,187.5: the even neighbour is below, and above."""
 TRADES = range(1, 4)
 
 
@@ -48,7 +48,11 @@ def facts(nodes: tuple[str, ...]) -> st.SearchStrategy[Json]:
 def trades(kind: str) -> list[Json]:
     """What a venue says of a few trades, as one feed tells it or another."""
     linear = [("PERP", "0.001", "50000.00", "0.01"), ("PERP", "0.250", "50000.00", "0.01")]
-    inverse = [("COIN", "4", TIE, "0.00000001"), ("COIN", "1", "50000.0", "0.00000001")]
+    inverse = [
+        ("COIN", "4", TIE, "0.00000001"),
+        ("COIN", "12", TIE, "0.00000001"),
+        ("COIN", "2", "30000.0", "0.00000001"),
+    ]
     return [
         {
             "kind": kind,

@@ -35,13 +35,14 @@ TICK_US = 100_000
 class Stage(RuleBasedStateMachine):
     """``cluster``, ``watch``, ``story``, ``backups`` and ``seed`` are there once an example has begun.
 
-    ``nodes``: their names. ``agreement``: whether they also agree on checkpoints, every 300 ms; then a fourth node lets them bear the loss
-    of one. ``faults``: how bad the network and the disks are, drawn once an example. ``pauses_us``: how much virtual time may pass after a
-    step, least first.
+    ``nodes``: their names. ``agreement``: whether they also agree on checkpoints, every 300 ms; then there are four unless ``nodes`` says
+    otherwise, for with fewer no disk may be lost. ``faults``: how bad the network and the disks are, drawn once an example. ``pauses_us``:
+    how much virtual time may pass after a step, least first. ``purse``: the account and asset that clients spend to the last unit, if any.
     """
 
     nodes: ClassVar[tuple[str, ...]] = ("n0", "n1", "n2")
     agreement: ClassVar[bool] = False
+    purse: ClassVar[tuple[str, str] | None] = ("A", "USDT")
     pauses_us: ClassVar[tuple[int, ...]] = (0, 3_000, 300_000, 2_000_000)
     faults: ClassVar[st.SearchStrategy[Faults]] = st.builds(
         Faults,
@@ -213,13 +214,24 @@ class Stage(RuleBasedStateMachine):
             self.story.then(f"{count_in_words(-kept, 'record')} that was synced is gone")
         self.watch.check_disk(node)
 
-    def put_back(self, node: str, which: int, noticed: bool) -> None:
-        """Start a node from one of its backups."""
+    def put_back(self, node: str, which: int, noticed: bool) -> bool:
+        """Start a node from one of its backups. Whether it was done: what was lost with every disk that held it may not come back, for
+        its author may have learnt by then that it is gone, and have spent again."""
+        which %= len(self.backups[node])
+        held = {entry.hash for disk in self.watch.disks.values() for entry in disk}
+        if any(entry.hash not in held for entry in self.watch.batches_on(self.backups[node][which])):
+            self.story.then("not so: it holds what is lost everywhere else, and was given up")
+            return False
         self.do("crash", node)
-        self.do("replace", node, which % len(self.backups[node]), noticed)
+        self.do("replace", node, which, noticed)
         self.watch.disk_replaced(node)
         self.do("restart", node)
         self.do("run", 1)
+        lane = self.cluster.core(node).epochs.lane.key
+        if noticed and any(entry.lane == lane for entry in self.watch.entries.values()):
+            detail = "its journal knows that its disk was put back, and it writes on in its old lane"
+            raise InvariantBroken(invariant="single writer", node=node, detail=detail)
+        return True
 
     def roll_back_unnoticed(self, node: str, which: int) -> bool:
         """Heal, agree, and put a backup under a node that cannot tell. Whether it found out, if there was something to find."""
@@ -229,7 +241,8 @@ class Stage(RuleBasedStateMachine):
         epochs = self.cluster.core(node).epochs
         before, lane = epochs.state.epoch, epochs.lane.key
         head = self.cluster.core(node).replica.head(lane).seq
-        self.put_back(node, which, noticed=False)
+        if not self.put_back(node, which, noticed=False):
+            return True
         core = self.cluster.core(node)
         if sum(entry.lane == lane for entry in self.watch.disks[node]) == head:
             return True

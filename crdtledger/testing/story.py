@@ -141,6 +141,11 @@ def count_in_words(count: int, what: str, plural: Callable[[str], str] = lambda 
     return f"{count} {what if count == 1 else plural(what)}"
 
 
+def next_in_words(count: int, what: str) -> str:
+    """``the next write``, ``the next 2 writes``."""
+    return f"the next {what}" if count == 1 else f"the next {count} {what}s"
+
+
 def faults_in_words(faults: Faults) -> str:
     """The faults that are not the calmest there are, one after the other."""
     calm = Faults(latency_mean_us=200, trace_lines=0)

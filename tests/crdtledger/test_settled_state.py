@@ -97,7 +97,7 @@ def test_bytes_that_are_no_state_are_refused_and_nothing_else_happens() -> None:
     ("field", "at", "value", "says"),
     [
         (10, (0, 4), "6", "reserves do not add up"),
-        (10, (0, 3), "6", "in - held - out - shortfall"),
+        (10, (0, 3), "6", "in - held - out is"),
         (10, (0, 1), "GBP", "no asset"),
         (10, (0, 2), "01", "no amount"),
         (10, (0, 2), "-1", "amount of -1"),

@@ -277,8 +277,16 @@ def rows(batch: Batch, kind: Kind) -> list[dict[str, Any]]:
         flags = row.pop("flags", 0)
         if flags & 1:
             row["id"] = body.strings[row["id"]]
+        refers = next((c for c in ("reserve", "order", "match", "maker") if c in row), "")
         if flags & 2:
-            row["reserve"] = body.strings[row["reserve"]]
+            row[refers] = body.strings[row[refers]]
+        if kind is Kind.ORDER:
+            amends = body.strings[row["amends"]] if flags & 4 else row["amends"]
+            row["amends"] = amends if flags & 8 else None
+            row["hidden"] = None if row["hidden"] == 0xFFFF else body.strings[row["hidden"]]
+            row["reduce_only"] = bool(flags & 64)
+        elif flags & 4:
+            row["taker"] = body.strings[row["taker"]]
         for column in ("account", "asset", "credit", "source"):
             if column in row:
                 row[column] = body.strings[row[column]]

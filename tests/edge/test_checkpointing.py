@@ -22,7 +22,7 @@ from crdtledger.edge import checkpointmessages as messages
 from crdtledger.edge.certifying import Certifying
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.edge.simulate import writing as facts
-from crdtledger.edge.simulate.cluster import NAMES, SECOND, Cluster
+from crdtledger.edge.simulate.cluster import NAMES, SECOND, Cluster, identity
 from crdtledger.edge.simulate.liars import LIES, Liar
 from crdtledger.edge.simulate.witness import Slots, Witness
 from crdtledger.edge.simulate.writing import Json
@@ -30,8 +30,8 @@ from crdtledger.errors import LedgerError
 from crdtledger.ledger.genesis import Custodian, Policies
 from gossip import wire
 from gossip.effects import Received
+from gossip.machine import EPOCH_US
 from gossip.network import Faults
-from gossip.simulation import EPOCH_US
 from reconcile.agreement import Timeouts
 from reconcile.checkpoint import decode_checkpoint
 from reconcile.founding import log_origin, policy_of
@@ -326,7 +326,7 @@ def test_a_restart_from_a_snapshot_stands_where_it_stood(seed: int) -> None:
 def test_a_certificate_is_of_one_log_and_of_no_other() -> None:
     ledger = _standing()
     first, second, *_ = ledger.stores["n0"]
-    certifying = Certifying(ledger.genesis, "n0", facts.identity("n0"))
+    certifying = Certifying(ledger.genesis, "n0", identity("n0"))
     record = decode_checkpoint(first.body).record
     assert not certifying.fault_of_next(record, first.certificate)
     assert certifying.fault_of_next(record, second.certificate)
@@ -384,7 +384,7 @@ class LyingLedger(Ledger):
     def _start(self, name: str, records: Sequence[bytes], incarnation: int) -> Any:
         if name != "n3":
             return super()._start(name, records, incarnation)
-        return Liar(Cluster._start(self, name, records, incarnation), facts.identity(name), self.lie, incarnation)
+        return Liar(Cluster._start(self, name, records, incarnation), identity(name), self.lie, incarnation)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -19,6 +19,9 @@ COMMANDS = [
         "breaks",
         "wait",
         "diff",
+        "explain",
+        "recon",
+        "report",
         "checkpoint",
         "prove",
         "verify-proof",
@@ -26,7 +29,7 @@ COMMANDS = [
         "doctor",
         "backup",
     ),
-    *("restore", "completion", "simulate"),
+    *("restore", "completion", "simulate", "maelstrom"),
 ]
 PARTS = [
     *("drill partition", "drill kill", "drill heal", "drill fork"),
@@ -80,6 +83,11 @@ def test_the_console_script_the_module_and_its_version() -> None:
         (["verify-proof", "x"], "--genesis"),
         (["prove", "account", "A", "--cluster", "/nowhere"], "--target NODE"),
         (["define", "x"], "FILE.toml or --preset"),
+        (["report", "x", "--format", "parquet"], "name a file"),
+        (["recon", "x", "s", "--statement-format", "fix"], "--venue"),
+        (["recon", "x", "s", "--tolerance", "fees"], "field=0.01"),
+        (["recon", "x", "s", "--symbol", "BTC"], "SYMBOL=INSTRUMENT"),
+        (["recon", "x", "s", "--statement-format", "fix", "--venue", "v", "--custodian", "c"], "positions"),
         (["import", "x", "f", "--format", "binance-streams", "--instrument", "I"], "binance-stream"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 from crdtledger.edge import api
 from crdtledger.edge.simulate.cluster import SECOND, Cluster
 from crdtledger.edge.simulate.writing import account, deposit
-from gossip.simulation import EPOCH_US
+from gossip.machine import EPOCH_US
 
 
 def reserve(name: str, amount: str, expires_us: int) -> dict[str, Any]:

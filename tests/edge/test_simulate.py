@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from crdtledger.edge.simulate.swarm import draw_scenario, with_trace
 from crdtledger.errors import BadInput
 from gossip.effects import Reply
 from gossip.network import Faults
+from tests.edge.faultcount import EVERY_FAULT, faults_in
 
 SHORT = Scenario(seconds=30, checkpoint_ms=2_000, workload=Workload(pause_ms=400), nemesis=Nemesis(crash_s=5, down_s=1))
-SOAKED = int(os.environ.get("CRDTLEDGER_SOAK", "10"))
+SOAKED = int(os.environ.get("CRDTLEDGER_SOAK", "20"))
 
 
 def test_the_same_seed_is_the_same_run_and_another_is_another() -> None:
@@ -44,12 +46,14 @@ def test_keeping_a_trace_changes_nothing() -> None:
 
 @pytest.mark.timeout(0)
 def test_a_swarm_of_short_runs_breaks_nothing() -> None:
-    """What ``make soak`` does at length."""
-    found = Campaign()
-    for seed in range(1_000, 1_000 + SOAKED):
-        outcome = run_job((draw_scenario(seed, 30), seed))
+    """What ``make soak`` does at length; and every fault that there is was among what the nodes went through."""
+    found, faults = Campaign(), Counter[str]()
+    for seed in range(1_380, 1_380 + SOAKED):
+        outcome = run(with_trace(draw_scenario(seed, 30), 1_000_000), seed)
         assert outcome.ok, f"seed {seed} of the swarm, 30 s: {outcome.invariant} at {outcome.node}: {outcome.detail}"
         found.count(outcome)
+        faults += faults_in(outcome.lines)
+    assert [kind for kind in EVERY_FAULT if not faults[kind]] == []
     assert found.runs == SOAKED
     assert found.facts > 20 * SOAKED
     assert found.simulated_s > 30 * SOAKED
@@ -199,7 +203,7 @@ def test_a_failing_run_says_how_to_play_it_again(
     assert "seed 3: durability broken" in told.err
     assert "play it again: crdtledger simulate --seed 3 --minutes 0.2" in told.err
     assert "commit " in told.err
-    assert "broken       1" in told.out
+    assert "runs 1 broken 1 seeds broken 3" in " ".join(told.out.split())
     assert " send " in trace.read_text()
     assert "durability" in diagram.read_text()
 

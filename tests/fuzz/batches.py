@@ -14,13 +14,13 @@ with imports():
     from crdtledger.ledger import batch as batches
     from crdtledger.ledger.body import AccountEntry, Cursor, WireBody
     from crdtledger.ledger.drafting import draft_facts
-    from crdtledger.ledger.facts import RIGHTS_KINDS, TABLES, Account, Fact, Instrument
+    from crdtledger.ledger.facts import ORDER_KINDS, RIGHTS_KINDS, TABLES, Account, Fact, Instrument
     from crdtledger.ledger.reference import instrument_digest
     from crdtledger.ledger.replica import Replica
     from tests.crdtledger.worlds import INVERSE, SPOT, Pen, genesis, header_for, seal_raw, sign_raw
 
 FOUNDED = genesis(3)
-NAMES = ["A", "B", "USDT", "BTC", SPOT.name, INVERSE.name, "v", "trade", "", "x", "no such", "1"]
+NAMES = ["A", "B", "USDT", "BTC", SPOT.name, INVERSE.name, "v", "trade", "", "x", "no such", "1", "0a" * 32]
 ACCOUNTS: list[Fact] = [Account(name="A"), Account(name="B"), SPOT, INVERSE]
 DIGESTS = [instrument_digest(SPOT), instrument_digest(INVERSE), bytes(16), b"short"]
 ENCODE = msgspec.msgpack.Encoder().encode
@@ -29,8 +29,8 @@ ENCODE = msgspec.msgpack.Encoder().encode
 def body_of(draw: Draw) -> WireBody:
     """A body whose every field is the fuzzer's."""
     tables = []
-    moves = bool(draw.integer(0, 1))
-    kinds = [kind for kind in TABLES if (kind in RIGHTS_KINDS) == moves]
+    group = draw.one_of((RIGHTS_KINDS, ORDER_KINDS, TABLES.keys() - RIGHTS_KINDS - ORDER_KINDS))
+    kinds = [kind for kind in TABLES if kind in group]
     for _ in range(draw.integer(0, 3)):
         kind = draw.one_of(kinds if draw.integer(0, 15) else list(TABLES))
         rows = draw.integer(1, 4)

@@ -23,8 +23,9 @@ from gossip.effects import (
     StartTimer,
     TimerFired,
 )
+from gossip.machine import EPOCH_US
 from gossip.network import Faults
-from gossip.simulation import EPOCH_US, Simulation
+from gossip.simulation import Simulation
 from tests.gossip.toy import SECOND, Record, cluster
 
 
@@ -124,6 +125,27 @@ def test_nothing_leaves_before_what_it_depends_on_is_durable_and_nothing_held_su
     simulation.run_for(SECOND)
     assert simulation.core("b").frames() == [b"free"]
     assert simulation.replies == {}
+
+
+def test_what_is_to_happen_in_the_next_sync_happens_once_before_it_ends_and_not_after_a_crash() -> None:
+    simulation = probes(Faults(sync_us=10_000))
+    simulation.in_next_sync("a", lambda: simulation.crash("a"))
+    simulation.run_for(SECOND)
+    assert simulation.up() == ["a", "b"]
+    simulation.submit("a", [persist(1), Reply("r", b"x", after=1)])
+    simulation.run_for(SECOND)
+    assert simulation.up() == ["b"]
+    assert (simulation.durable_records("a"), simulation.replies) == ((), {})
+    simulation.restart("a")
+    simulation.submit("a", [persist(1)])
+    simulation.run_for(SECOND)
+    assert simulation.durable_records("a") == (b"record 1",)
+    simulation.in_next_sync("a", lambda: simulation.crash("b"))
+    simulation.crash("a")
+    simulation.restart("a")
+    simulation.submit("a", [persist(1)])
+    simulation.run_for(SECOND)
+    assert simulation.up() == ["a", "b"]
 
 
 def test_one_sync_covers_what_was_written_before_it_began() -> None:

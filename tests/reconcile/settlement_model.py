@@ -76,12 +76,14 @@ class Ledger:
             self._reference(batch)
         for place, batch in enumerate(ordered):
             self._fills(place, batch)
-            self._rights(batch)
+            if not any(kind >= Kind.ORDER for kind in batch.body.tables):
+                self._rights(batch)
             for cursor in batch.body.cursors:
                 self.cursors[batch.key, cursor.source] = (cursor.position, cursor.line)
         self._count()
         for node, cell, amount in self.gains:
             self.rights[node][cell] += amount
+        self.trade(previous, cut, batches, evidence)
         for proof in evidence:
             node = self.genesis.by_id[parse_lane(proof.lane).node].name
             for cell, remaining in self.reserves.pop(proof.lane, {}).values():
@@ -90,6 +92,11 @@ class Ledger:
             self.reserves[lane] = {name: left for name, left in self.reserves[lane].items() if left[1]}
         for node, names in self.own_used.items():
             self.used[node] |= names
+
+    def trade(
+        self, previous: bytes, cut: Sequence[LaneCut], batches: Sequence[Batch], evidence: Sequence[ForkEvidence]
+    ) -> None:
+        """Orders have their place here (``match_model``)."""
 
     # -- reference data and fills ---------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MINUTES = 10.0
 TRACE_LINES = 200_000
 TOLD = 40
+BLAMED = 5
 
 
 def simulate(
@@ -28,7 +29,7 @@ def simulate(
     seed: Annotated[int, Parameter(help="The first seed. A scenario and a seed are a run, byte for byte.")] = 1,
     seeds: Annotated[int, Parameter(help="How many seeds, one run each.")] = 1,
     minutes: Annotated[float | None, Parameter(help="Virtual minutes that things go wrong for. Default: 10.")] = None,
-    nodes: Annotated[int | None, Parameter(help="How many nodes.")] = None,
+    nodes: Annotated[int | None, Parameter(help="How many nodes. Default: what the scenario says, or 4.")] = None,
     options: Annotated[Path | None, Parameter(help="A scenario: TOML or JSON, as --show prints it.")] = None,
     swarm: Annotated[bool, Parameter(help="Draw the scenario itself at random from each seed.")] = False,
     show: Annotated[bool, Parameter(help="Print the scenario and run nothing.")] = False,
@@ -79,7 +80,7 @@ def simulate(
     again = found.failed[0] if found.failed else last
     if trace or svg:
         _look_again(again, scenario_of(again.seed), trace, svg)
-    for outcome in found.failed:
+    for outcome in found.failed[:BLAMED]:
         _blame(outcome, _command(outcome.seed, minutes, nodes, options, swarm))
     emit_one(_summary(found, last, seeds, time.monotonic() - began), format)
     return DIFFERENT if found.failed else GOOD
@@ -112,7 +113,10 @@ def _look_again(outcome: Outcome, scenario: Scenario, trace: Path | None, svg: P
         trace.write_text("".join(f"{line}\n" for line in again.lines))
         say(f"trace of seed {outcome.seed}: {trace}")
     if svg:
-        svg.write_text(draw(again.lines, failure=again.detail and f"{again.invariant}: {again.detail}"))
+        failure = again.detail and f"{again.invariant}: {again.detail}"
+        svg.write_text(
+            draw(again.lines, failure=failure, title=f"Seed {outcome.seed}: the last messages between nodes")
+        )
         say(f"diagram of seed {outcome.seed}: {svg}")
 
 

@@ -22,6 +22,7 @@ from crdtledger.edge.core import NodeCore
 from crdtledger.edge.effects import ClientRequest, PruneJournal, StoreCheckpoint
 from crdtledger.edge.epochs import EPOCH_RECORD
 from crdtledger.edge.setup import Completeness, Setup
+from crdtledger.edge.simulate.words import describe
 from crdtledger.edge.simulate.writing import DECIMALS, Json
 from crdtledger.errors import LedgerError
 from crdtledger.ledger.genesis import Asset, Custodian, Genesis, Member, Policies
@@ -99,6 +100,7 @@ class Cluster:
         self._unproven: dict[str, int] = {}
         self._requests = 0
         self.sim: Simulation[NodeCore] = Simulation(names, self._start, faults or Faults(), seed)
+        self.sim.trace.describe = describe
         self.sim.on_effect = self._perform
 
     def _start(self, name: str, records: Sequence[bytes], incarnation: int) -> NodeCore:

@@ -2,7 +2,7 @@
 
     fleet = Fleet(nodes=1000, seed=7)
     fleet.sim.run_for(SECOND)                       # until the links are up
-    fleet.record_everywhere()
+    fleet.write(fleet.names)
     assert fleet.converge(limit_us=60 * SECOND)
 
 What makes it affordable, and changes nothing that a core decides: links are those of the overlay; the genesis is shared; a batch is
@@ -14,7 +14,7 @@ What it is not: ``cluster.Cluster``, which has clients, checkpoints, backups and
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -28,6 +28,8 @@ from crdtledger.edge.simulate.writing import Json, account
 from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.genesis import Genesis, Policies
 from gossip.network import Faults
+from gossip.protocol import GossipEngine
+from gossip.replica import Head
 from gossip.simulation import Simulation
 
 
@@ -73,20 +75,24 @@ class Fleet:
         self._requests += 1
         self.sim.submit(name, ClientRequest(self._requests, api.encode_request(api.Record(list(facts)))))
 
-    def record_everywhere(self) -> None:
-        """Let every node record an account of its own, all at this moment."""
-        for at, name in enumerate(self.names):
-            self.record(name, account(f"A{at}"))
+    def write(self, names: Iterable[str]) -> None:
+        """Let each of ``names`` record an account of its own, all at this moment."""
+        for name in names:
+            self.record(name, account(f"A{self._requests}"))
 
-    def held(self) -> int:
-        """Batches held, durably, by all nodes together."""
-        return sum(head.seq for name in self.sim.up() for head in self.sim.core(name).gossiped.heads().values())
+    def engines(self) -> list[GossipEngine]:
+        """The engines of the nodes that are up."""
+        return [self.sim.core(name).engine for name in self.sim.up()]
+
+    def heads(self, name: str) -> Mapping[bytes, Head]:
+        """What a node that is up durably holds."""
+        return self.sim.core(name).gossiped.heads()
 
     def in_step(self) -> bool:
         """Whether every node is up and durably holds every batch that any holds."""
         up = self.sim.up()
-        first = self.sim.core(up[0]).gossiped.heads()
-        return len(up) == len(self.names) and all(self.sim.core(name).gossiped.heads() == first for name in up[1:])
+        first = self.heads(up[0])
+        return len(up) == len(self.names) and all(self.heads(name) == first for name in up[1:])
 
     def converge(self, limit_us: int, every_us: int = 50_000) -> bool:
         """Run until all hold the same, looking every ``every_us``; whether they did within ``limit_us``."""

@@ -2,7 +2,8 @@
 
 Partitions split the nodes at random, or cut one off; one direction of a link falls silent; a link grows slow; clocks are set; the
 power fails at a node (its unsynced writes are lost, perhaps all but a prefix) and comes back; an old backup is put under a node, which
-knows that it was. Losing, repeating and reordering frames is the network's own doing (``gossip.network.Faults``).
+knows that it was. Nodes write so seldom that a power cut at any moment loses nothing: every other one waits for a write. Losing,
+repeating and reordering frames is the network's own doing (``gossip.network.Faults``).
 
 It does nothing that no ledger could bear: of the disks at most one at a time is an old one that has not caught up yet, since what was
 on it alone is lost, and a node whose disk is lost answers for its votes by abstaining, which a quorum can bear of f nodes.
@@ -54,6 +55,12 @@ class Mischief:
     def act(self) -> str:
         """Let it happen; in words, nothing if nothing did."""
         return heapq.heappop(self._due)[2]()
+
+    def stop(self) -> None:
+        """From here on nothing goes wrong any more."""
+        self._due.clear()
+        for name in self._cluster.names:
+            self._cluster.sim.in_next_sync(name, None)
 
     # -- when -----------------------------------------------------------------------------------------------
 
@@ -126,10 +133,18 @@ class Mischief:
         if not up:
             return ""
         name = self._draw.choice(up)
+        if self._draw.random() < 0.5:
+            self._cluster.sim.in_next_sync(name, lambda: self._power_off(name))
+            return f"{name} will crash while it writes"
+        self._power_off(name)
+        return f"{name} crashes"
+
+    def _power_off(self, name: str) -> None:
+        if name not in self._cluster.sim.up():
+            return
         self._backups[name] = self._cluster.sim.durable_records(name)
         self._off(name)
         self._after(self._options.down_s, lambda: self._start(name))
-        return f"{name} crashes"
 
     def _off(self, name: str) -> None:
         self._cluster.sim.crash(name)

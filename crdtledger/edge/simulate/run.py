@@ -109,6 +109,7 @@ class SimulatedRun:
         self._agree()
 
     def _agree(self) -> None:
+        self.mischief.stop()
         self._tell("all is healed and everybody started")
         limit_us = self.scenario.settle_s * SECOND
         if not self.cluster.settle(limit_us):

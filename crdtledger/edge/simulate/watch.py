@@ -3,7 +3,8 @@
 ``Watch`` reads what reached the disks, what was acknowledged and what was certified, and nothing else, and holds it against the plain
 ledger. What does not hold is raised as ``InvariantBroken``, by the words of docs/explanation/guarantees.md:
 
-* *durability*: a fact whose acknowledgement left is on its node's disk at that moment, and stays there. When a disk is
+* *durability*: a fact whose acknowledgement left is on its node's disk at that moment, and stays there; no batch is on another's disk
+  that never was on its author's. When a disk is
   replaced by an old backup, what another disk still holds is *owed*: it must be back on every node at the end.
   What no other disk held is lost with the disk; no ledger can promise otherwise, so it is struck off.
 * *no overdraft*: in the union of all disks no node's rights are ever below zero; and no checkpoint finds a batch of an honest node void.
@@ -18,7 +19,7 @@ the order of settlement, which is drawn, makes no difference (``plainledger.cont
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -57,6 +58,23 @@ def broken(invariant: str, node: str, detail: str) -> InvariantBroken:
     return InvariantBroken(invariant=invariant, node=node, detail=detail)
 
 
+def in_words(said: Iterable[Said]) -> str:
+    """Facts by their kinds and ids."""
+    named = [(kind, "/".join(filter(None, id)) if isinstance(id, tuple) else id) for kind, id, _ in said]
+    return ", ".join(f"{kind} {id}" for kind, id in sorted(named))
+
+
+def apart(shown: Any, expected: Any, where: str = "") -> list[str]:
+    """What differs between two nested mappings, in words, place by place."""
+    if not (isinstance(shown, Mapping) and isinstance(expected, Mapping)):
+        return [] if shown == expected else [f"{where} is {shown}, not {expected}"]
+    found = []
+    for key in [*expected, *(key for key in shown if key not in expected)]:
+        name = "/".join(key) if isinstance(key, tuple) else str(key)
+        found += apart(shown.get(key), expected.get(key), f"{where} {name}".strip())
+    return found
+
+
 class Watch:
     """Attach to a cluster before its first step. ``expect(handle, said)``: what an answer will have acknowledged."""
 
@@ -85,8 +103,17 @@ class Watch:
         self._tally = Tally()
         cluster.sim.on_step = lambda _, name: self.look(name)
         cluster.sim.on_durable = self._reached
+        self._own: set[bytes] = set()  # what was on its author's disk, ever
+        found = {name: cluster.sim.durable_records(name) for name in cluster.names}
         for name in cluster.names:
-            self._reached(name, cluster.sim.durable_records(name))
+            self._own |= {entry.hash for entry in self.batches_on(found[name]) if entry.node == name}
+        for name in cluster.names:
+            self._reached(name, found[name])
+
+    def batches_on(self, records: Sequence[bytes]) -> list[Entry]:
+        """The batches among a disk's records."""
+        decoded = [decode_record(raw) for raw in records]
+        return [self._entry(one) for one in decoded if isinstance(one, JournalRecord) and one.kind == KIND_BATCH]
 
     def expect(self, handle: int, said: Iterable[Said]) -> None:
         """The answer to ``handle``, if good, acknowledges these facts."""
@@ -129,6 +156,11 @@ class Watch:
             entry = self._entry(record)
             self.disks[name].append(entry)
             self.said[name].update(statement.said for statement in entry.statements)
+            if entry.node == name:
+                self._own.add(entry.hash)
+            elif entry.hash not in self._own:
+                detail = f"it sent batch {entry.seq} of a lane before it was on its own disk: {name} has it there"
+                raise broken("durability", entry.node, detail)
             if entry.hash not in self._union:
                 self._count(name, entry)
 
@@ -143,7 +175,10 @@ class Watch:
         self._union.add(entry.hash)
         overdrawn = [] if self._agrees else self._tally.add(entry)  # what settlement credits is no part of the tally
         if overdrawn:
-            raise broken("no overdraft", name, f"by what reached its disk: {overdrawn}")
+            beyond = [
+                f"{node} spent {-rights} of {'/'.join(cell)} beyond its rights" for node, cell, rights in overdrawn
+            ]
+            raise broken("no overdraft", name, f"with what just reached its disk, {', '.join(beyond)}")
 
     def _settled(self, name: str, height: int, digest: bytes, state: Any) -> None:
         known = self.digests.get(height)
@@ -157,7 +192,11 @@ class Watch:
             self._stored[name] += 1
             void = [one for one in decode_adjustments(stored.adjustments) if one.effect == "voided"]
             if void:
-                raise broken("no overdraft", name, f"height {stored.height} finds honest batches void: {void[:3]}")
+                told = ", ".join(f"batch {one.seq} of {self._whose(one.lane)} {one.cause}" for one in void[:3])
+                raise broken("no overdraft", name, f"height {stored.height} finds honest batches void: {told}")
+
+    def _whose(self, lane: bytes) -> str:
+        return next((entry.node for entry in self.entries.values() if entry.lane == lane), lane.hex())
 
     def _answered(self, name: str, handle: int, body: bytes) -> None:
         if handle not in self._expected:
@@ -170,7 +209,7 @@ class Watch:
             return
         lacking = set(said) - self.said[name]
         if lacking:
-            raise broken("durability", name, f"acknowledged what is not on its disk: {lacking}")
+            raise broken("durability", name, f"acknowledged what is not on its disk: {in_words(lacking)}")
         self.kept[name].update(said)
         self.owed.update(said)
         self.accepted.append((name, said))
@@ -179,23 +218,14 @@ class Watch:
 
     def check_disk(self, name: str) -> None:
         """What ``name`` acknowledged is still on its disk (after a crash, say)."""
+        self._read_disk(name)
         lacking = self.kept[name] - self.said[name]
         if lacking:
-            raise broken("durability", name, f"lost what it had acknowledged: {lacking}")
+            raise broken("durability", name, f"lost what it had acknowledged: {in_words(lacking)}")
 
     def disk_replaced(self, name: str) -> None:
         """The disk of ``name`` is another one now: what does any disk still hold?"""
-        self.disks[name] = []
-        self.said[name] = set()
-        records = self.cluster.sim.durable_records(name)
-        decoded = [one for one in map(decode_record, records) if isinstance(one, JournalRecord)]
-        if any(one.kind == KIND_STATE for one in decoded):
-            self._snapshot(name, decoded)
-        for one in decoded:
-            if one.kind == KIND_BATCH:
-                entry = self._entry(one)
-                self.disks[name].append(entry)
-                self.said[name].update(statement.said for statement in entry.statements)
+        self.disks[name] = self._read_disk(name)
         self.kept[name] &= self.said[name]
         self.owed &= set[Said]().union(*self.said.values())
         self._union = set()
@@ -204,6 +234,18 @@ class Watch:
             for entry in at:
                 if entry.hash not in self._union:
                     self._count(name, entry)
+
+    def _read_disk(self, name: str) -> list[Entry]:
+        """The batches on the disk of ``name``; and take note of what it holds, there and in a snapshot."""
+        self.said[name] = set()
+        records = self.cluster.sim.durable_records(name)
+        decoded = [one for one in map(decode_record, records) if isinstance(one, JournalRecord)]
+        if any(one.kind == KIND_STATE for one in decoded):
+            self._snapshot(name, decoded)
+        entries = self.batches_on(records)
+        for entry in entries:
+            self.said[name].update(statement.said for statement in entry.statements)
+        return entries
 
     def _snapshot(self, name: str, records: Sequence[JournalRecord]) -> None:
         """What the newest snapshot stands for is held, whether or not its batches are still there."""
@@ -225,10 +267,10 @@ class Watch:
         """The views of ``name``, if all it holds is synced, are what the plain ledger makes of its disk."""
         replica = self.cluster.core(name).replica
         if sum(1 for _ in replica.batches()) == len(self.disks[name]):
-            self.check_view(replica.view, self.disks[name])
+            self.check_view(name, replica.view, self.disks[name])
 
-    def check_view(self, view: View, entries: list[Entry]) -> None:
-        """Positions and collateral of ``view``, to the last unit."""
+    def check_view(self, name: str, view: View, entries: list[Entry]) -> None:
+        """Positions and collateral of ``view``, that of ``name``, to the last unit."""
         expected = positions(entries, self.cluster.genesis)
         actual = {(row.account, row.instrument): row for row in view.position_rows()}
         for key, figures in expected.items():
@@ -236,24 +278,26 @@ class Watch:
             row = actual.pop(key, None)
             if row is None:
                 if any(figures.values()):
-                    raise broken("exactness", "", f"no position {key}, expected {figures}")
+                    raise broken("exactness", name, f"no position {key}, expected {figures}")
                 continue
             shown = {field: getattr(row, field) for field in figures}
-            if shown != figures or tuple((asset, n) for asset, n, _ in row.other_fees) != others:
-                raise broken("exactness", "", f"position {key} is {shown}, {row.other_fees}, not {figures}, {others}")
+            shown["other_fees"], figures["other_fees"] = tuple((asset, n) for asset, n, _ in row.other_fees), others
+            if shown != figures:
+                raise broken("exactness", name, f"position: {'; '.join(apart({key: shown}, {key: figures}))}")
         if actual:
-            raise broken("exactness", "", f"positions out of nothing: {sorted(actual)}")
+            raise broken("exactness", name, f"positions out of nothing: {sorted(actual)}")
         balances: dict[tuple[str, str], dict[str, Any]] = {}
         for balance in view.collateral_rows():
             fields = ("deposited", "withdrawn", "reserved", "in_transit", "incoming", "refundable")
             figures = {field: getattr(balance, field) for field in fields} | {"rights": dict(balance.rights)}
             if balance.deposited != balance.withdrawn + balance.held:
-                raise broken("conservation", "", f"{balance}")
+                raise broken("conservation", name, f"{balance}")
             balances[balance.account, balance.asset] = figures
-        if balances != collateral(entries):
-            raise broken("exactness", "", f"collateral is {balances}, not {collateral(entries)}")
+        owned = collateral(entries)
+        if balances != owned:
+            raise broken("exactness", name, f"collateral: {'; '.join(apart(balances, owned))}")
         if view.void_batches:
-            raise broken("no overdraft", "", f"honest nodes wrote void batches: {view.void_batches}")
+            raise broken("no overdraft", name, f"honest nodes wrote void batches: {view.void_batches}")
 
     # -- the end --------------------------------------------------------------------------------------------
 
@@ -265,7 +309,7 @@ class Watch:
         for name in names:
             lacking = self.owed - self.said[name]
             if lacking:
-                raise broken("durability", name, f"lacks what was acknowledged: {lacking}")
+                raise broken("durability", name, f"lacks what was acknowledged: {in_words(lacking)}")
         replicas = [cluster.core(name).replica for name in names]
         for name, replica in zip(names, replicas, strict=True):
             for what, one, other in (
@@ -279,7 +323,7 @@ class Watch:
         if replicas[0].base[0]:
             self._check_settled(replicas[0])
         else:
-            self.check_view(replicas[0].view, self.disks[names[0]])
+            self.check_view(names[0], replicas[0].view, self.disks[names[0]])
         for name in names[: 1 if brief else None]:
             again = cluster.build(name, cluster.sim.durable_records(name), Random(0).randbytes, "complete")
             if again.replica.digest() != replicas[0].digest():
