@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -34,8 +35,8 @@ def transfer(id: int, amount: int, account: str = "A", credit: str = "B") -> Tra
 
 
 def balance(account: str, **figures: object) -> Balance:
-    none = dict.fromkeys(("deposited", "withdrawn", "reserved", "in_transit", "incoming", "refundable", "held"), 0)
-    return Balance(account=account, asset="USDT", decimals=6, **{**none, "rights": (), **figures})  # type: ignore[arg-type]
+    none = {field.name: 0 for field in msgspec.structs.fields(Balance) if field.type is int}
+    return Balance(**{**none, "account": account, "asset": "USDT", "decimals": 6, "rights": (), **figures})  # type: ignore[arg-type]
 
 
 def busy() -> list[Batch]:
