@@ -6,11 +6,11 @@ import random
 
 import msgspec
 
-from crdtledger.ledger.facts import Bust, Fill
+from crdtledger.ledger.facts import Bust, Fill, Transfer
 from crdtledger.ledger.settledparts import SettledPosition
 from reconcile.entries import FLAT, after
 from tests.crdtledger.worlds import SPOT, Pen
-from tests.reconcile.test_settlement import GENESIS, Bench, fill
+from tests.reconcile.test_settlement import GENESIS, Bench, fill, funded
 
 
 def paid(trade: int, fee: int, asset: str | None, kind: type[Fill] = Fill, side: str = "buy") -> Fill:
@@ -75,3 +75,14 @@ def test_among_many_fills_of_one_batch_each_account_s_are_taken_in_their_order()
         entry = after(FLAT, [((1 if one.side == "buy" else -1) * one.qty, one.qty * one.price) for one in mine], False)
         held = bench.state.positions[account, "BTCUSDT"]
         assert (held.qty, held.cost, held.realised) == entry
+
+
+def test_an_account_through_which_money_only_went_leaves_no_balance_behind() -> None:
+    bench = Bench()
+    custodian, _ = funded(bench)
+    bench.settle(custodian.write(Transfer(id="there", account="A", asset="USDT", amount=10, credit="B")))
+    assert bench.state.collateral["B", "USDT"].held == 10
+    settled = bench.settle(custodian.write(Transfer(id="back", account="B", asset="USDT", amount=10, credit="A")))
+    assert set(bench.state.collateral) == {("A", "USDT")}
+    assert bench.state.collateral["A", "USDT"].held == 100
+    assert settled.liabilities == {"USDT": {"A": 100, "B": None}}
