@@ -104,7 +104,7 @@ def drill(nodes: Nodes, writers: int, limit_s: int = 120) -> Iterator[Step]:
 
     def step(what: str, action: Callable[[], None], batches: int) -> Step:
         action()
-        taken = sum(peer.batches for engine in nodes.engines() for peer in engine.peers.values())
+        taken = sum(engine.taken for engine in nodes.engines())
         lacking = batches * (len(names) - 1)  # whoever wrote it has it
         return Step(
             what,
