@@ -18,7 +18,8 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Ten simulated minutes of random faults for each of 500 seeds: about 45 minutes of one core. CI runs twenty short ones (tests/edge/test_simulate.py).
+# Ten simulated minutes of random faults for each of 500 seeds: about 45 minutes of one core. CI runs twenty short ones
+# (tests/edge/test_simulate.py).
 SOAK_SEEDS ?= 500
 SOAK_FROM ?= 1
 soak: $(STAMP)
