@@ -23,7 +23,8 @@ mutants: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,mutants]"
 	$(BIN)/python -m tests.mutants --least 85
 
-# Ten simulated minutes of random faults for each of 500 seeds: about 45 minutes of one core. CI runs twenty short ones (tests/edge/test_simulate.py).
+# Ten simulated minutes of random faults for each of 500 seeds: about 45 minutes of one core. CI runs twenty short ones
+# (tests/edge/test_simulate.py).
 SOAK_SEEDS ?= 500
 SOAK_FROM ?= 1
 soak: $(STAMP)
