@@ -206,7 +206,7 @@ def board_json(row: BoardRow, state: str) -> dict[str, Any]:
         "last_comment": row.last,
         "last_by": row.last_by,
         "contested": list(row.contested),
-        "noted_us": row.clock >> COUNTER_BITS,
+        "noted_us": (row.clock >> COUNTER_BITS) * 1_000,
         "state": state,
     }
 
@@ -215,7 +215,7 @@ def noted_json(note: Noted, stands: bool, state: str) -> dict[str, Any]:
     """One row of a break's history on the board."""
     return {
         "break": note.break_id,
-        "noted_us": note.clock >> COUNTER_BITS,
+        "noted_us": (note.clock >> COUNTER_BITS) * 1_000,
         "node": note.node,
         "field": note.field,
         "text": note.text,
