@@ -28,6 +28,7 @@ QueryName = Literal[
     "instruments",
     "accounts",
     "marks",
+    "board",
     "breaks",
     "frontier",
     "status",
@@ -114,6 +115,16 @@ class Told(_Request, frozen=True):
     fills: list[dict[str, Any]]
 
 
+class Notes(_Request, frozen=True):
+    """Everything that was noted on the board about a break, oldest first."""
+
+    break_id: str
+
+
+class BoardDocument(_Request, frozen=True):
+    """The board as one Yjs update: the answer is its bytes."""
+
+
 class Watch(_Request, frozen=True):
     """Answer when the durable frontier's digest is not ``seen`` any more, or after ``timeout_ms``."""
 
@@ -180,7 +191,22 @@ class Answer(msgspec.Struct, frozen=True):
 Local: TypeAlias = Links | Backup | Checkpoints
 """Requests that concern the process and its files, and not the ledger."""
 
-Request: TypeAlias = Query | Book | Chain | Record | Columns | CursorOf | Trace | Told | Watch | Prove | Fork | Local
+Request: TypeAlias = (
+    Query
+    | Book
+    | Chain
+    | Record
+    | Columns
+    | CursorOf
+    | Trace
+    | Told
+    | Notes
+    | BoardDocument
+    | Watch
+    | Prove
+    | Fork
+    | Local
+)
 
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _local_requests: msgspec.msgpack.Decoder[Local] = msgspec.msgpack.Decoder(Local)

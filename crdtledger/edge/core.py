@@ -345,6 +345,10 @@ class NodeCore:
             return reading.traced(self, request)
         if isinstance(request, api.Told):
             return reading.told(self, request)
+        if isinstance(request, api.Notes):
+            return reading.noted(self, request)
+        if isinstance(request, api.BoardDocument):
+            return self.replica.view.board.dump()
         if isinstance(request, api.CursorOf):
             return reading.cursor(self.replica.view, self._member.id, request.source)
         if isinstance(request, api.Columns):

@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 
 from crdtledger.errors import BadInput, UnknownName, decimal_text
+from crdtledger.ledger.board import BoardRow, Noted
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.catalog import Catalog
+from crdtledger.ledger.clock import COUNTER_BITS
 from crdtledger.ledger.collateral import Balance
 from crdtledger.ledger.decimals import InexactError, to_minor
 from crdtledger.ledger.facts import KIND_OF, Fact, Instrument
@@ -245,3 +247,32 @@ def instrument_json(instrument: Instrument, digest: bytes) -> dict[str, Any]:
 def break_json(item: Break) -> dict[str, Any]:
     """One row of ``breaks``."""
     return {"type": item.type, "subject": item.subject, "detail": item.detail}
+
+
+def board_json(row: BoardRow, state: str) -> dict[str, Any]:
+    """One row of ``board``. ``contested``: fields for which several values stand, noted apart."""
+    return {
+        "break": row.break_id,
+        "owner": row.owner,
+        "status": row.status,
+        "resolution": row.resolution,
+        "comments": row.comments,
+        "last_comment": row.last,
+        "last_by": row.last_by,
+        "contested": list(row.contested),
+        "noted_us": (row.clock >> COUNTER_BITS) * 1_000,
+        "state": state,
+    }
+
+
+def noted_json(note: Noted, stands: bool, state: str) -> dict[str, Any]:
+    """One row of a break's history on the board."""
+    return {
+        "break": note.break_id,
+        "noted_us": (note.clock >> COUNTER_BITS) * 1_000,
+        "node": note.node,
+        "field": note.field,
+        "text": note.text,
+        "stands": stands,
+        "state": state,
+    }

@@ -202,3 +202,17 @@ def test_what_losers_pay_reaches_winners_to_the_unit_the_largest_remainder_first
     # A owes 0.03, rounded up to 0.1. A third of it would be B's, two thirds are C's: the one unit goes to C, whose new contract took 2.
     assert {at[0]: held.margin for at, held in bench.state.carried.items()} == {"A": 2, "C": 2 + 2 + 1}
     assert sum(bench.held(account) for account in "ABCF") == 30_000
+
+
+def test_an_order_told_again_in_other_words_is_a_conflict_and_a_break_and_in_the_same_words_neither() -> None:
+    bench = Bench()
+    bench.order(0, 1, "sell", 10, 10)
+    bench.settle()
+    bench.order(0, 1, "sell", 10, 10)
+    assert told(bench.settle()) == {("deduplicated", "recorded before")}
+    assert bench.state.breaks == ()
+    bench.order(0, 1, "sell", 11, 10)
+    assert told(bench.settle()) == {("conflict", "same id, other content")}
+    assert [one.type for one in bench.state.breaks] == ["conflict"]
+    assert "1" in bench.state.breaks[0].subject
+    assert bench.filled(0, 1) == 0

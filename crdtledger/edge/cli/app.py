@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from crdtledger.edge.cli import (
     backup,
+    board,
     book,
     breaks,
     checkpoint,
@@ -79,6 +80,7 @@ _COMMANDS: Sequence[tuple[Group, str, Callable[..., int]]] = (
     (_RECORD, "import", imports.import_),
     (_RECORD, "record", record.record),
     (_RECORD, "define", define.define),
+    (_RECORD, "board", board.board),
     (_READ, "positions", positions.positions),
     (_READ, "collateral", collateral.collateral),
     (_READ, "orders", orders.orders),
