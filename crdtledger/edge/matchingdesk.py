@@ -74,7 +74,7 @@ class OrderDesk:
         engine: GossipEngine,
         journaling: Journaling,
         note: Callable[[Sequence[Batch]], None],
-        sharing: SharePolicy | None = None,
+        sharing: SharePolicy,
     ) -> None:
         self._recorder, self._replica = recorder, recorder.replica
         self._engine, self._journaling, self._note = engine, journaling, note
@@ -218,7 +218,7 @@ class OrderDesk:
         self._backlog.clear()
         self._positions.clear()
         self._desk = desk
-        desk.resume(standings, _unanswered(view), before)
+        desk.resume(standings, list(_unanswered(view)), before)
         if settled:
             self._release(now_us)
         self._reducing = {

@@ -25,7 +25,7 @@ Bounds: ``DeskLimits``. Nothing that was recorded is ever dropped; a full desk t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from crdtledger.ledger.facts import Accept, Cancel, FactId, Match, Order, Share
@@ -119,10 +119,11 @@ class MatchingDesk(DeskQueues):
     # -- events ---------------------------------------------------------------------------------------------
 
     def resume(
-        self, standings: Iterable[Standing], asked: Iterable[tuple[Name, Match]], before: MatchingDesk | None
+        self, standings: Iterable[Standing], asked: Sequence[tuple[Name, Match]], before: MatchingDesk | None
     ) -> None:
         """Take up what lanes have come to, instead of reading them: orders, and tentative matches without an answer. ``before``: the desk
-        whose place this one takes; what it thought of its own matches is learned from when their answers come."""
+        whose place this one takes: what it thought of its own matches is learned from when their answers
+        come, and who wanted shares is known."""
         for standing in standings:
             self._standings.orders[standing.name] = standing
             self._refresh((standing,))
@@ -137,8 +138,11 @@ class MatchingDesk(DeskQueues):
             self._standings.question(name).match = one
             if one.maker_home == self._node:
                 self._unanswered[name] = None
-            if before is not None and name[0] == self._node and one.id in before._asked:
-                self._asked[one.id] = before._asked[one.id]
+        if before is not None:
+            ours = (one.id for name, one in asked if name[0] == self._node)
+            self._asked = {id: before._asked[id] for id in ours if id in before._asked}
+            self._wished = before._wished
+            self._shares.take_over(before._shares)
 
     def begin(self, now_us: int) -> None:
         """The lanes have been read: answer what waits for an answer, and match from here on."""

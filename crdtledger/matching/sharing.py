@@ -64,6 +64,10 @@ class Shares:
         self._policy = policy
         self._demands: dict[str, Demand] = {}  # by instrument
 
+    def take_over(self, before: Shares) -> None:
+        """Remember what ``before`` does of who wanted what."""
+        self._demands = before._demands
+
     def wanted(self, maker: Standing, node: str, qty: int, now_us: int) -> None:
         """``node`` wanted ``qty`` of an order of ours, or of one like it."""
         if maker.order is not None:

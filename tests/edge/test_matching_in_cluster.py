@@ -205,3 +205,36 @@ def test_a_home_that_lost_its_disk_answers_when_it_knows_again_what_it_said() ->
     market.rest()
     assert market.position("A", "n3") == "-3.000"
     assert market.position("C", "n3") == "2.000"
+
+
+def test_quotes_are_shared_ahead_of_need_with_who_lately_wanted_some() -> None:
+    market = opened(seed=11)
+    market.enter("A", "sell", 4_000, 10_000)
+    market.settle()
+    market.enter("B", "buy", 4_000, 10_000)
+    market.rest()
+    market.enter("A", "sell", 4_000, 10_000)
+    market.settle()
+    market.sim.partition([["n0"], ["n1", "n2", "n3"]])
+    market.enter("B", "buy", 2_000, 10_000)
+    (firm,) = [row for row in market.matches("n1") if row["state"] == "provisional"]
+    assert (firm["status"], firm["qty"], firm["survival"]) == ("firm", "2.000", 0)
+    market.rest()
+    assert market.position("B") == "6.000"
+
+
+def test_a_match_that_waits_longer_than_a_height_is_learned_from() -> None:
+    market = opened(seed=12)
+    market.enter("A", "sell", 4_000, 10_000)
+    market.settle()
+    market.sim.partition([["n0"], ["n1", "n2", "n3"]])
+    market.enter("B", "buy", 3_000, 10_000)
+    height = market.core("n1").replica.base[0]
+    market.sim.run_for(3 * SECOND)
+    assert market.core("n1").replica.base[0] > height, "heights go on without the seller's home"
+    learned = []
+    survival = market.core("n1").orders.survival
+    survival.learn = lambda estimate, accepted, now_us: learned.append((estimate.ppm, accepted))
+    market.rest()
+    (told,) = market.matches("n1")
+    assert learned == [(told["survival"], True)]
