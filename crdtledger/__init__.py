@@ -4,6 +4,8 @@ The public names of the ledger itself. Nodes, clients and the command line live 
 engine and the simulator in ``gossip``. Start with ``Ledger``, or with the README.
 
 Names are loaded when they are first used: the command line must be able to say ``--help`` without numpy and pycrdt.
+
+PYTEST_DONT_REWRITE: pytest would warn that it cannot rewrite this package in a program that imports it and then calls ``pytest.main``.
 """
 
 from __future__ import annotations

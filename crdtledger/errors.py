@@ -62,6 +62,22 @@ class BadInput(CallerError):
         return f"{self.where}: {self.what}: {self.why}"
 
 
+class BadStatement(CallerError):
+    """Lines of a statement do not fit, so nothing was compared and nothing recorded. ``refusals`` names the first of ``refused`` lines."""
+
+    code = "bad_statement"
+    file: str
+    refused: int
+    refusals: tuple[str, ...]
+
+    def __init__(self, *, file: str, refused: int, refusals: tuple[str, ...]) -> None:
+        super().__init__(file=file, refused=refused, refusals=refusals)
+
+    def describe(self) -> str:
+        more = f" (and {self.refused - len(self.refusals)} more)" if self.refused > len(self.refusals) else ""
+        return f"{'; '.join(self.refusals)}{more}: nothing was compared and nothing recorded; mend the statement"
+
+
 class UnknownName(CallerError):
     """No such account, instrument, asset, node or lane. ``nearest`` is the closest known name, or ``""``."""
 
@@ -174,6 +190,93 @@ class UnknownReserve(CallerError):
 
     def describe(self) -> str:
         return f"reserve {self.reserve!r}: {self.why}"
+
+
+class ReserveInUse(CallerError):
+    """A reserve stays until every order that names it is done and settled: ``orders``. What a match may need must be there."""
+
+    code = "reserve_in_use"
+    reserve: str
+    orders: tuple[str, ...]
+
+    def __init__(self, *, reserve: str, orders: Iterable[str]) -> None:
+        super().__init__(reserve=reserve, orders=tuple(orders))
+
+    def describe(self) -> str:
+        named = ", ".join(self.orders[:5]) + (" ..." if len(self.orders) > 5 else "")
+        return f"reserve {self.reserve!r} is named by orders that are open or not settled ({named}): cancel them, and wait for a checkpoint"
+
+
+class InsufficientReserve(CallerError):
+    """The reserve that an order names does not hold what all orders on it may need. Amounts in minor units of the asset."""
+
+    code = "insufficient_reserve"
+    reserve: str
+    asset: str
+    needed: int
+    left: int
+    decimals: int
+
+    def __init__(self, *, reserve: str, asset: str, needed: int, left: int, decimals: int = 0) -> None:
+        super().__init__(reserve=reserve, asset=asset, needed=needed, left=left, decimals=decimals)
+
+    def describe(self) -> str:
+        needed, left = decimal_text(self.needed, self.decimals), decimal_text(self.left, self.decimals)
+        return (
+            f"reserve {self.reserve!r} holds {left} {self.asset}, the orders on it may need {needed} with this one: "
+            "reserve more under another id, or cancel some"
+        )
+
+
+class UnknownOrder(CallerError):
+    """No such order or match is known here, or it is done. ``kind`` is order or match, ``node`` its home."""
+
+    code = "unknown_order"
+    kind: str
+    node: str
+    id: str
+
+    def __init__(self, *, kind: str, node: str, id: str) -> None:
+        super().__init__(kind=kind, node=node, id=id)
+
+    def describe(self) -> str:
+        return f"{self.kind} {self.id!r} of {self.node} is not known here, or it is done and settled"
+
+
+class InsufficientOpen(CallerError):
+    """More of an order than is open where the fact is written. Nothing was recorded.
+
+    ``held_here``: what this node may match of the order. ``held_elsewhere``: what each other node may, as far as this node has seen.
+    In minor units of the instrument's quantity; ``decimals`` says how many.
+    """
+
+    code = "insufficient_open"
+    order: str
+    requested: int
+    held_here: int
+    held_elsewhere: Mapping[str, int]
+    decimals: int
+
+    def __init__(
+        self, *, order: str, requested: int, held_here: int, held_elsewhere: Mapping[str, int], decimals: int = 0
+    ) -> None:
+        super().__init__(
+            order=order,
+            requested=requested,
+            held_here=held_here,
+            held_elsewhere=dict(held_elsewhere),
+            decimals=decimals,
+        )
+
+    def describe(self) -> str:
+        def text(amount: int) -> str:
+            return decimal_text(amount, self.decimals)
+
+        others = ", ".join(f"{node} holds {text(n)}" for node, n in sorted(self.held_elsewhere.items()) if n)
+        tail = f"; {others}" if others else "; no other node holds any"
+        return (
+            f"{text(self.requested)} of order {self.order} is asked for but {text(self.held_here)} is open here{tail}"
+        )
 
 
 class Conflict(CallerError):

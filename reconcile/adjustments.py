@@ -4,10 +4,10 @@ One adjustment stands for all facts of one batch, kind, effect and cause; it nam
 canonical order (what concerns no batch first, then the batches as they were settled) and are bound by one root: an RFC 6962 tree
 over their encodings, so that one adjustment can be shown without the others.
 
-Effects: ``voided`` has none; ``deduplicated`` was counted before; ``conflict`` says otherwise under an id that counts already;
-``suspended`` waits for its definition, or stands under one that lost its name; ``counted`` had waited and counts from now on;
-``credited`` reached the account it was sent to; ``refunded`` gave back what a second recording had taken; ``expired`` is a closed
-lane's reserve that is free again; ``closed`` ends a lane.
+Effects: ``voided`` has none; ``trimmed`` has less than it says; ``deduplicated`` was counted before; ``conflict`` says otherwise under an
+id that counts already; ``suspended`` waits for its definition, or stands under one that lost its name; ``counted`` had waited and counts
+from now on; ``credited`` reached the account it was sent to; ``refunded`` gave back what a second recording had taken; ``expired`` is a
+closed lane's reserve that is free again, or an order that ended with its lane or unrevealed; ``closed`` ends a lane.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ from crdtledger.ledger.facts import Kind
 from .log import MerkleLog
 
 Effect = Literal[
-    "voided", "deduplicated", "conflict", "suspended", "counted", "credited", "refunded", "expired", "closed"
+    "voided",
+    "trimmed",
+    "deduplicated",
+    "conflict",
+    "suspended",
+    "counted",
+    "credited",
+    "refunded",
+    "expired",
+    "closed",
 ]
 MAX_DETAIL: Final = 400
 """Characters of a detail; the whole story of a contradiction is among the breaks."""
@@ -41,6 +50,25 @@ CREDIT: Final = "credit landed"
 LOST_NAME: Final = "its definition lost its name"
 NO_DEFINITION: Final = "no such definition"
 DEFINED_NOW: Final = "its definition stands now"
+NO_ORDER: Final = "no such order"
+NO_MATCH: Final = "no such match waits for its answer"
+NOT_MET: Final = "its orders do not meet"
+ITSELF: Final = "an account does not trade with itself"
+ITS_MODE: Final = "its instrument trades the other way"
+BEYOND_HOLDER: Final = "beyond what its writer holds of the order"
+BEYOND_MAKER: Final = "beyond what is open of its maker"
+BEYOND_TAKER: Final = "beyond what is open of its taker"
+MAKERS_RESERVE: Final = "beyond the reserve of its maker"
+TAKERS_RESERVE: Final = "beyond the reserve of its taker"
+REDUCES_ONLY: Final = "would not only reduce"
+REFUSED: Final = "its maker's home refused it"
+ACCEPTED_LESS: Final = "its maker's home accepted less"
+ACCEPTED: Final = "its maker's home accepted it"
+HOME_CLOSED: Final = "its home is closed"
+NOT_REVEALED: Final = "it does not open the order"
+REVEALED_LATE: Final = "revealed too late"
+ENTRIES_CLOSED: Final = "the entries of its auction are closed"
+FORFEITED: Final = "not revealed in time"
 """The causes. Facts that are void by themselves have the view's reason for one (``View.void_facts``)."""
 
 

@@ -8,7 +8,7 @@ very fold that nodes show their provisional figures with. In this order, then,
 3. rights: a batch beyond what its lane, or its node, holds is void, and so is what stands on it;
 4. reference data: of several definitions of a name the first stands, for ever;
 5. fills deduplicated, busts taken back, average entries derived (``fillsettling``, ``entries``);
-6. [orders, cancels, accepts and matches have their place here];
+6. orders, cancels, shares, matches and their answers, call auctions (``matchsettling``);
 7. collateral: credits land at the node that recorded them, or at the account's custodian where it may not record the account;
    refunds go back to the node that spent twice; a closed lane's open reserves are free again;
 8. the cells and liabilities that changed, and the root of the adjustments. Roots of the state are ``commitments``' to make.
@@ -34,7 +34,7 @@ from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settled import MAX_BREAKS, Key, SettledState
-from crdtledger.ledger.settledparts import Definition, Reserved, SettledBalance, SettledLane
+from crdtledger.ledger.settledparts import Definition, Reserved, SettledBalance, SettledLane, SettledPosition
 from crdtledger.ledger.view import View
 
 from .adjustments import Adjustment, adjustments_root, summary
@@ -42,7 +42,8 @@ from .cells import CellName
 from .checkpoint import LaneCut
 from .cuts import OPEN, Extension, extend
 from .effects import Told, closings, fork_words
-from .fillsettling import SettledFills, settle_fills
+from .fillsettling import settle_fills
+from .matchsettling import SettledMatches, concerns_orders, settle_matches
 from .order import canonical_order, order_seed
 from .statecells import Touched, changed_cells, changed_liabilities
 
@@ -96,8 +97,13 @@ def settle(
     told.definitions()
     told.void(extension)
     used = told.rights(salt)
-    reserves, released = _reserves(view, extension)
-    balances = view.collateral.landed()
+    reserves: dict[bytes, Mapping[Key, Reserved]] = {**state.reserves, **view.rights.reserves_after()}
+    balances, positions = view.collateral.landed(), fills.positions
+    trading = None
+    if concerns_orders(view, ordered):
+        trading = settle_matches(view, ordered, extension, height, positions, balances, reserves, used, salt)
+        reserves, balances, positions, used = trading.reserves, trading.balances, trading.positions, trading.used
+    reserves, released = _released(reserves, extension)
     for lane, held in released.items():
         _release(state, balances, held, view.member(lane))
     after = msgspec.structs.replace(
@@ -109,7 +115,7 @@ def settle(
         labels={**state.labels, **view.catalog.fresh_labels()},
         marks={**state.marks, **view.catalog.fresh_marks()},
         cursors={**state.cursors, **view.unsettled_cursors()},
-        positions=_replaced(state.positions, fills.positions),
+        positions=_replaced(state.positions, positions),
         collateral=_replaced(state.collateral, {at: b if _holds(b) else None for at, b in balances.items()}),
         reserves=reserves,
         fills=fills.fills,
@@ -117,11 +123,15 @@ def settle(
         used=used,
         shared=_shared(view, ordered),
         suspended=fills.suspended,
-        breaks=_breaks(view, extension),
+        breaks=_breaks(view, extension, trading.breaks if trading else ()),
+        board={**state.board, **view.board.extended()},
     )
-    touched = _touched(view, state, after, extension, fills, balances)
+    if trading is not None:
+        after = _after_trading(after, trading)
+    touched = _touched(view, state, after, extension, positions, balances, trading)
     counts = {lane: len(held) for lane, held in released.items()}
-    adjustments = (*closings(extension, counts), *told.adjustments(fills.adjustments))
+    more = [*fills.adjustments, *(trading.adjustments if trading else ())]
+    adjustments = (*closings(extension, counts), *told.adjustments(more))
     return Settlement(
         after,
         adjustments,
@@ -155,6 +165,16 @@ def _definitions(view: View) -> dict[str, tuple[Definition, ...]]:
     }
 
 
+def _after_trading(state: SettledState, trading: SettledMatches) -> SettledState:
+    return msgspec.structs.replace(
+        state,
+        orders=_replaced(state.orders, trading.orders),
+        pending=_replaced(state.pending, trading.pending),
+        carried=_replaced(state.carried, trading.carried),
+        prices={**state.prices, **trading.prices},
+    )
+
+
 def _replaced(before: Mapping[Pair, Any], changes: Mapping[Pair, Any]) -> dict[Pair, Any]:
     """``before`` with every change, and without what changed to None."""
     after = {**before, **changes}
@@ -168,13 +188,12 @@ def _holds(balance: SettledBalance) -> bool:
     return balance != SettledBalance()
 
 
-def _reserves(
-    view: View, extension: Extension
+def _released(
+    reserves: dict[bytes, Mapping[Key, Reserved]], extension: Extension
 ) -> tuple[dict[bytes, Mapping[Key, Reserved]], dict[bytes, Mapping[Key, Reserved]]]:
     """(Open reserves by lane, those that closing lanes sets free)."""
-    reserves: dict[bytes, Mapping[Key, Reserved]] = {**view.base.reserves, **view.rights.reserves_after()}
-    released = {lane: held for lane in extension.closed if (held := reserves.pop(lane, None))}
-    return {lane: held for lane, held in reserves.items() if held}, released
+    released = {lane: held for lane in extension.closed if (held := reserves.get(lane))}
+    return {lane: held for lane, held in reserves.items() if held and lane not in released}, released
 
 
 def _release(
@@ -205,12 +224,12 @@ def _shared(view: View, ordered: Sequence[Batch]) -> SeenIds:
     return shared
 
 
-def _breaks(view: View, extension: Extension) -> tuple[Break, ...]:
+def _breaks(view: View, extension: Extension, more: Sequence[Break]) -> tuple[Break, ...]:
     found = [
         Break("fork", lane_text(lane, view.genesis), fork_words(proof.seq, extension.ends.get(lane, 0)))
         for lane, proof in sorted(extension.closed.items())
     ]
-    for one in view.lasting_breaks():
+    for one in sorted([*view.lasting_breaks(), *more]):
         short = one.detail if len(one.detail) <= MAX_BREAK_DETAIL else f"{one.detail[:MAX_BREAK_DETAIL]} ..."
         found.append(Break(one.type, one.subject, short))
     return (*view.base.breaks, *found)[-MAX_BREAKS:]
@@ -221,8 +240,9 @@ def _touched(
     before: SettledState,
     after: SettledState,
     extension: Extension,
-    fills: SettledFills,
+    positions: Mapping[Pair, SettledPosition | None],
     balances: Mapping[Pair, SettledBalance],
+    trading: SettledMatches | None,
 ) -> Touched:
     lanes = view.rights.reserves_after().keys() | extension.closed.keys()
     reserves = {(lane, key) for lane in lanes for state in (before, after) for key in state.reserves.get(lane, {})}
@@ -232,7 +252,12 @@ def _touched(
         frozenset(view.catalog.fresh_labels()),
         frozenset(view.catalog.fresh_marks()),
         frozenset(view.unsettled_cursors()),
-        frozenset(fills.positions),
+        frozenset(positions),
         frozenset(balances),
-        frozenset(reserves),
+        frozenset(reserves | (trading.taken_from if trading else set())),
+        frozenset(trading.orders if trading else ()),
+        frozenset(trading.pending if trading else ()),
+        frozenset(trading.carried if trading else ()),
+        frozenset(trading.prices if trading else ()),
+        frozenset(view.board.extended()),
     )

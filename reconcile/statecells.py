@@ -2,14 +2,16 @@
 
 An account's cells are for people (``cells.encode_value``; amounts are decimal text of minor units, with the decimals beside them):
 
-    collateral / account / asset        free, reserved, shortfall, deposited, withdrawn, held; the nodes' shares by digest
+    collateral / account / asset        free, reserved, shortfall, deposited, withdrawn, held; the nodes' shares by digest; margin, if any
     position / account / instrument     qty, bought, sold, value_bought, value_sold, fees, fills, cost, realised, other_fees
     label / account                     the account's label, by digest where it cannot be printed
     account / account                   the manifest over these
 
 The others (account ``""``) are digests, so their size does not depend on what anybody recorded: ``lane``, ``instrument`` (all
-definitions of a name), ``mark``, ``cursor``, ``reserve``, ``suspended`` (of one batch), ``breaks``, ``totals``; and, because ids are
-only ever appended, ``fills``, ``busts``, ``shared`` and ``used`` (by member): one cell for each ``CHUNK`` of them in settled order.
+definitions of a name), ``mark``, ``cursor``, ``reserve``, ``order``, ``match`` (a pending one), ``carried`` (of an account, an
+instrument), ``price`` (of settlement), ``suspended`` (of one batch), ``breaks``, ``totals``; and, because ids and notes are only ever
+appended, ``fills``, ``busts``, ``shared``, ``used`` (by member) and ``board`` (by lane): one cell for each ``CHUNK`` of ids, and for each
+``NOTES`` notes of a lane, in settled order.
 
 ``Touched`` says which parts a settlement changed; ``changed_cells`` looks at nothing else, but for the names of accounts that got
 or lost a cell.
@@ -17,7 +19,8 @@ or lost a cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -27,11 +30,14 @@ from crdtledger.ledger.identity import digest
 from crdtledger.ledger.reference import value_decimals
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settled import Key, SettledState
+from crdtledger.ledger.settledparts import SettledNote
 
 from .cells import CellName, encode_value, manifest_name, manifest_value
 
 CHUNK: Final = 4_096
 """Ids under one cell."""
+NOTES: Final = 64
+"""Notes of a lane under one cell."""
 MAX_TEXT: Final = 1_024
 """Characters of a text that stands in a cell as it is; a longer one stands by its digest."""
 
@@ -51,6 +57,11 @@ class Touched(NamedTuple):
     positions: frozenset[Pair] = frozenset()
     collateral: frozenset[Pair] = frozenset()
     reserves: frozenset[tuple[bytes, Key]] = frozenset()
+    orders: frozenset[Pair] = frozenset()
+    pending: frozenset[Pair] = frozenset()
+    carried: frozenset[Pair] = frozenset()
+    prices: frozenset[str] = frozenset()
+    board: frozenset[bytes] = frozenset()
 
 
 def everything(state: SettledState) -> Touched:
@@ -64,6 +75,11 @@ def everything(state: SettledState) -> Touched:
         frozenset(state.positions),
         frozenset(state.collateral),
         frozenset((lane, key) for lane, held in state.reserves.items() for key in held),
+        frozenset(state.orders),
+        frozenset(state.pending),
+        frozenset(state.carried),
+        frozenset(state.prices),
+        frozenset(state.board),
     )
 
 
@@ -78,6 +94,8 @@ def changed_cells(before: SettledState, after: SettledState, touched: Touched, g
     cells = dict(_touched_cells(before, after, touched, genesis))
     for kind, old, new in _id_lists(before, after, genesis):
         cells |= _id_cells(kind, old, new)
+    for lane in touched.board:
+        cells |= _board_cells(lane, len(before.board.get(lane, ())), after.board.get(lane, ()))
     cells |= _suspended(before, after)
     if after.breaks != before.breaks:
         cells[CellName("breaks", "")] = _digest("breaks", after.breaks) if after.breaks else None
@@ -169,7 +187,28 @@ def _touched_cells(
     old = {(lane, key): one for lane, key in touched.reserves if (one := before.reserves.get(lane, {}).get(key))}
     new = {(lane, key): one for lane, key in touched.reserves if (one := after.reserves.get(lane, {}).get(key))}
     yield from part(old, new, touched.reserves, _reserve_name, lambda at: _digest("reserve", _plain(new[at])))
+    for kind, olds, news, names in (
+        ("order", before.orders, after.orders, touched.orders),
+        ("match", before.pending, after.pending, touched.pending),
+        ("carried", before.carried, after.carried, touched.carried),
+    ):
+        yield from part(olds, news, names, partial(_pair_cell, kind), partial(_pair_digest, kind, news))
+    yield from part(
+        before.prices,
+        after.prices,
+        touched.prices,
+        lambda name: CellName("price", "", name),
+        lambda name: _digest("price", [name, after.prices[name]]),
+    )
     yield from _manifests(after, members)
+
+
+def _pair_cell(kind: str, at: Pair) -> CellName:
+    return _pair_name(kind, *at)
+
+
+def _pair_digest(kind: str, held: Mapping[Pair, Any], at: Pair) -> bytes:
+    return _digest(kind, [*at, _plain(held[at])])
 
 
 _OF_ACCOUNTS: Final = frozenset({"collateral", "position", "label"})
@@ -231,10 +270,12 @@ def _mark(at: Pair, state: SettledState) -> bytes:
 
 def _collateral(at: Pair, state: SettledState, genesis: Genesis) -> bytes:
     balance = state.collateral[at]
+    margin = {"margin": balance.margin} if balance.margin else {}
     fields: dict[str, str | int] = {
+        **margin,
         "decimals": genesis.asset_decimals[at[1]],
         "deposited": balance.deposited,
-        "free": balance.held - balance.reserved,
+        "free": balance.held - balance.reserved - balance.margin,
         "held": balance.held,
         "reserved": balance.reserved,
         "rights_digest": _digest("rights", balance.rights).hex(),
@@ -294,6 +335,15 @@ def _id_cells(kind: str, old: SeenIds | None, new: SeenIds | None) -> Cells:
         columns = [part.astype("<u8").tobytes() for part in (high[rows], low[rows], contents[rows])]
         cells[CellName(kind, "", str(chunk))] = digest("cell-ids", *columns)
     return cells
+
+
+def _board_cells(lane: bytes, held: int, notes: Sequence[SettledNote]) -> Cells:
+    """The chunks of a lane's notes that differ once there are more than ``held``. Notes are never taken away."""
+    chunks = range(held // NOTES, -(-len(notes) // NOTES)) if len(notes) > held else ()
+    return {
+        CellName("board", "", f"{lane.hex()}/{chunk}"): _digest("board", notes[chunk * NOTES : (chunk + 1) * NOTES])
+        for chunk in chunks
+    }
 
 
 def _suspended(before: SettledState, after: SettledState) -> Cells:

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crdtledger.edge import proving
-from crdtledger.edge.api import Prove, Query
+from crdtledger.edge import orderreading, proving, tracing
+from crdtledger.edge.api import Notes, Prove, Query, Told, Trace
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.errors import BadInput, UnknownName, decimal_text
-from crdtledger.ledger.batch import lane_text, parse_lane
+from crdtledger.ledger.batch import LANE_BYTES, lane_text, parse_lane
+from crdtledger.ledger.drafting import check_fact
+from crdtledger.ledger.facts import Fill
 from crdtledger.ledger.frontier import frontier_digest
 from crdtledger.ledger.positions import Position
-from crdtledger.ledger.text import balance_json, break_json, instrument_json, position_json
+from crdtledger.ledger.text import (
+    balance_json,
+    board_json,
+    break_json,
+    fact_from_json,
+    instrument_json,
+    noted_json,
+    position_json,
+)
 from crdtledger.ledger.view import View
 
 if TYPE_CHECKING:
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
 PROVISIONAL = "provisional"
 
 
-def query(core: NodeCore, request: Query) -> Any:
+def query(core: NodeCore, request: Query, now_us: int) -> Any:
     """The answer to a query; ``UnknownName`` when it narrows down to an account or instrument that does not exist."""
     view = core.replica.view
     if request.account and request.account not in view.catalog.labels:
@@ -43,12 +53,22 @@ def query(core: NodeCore, request: Query) -> Any:
         return [{"account": name, "label": label} for name, label in sorted(view.catalog.labels.items())]
     if request.view == "marks":
         return _marks(view)
+    if request.view == "board":
+        return [board_json(row, _state(core, row.settled)) for row in view.board.rows()]
     if request.view == "breaks":
         return [break_json(item) for item in core.replica.breaks()]
     if request.view == "frontier":
         return frontier(core)
     if request.view == "members":
         return members(core)
+    if request.view == "heard":
+        return heard(core, now_us)
+    if request.view == "orders":
+        return orderreading.orders(core, request)
+    if request.view == "matches":
+        return orderreading.matches(core, request)
+    if request.view == "fresh":
+        return orderreading.fresh(core, now_us)
     if request.view == "digest":
         return {"frontier": frontier_digest(core.gossiped.durable_frontier()).hex(), "view": view.digest().hex()}
     return status(core)
@@ -84,6 +104,14 @@ def _marks(view: View) -> list[dict[str, Any]]:
             {"instrument": name, "source": source, "price": price, "ts_us": mark.ts_us, "sequence": mark.sequence}
         )
     return rows
+
+
+def noted(core: NodeCore, request: Notes) -> list[dict[str, Any]]:
+    """What was noted about a break, and which of it stands."""
+    board = core.replica.view.board
+    history = board.history(request.break_id)
+    standing = {one.name for field in {one.field for one in history} for one in board.standing(request.break_id, field)}
+    return [noted_json(one, one.name in standing, _state(core, one.settled)) for one in history]
 
 
 def frontier(core: NodeCore) -> list[dict[str, Any]]:
@@ -129,6 +157,57 @@ def members(core: NodeCore) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def heard(core: NodeCore, now_us: int) -> dict[str, Any]:
+    """What this node knows of who holds what: its own durable heads, and each peer's as it last told them, and when."""
+    names = {lane: lane_text(lane, core.genesis) for lane in core.gossiped.heads()}
+    peers = core.engine.peers
+    holders = []
+    for member in core.genesis.nodes:
+        peer = peers.get(member.name)
+        heads = peer.heads if peer else core.gossiped.heads()
+        # What a peer says may be of no lane at all: only lanes of members are passed on.
+        told = {
+            names.get(lane) or lane_text(lane, core.genesis): heads[lane].seq
+            for lane in sorted(heads)
+            if len(lane) == LANE_BYTES and parse_lane(lane).node in core.genesis.by_id
+        }
+        holders.append(
+            {
+                "node": member.name,
+                "self": member.name == core.name,
+                "connected": member.name == core.name or bool(peer and peer.connected and peer.greeted),
+                "heard_us": (peer.last_heard_us if peer else 0) if member.name != core.name else None,
+                "heads": told,
+            }
+        )
+    return {"now_us": now_us, "node": core.name, "holders": holders}
+
+
+def traced(core: NodeCore, request: Trace) -> list[dict[str, Any]]:
+    """The facts behind a figure. ``UnknownName`` for an account, instrument or asset that does not exist."""
+    catalog = core.replica.view.catalog
+    if not (request.account or request.subject or request.name):
+        raise BadInput(what="nothing", where="trace", why="name an account, an instrument or asset, or a fill")
+    if request.account and request.account not in catalog.labels:
+        raise UnknownName(kind="account", name=request.account, known=catalog.labels)
+    subjects = [*catalog.names(), *catalog.assets]
+    if request.subject and request.subject not in subjects:
+        raise UnknownName(kind="instrument or asset", name=request.subject, known=subjects)
+    return tracing.trace(core.replica, request)
+
+
+def told(core: NodeCore, request: Told) -> list[str]:
+    """Whether fills are settled. ``BadInput`` for a line that is no fill."""
+    catalog = core.replica.view.catalog
+    facts = [fact_from_json(item, catalog, f"line {number}") for number, item in enumerate(request.fills, 1)]
+    fills = [fact for fact in facts if type(fact) is Fill]
+    if len(fills) != len(facts):
+        raise BadInput(what="a fact", where="told", why="only fills are asked for here")
+    for number, fact in enumerate(fills, 1):
+        check_fact(fact, f"line {number}")
+    return tracing.settled_as(core.replica, fills)
 
 
 def _offences(core: NodeCore) -> dict[str, list[str]]:

@@ -62,7 +62,8 @@ def statement(proven: Proven, genesis: Genesis) -> dict[str, Any]:
 
 
 def _collateral(cell: ProvenCell) -> dict[str, Any]:
-    return {"asset": cell.subject, **{name: _amount(cell, name, "decimals") for name in _COLLATERAL}}
+    margin = ("margin",) if "margin" in cell.values else ()
+    return {"asset": cell.subject, **{name: _amount(cell, name, "decimals") for name in (*_COLLATERAL, *margin)}}
 
 
 def _position(cell: ProvenCell) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The body of a batch: facts as columns, strings and scopes dictionary-coded.
 
 On the wire a body is one msgpack array: the strings, the scopes of fill ids, the instruments used (name and digest of
-the definition), one packed table per kind, the definitions and accounts recorded, and import cursors. ``decode`` turns
+the definition), one packed table per kind, the definitions and accounts recorded, import cursors, and, where there are any, notes
+(updates of the board, ``noteform``; a body without them ends before them). ``decode`` turns
 the bytes into read-only numpy views without copying a row, after checking every rule of form: what passes it can be
 folded without a further look. It says nothing about meaning (authority, rights, clocks): views and settlement do.
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -23,33 +24,41 @@ import numpy.typing as npt
 
 from crdtledger.errors import InvalidBatch
 from crdtledger.ledger.facts import (
+    AMENDS,
     ID_IS_TEXT,
+    MARKET,
     MAX_AMOUNT,
     MAX_NUMBER,
     MAX_TEXT,
     NO_STRING,
+    ORDER_KINDS,
+    OTHER_IS_TEXT,
+    POST_ONLY,
+    REDUCE_ONLY,
     REF_IS_TEXT,
+    REFERENCES,
     RIGHTS_KINDS,
     TABLES,
     FactId,
     Instrument,
     Kind,
 )
+from crdtledger.ledger.orderform import Need, check_order_columns
 from crdtledger.ledger.reference import INSTRUMENT_DIGEST_BYTES, instrument_digest, instrument_fault
 
 MAX_FACTS: Final = 4_096
 MAX_BODY_BYTES: Final = 256 * 1024
+MAX_NOTE_BYTES: Final = 16 * 1024
+"""Of one update of the board."""
 
 U64: Final = np.uint64
-_Need: TypeAlias = Callable[[npt.NDArray[np.bool_], str, str], None]
 Keys: TypeAlias = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
-_ALL_BITS: Final = dict.fromkeys(TABLES, ID_IS_TEXT) | {
-    Kind.POST: ID_IS_TEXT | REF_IS_TEXT,
-    Kind.VOID: ID_IS_TEXT | REF_IS_TEXT,
-}
+_ALL_BITS: Final = {
+    kind: ID_IS_TEXT | sum(flag for flag, _ in REFERENCES.get(kind, {}).values()) for kind in TABLES
+} | {Kind.ORDER: ID_IS_TEXT | REF_IS_TEXT | OTHER_IS_TEXT | AMENDS | MARKET | POST_ONLY | REDUCE_ONLY}
 
 
 class AccountEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -77,6 +86,7 @@ class WireBody(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     definitions: list[Instrument]
     accounts: list[AccountEntry]
     cursors: list[Cursor]
+    notes: list[bytes] = []
 
 
 class Scope(NamedTuple):
@@ -98,10 +108,11 @@ class Body(NamedTuple):
     definitions: tuple[Instrument, ...]
     accounts: tuple[AccountEntry, ...]
     cursors: tuple[Cursor, ...]
+    notes: tuple[bytes, ...]
 
     def counts(self) -> tuple[tuple[int, int], ...]:
         """(kind, facts) in ascending kind, as the header states them."""
-        return count_facts(self.tables, len(self.definitions), len(self.accounts))
+        return count_facts(self.tables, len(self.definitions), len(self.accounts), len(self.notes))
 
 
 _decoder = msgspec.msgpack.Decoder(WireBody)
@@ -109,7 +120,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def count_facts(
-    tables: Mapping[Kind, npt.NDArray[np.void]], definitions: int, accounts: int
+    tables: Mapping[Kind, npt.NDArray[np.void]], definitions: int, accounts: int, notes: int
 ) -> tuple[tuple[int, int], ...]:
     """(kind, facts) in ascending kind."""
     counts = {int(kind): len(table) for kind, table in tables.items()}
@@ -117,12 +128,14 @@ def count_facts(
         counts[int(Kind.INSTRUMENT)] = definitions
     if accounts:
         counts[int(Kind.ACCOUNT)] = accounts
+    if notes:
+        counts[int(Kind.NOTE)] = notes
     return tuple(sorted(counts.items()))
 
 
 def encode(wire: WireBody) -> bytes:
     """The bytes of a body. What ``drafting`` builds always decodes again."""
-    return _encoder.encode(wire)
+    return _encoder.encode(wire if wire.notes else msgspec.structs.astuple(wire)[:-1])
 
 
 def decode(raw: bytes | memoryview) -> Body:
@@ -137,7 +150,7 @@ def decode(raw: bytes | memoryview) -> Body:
     instruments = _checked_instruments(wire, len(strings))
     scopes = _checked_scopes(wire, strings)
     tables: dict[Kind, npt.NDArray[np.void]] = {}
-    facts = len(wire.definitions) + len(wire.accounts)
+    facts = len(wire.definitions) + len(wire.accounts) + len(wire.notes)
     for number, packed in wire.tables:
         kind = _kind(number)
         if tables and kind <= max(tables):
@@ -149,9 +162,9 @@ def decode(raw: bytes | memoryview) -> Body:
         facts += len(tables[kind])
     if facts > MAX_FACTS:
         raise InvalidBatch("body", f"{facts} facts, at most {MAX_FACTS}")
-    others = tables.keys() - RIGHTS_KINDS or wire.definitions or wire.accounts
-    if others and tables.keys() & RIGHTS_KINDS:
-        raise InvalidBatch("body.tables", "facts that move rights share no batch with others")
+    others = tables.keys() - RIGHTS_KINDS - ORDER_KINDS or wire.definitions or wire.accounts or wire.notes
+    if bool(others) + bool(tables.keys() & RIGHTS_KINDS) + bool(tables.keys() & ORDER_KINDS) > 1:
+        raise InvalidBatch("body.tables", "facts that move rights, and facts about orders, share no batch with others")
     for kind, table in tables.items():
         _check_table(kind, table, strings, len(scopes), len(instruments))
     _check_entries(wire)
@@ -163,6 +176,7 @@ def decode(raw: bytes | memoryview) -> Body:
         tuple(wire.definitions),
         tuple(wire.accounts),
         tuple(wire.cursors),
+        tuple(wire.notes),
     )
 
 
@@ -179,9 +193,11 @@ def _kind(number: int) -> Kind:
 def _checked_strings(strings: list[str]) -> tuple[str, ...]:
     if len(strings) >= NO_STRING or len(set(strings)) != len(strings):
         raise InvalidBatch("body.strings", "too many, or one twice")
-    for i, text in enumerate(strings):
-        if not is_text(text):
-            raise InvalidBatch(f"body.strings[{i}]", f"at most {MAX_TEXT} printable characters")
+    # All at once, as a long dictionary has to be; what a control character or a length hides is then found one by one.
+    if len(max(strings, key=len, default="")) > MAX_TEXT or not _PRINTABLE.fullmatch("".join(strings)):
+        for i, text in enumerate(strings):
+            if not is_text(text):
+                raise InvalidBatch(f"body.strings[{i}]", f"at most {MAX_TEXT} printable characters")
     return tuple(strings)
 
 
@@ -237,10 +253,12 @@ def _check_table(
         need(table["instrument"] < instruments, "instrument", "points at no instrument")
     for column in ("amount", "qty"):
         if column in names:
-            need((table[column] >= 1) & (table[column] <= MAX_AMOUNT), column, "not within 1 .. 2**62")
+            least = 0 if kind is Kind.ACCEPT else 1
+            need((table[column] >= least) & (table[column] <= MAX_AMOUNT), column, f"not within {least} .. 2**62")
     for column in ("price", "fee"):
         if column in names:
-            need((table[column] >= -MAX_AMOUNT) & (table[column] <= MAX_AMOUNT), column, "beyond 2**62")
+            least = 1 if kind in ORDER_KINDS else -MAX_AMOUNT
+            need((table[column] >= least) & (table[column] <= MAX_AMOUNT), column, f"not within {least} .. 2**62")
     for column in ("ts_us", "expires_us"):
         if column in names:
             need((table[column] >= 0) & (table[column] <= MAX_AMOUNT), column, "not within 0 .. 2**62")
@@ -249,11 +267,13 @@ def _check_table(
     if "flags" in names:
         need(table["flags"] & ~np.uint8(_ALL_BITS[kind]) == 0, "flags", "unknown flag")
         _check_ids(need, table, "id", ID_IS_TEXT, strings)
-        if "reserve" in names:
-            _check_ids(need, table, "reserve", REF_IS_TEXT, strings)
+        for column, (flag, _) in REFERENCES.get(kind, {}).items():
+            _check_ids(need, table, column, flag, strings)
+    if kind in ORDER_KINDS:
+        check_order_columns(need, kind, table, strings)
 
 
-def _check_ids(need: _Need, table: npt.NDArray[np.void], column: str, flag: int, strings: tuple[str, ...]) -> None:
+def _check_ids(need: Need, table: npt.NDArray[np.void], column: str, flag: int, strings: tuple[str, ...]) -> None:
     text = table["flags"] & flag != 0
     need(~text | (table[column] < len(strings)), column, "points at no string")
     for index in np.unique(table[column][text]).tolist():
@@ -276,6 +296,9 @@ def _check_entries(wire: WireBody) -> None:
     for i, cursor in enumerate(wire.cursors):
         if not is_cursor(cursor):
             raise InvalidBatch(f"cursors[{i}]", "a short source and non-negative numbers")
+    for i, note in enumerate(wire.notes):
+        if not 0 < len(note) <= MAX_NOTE_BYTES:
+            raise InvalidBatch(f"notes[{i}]", f"{len(note)} bytes, not 1 to {MAX_NOTE_BYTES}")
 
 
 def is_cursor(cursor: Cursor) -> bool:
@@ -337,8 +360,23 @@ def fact_keys(body: Body, kind: Kind) -> Keys:
 
 def reserve_keys(body: Body, kind: Kind) -> Keys:
     """The identity of the reserve that each row of ``kind`` names: its own for RESERVE, the one it uses for POST and VOID."""
-    column, flag = ("id", ID_IS_TEXT) if kind is Kind.RESERVE else ("reserve", REF_IS_TEXT)
-    return _keys(body, body.tables[kind], column, flag, [_hash128("reserve")], None)
+    return fact_keys(body, kind) if kind is Kind.RESERVE else reference_keys(body, kind, "reserve")
+
+
+def reference_keys(body: Body, kind: Kind, column: str) -> Keys:
+    """The identity of the fact that ``column`` of each row of ``kind`` names."""
+    flag, of = REFERENCES[kind][column]
+    return _keys(body, body.tables[kind], column, flag, [_hash128(of.name.lower())], None)
+
+
+def key_of(kind: Kind, id: FactId) -> tuple[int, int]:
+    """The identity of one fact whose id is unique within its kind: the two halves of what ``fact_keys`` gives for it."""
+    prefix, canonical = _hash128(kind.name.lower()), split_id(id)
+    if isinstance(canonical, str):
+        halves = np.frombuffer(hashlib.blake2b(prefix + canonical.encode(), digest_size=16).digest(), "<u8")
+        return int(halves[0]), int(halves[1])
+    number, (high, low) = np.array([canonical], np.uint64), np.frombuffer(prefix, "<u8").reshape(2, 1)
+    return int(mix64(high + number)[0]), int(mix64(low + mix64(number))[0])
 
 
 def _keys(

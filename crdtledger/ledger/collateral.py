@@ -7,7 +7,8 @@ order of arrival. For every asset, at every frontier:
 
 *in transit*: debited by a transfer or post, credited at settlement. *to be refunded*: the same withdrawal or transfer
 recorded at two nodes took rights twice but counts once; settlement gives the second taking back. Until settlement both
-stay out of reach, so nothing can be spent twice meanwhile. ``shortfall`` has its place: it can only come from settlement.
+stay out of reach, so nothing can be spent twice meanwhile. ``margin`` stands behind settled positions; it and ``shortfall`` (what an
+account owes beyond what was there to take, beside the sums) only come from settlement.
 ``landing`` says at which node each credit and each refund arrives.
 
 The sums kept here are of unsettled batches; figures read are the base's plus these. An id that the base has settled is
@@ -46,6 +47,8 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     deposited: int
     withdrawn: int
     reserved: int
+    margin: int
+    shortfall: int
     in_transit: int
     incoming: int
     refundable: int
@@ -354,6 +357,8 @@ class Collateral:
             deposited=settled.deposited + self.deposited.get(cell, 0),
             withdrawn=settled.withdrawn + self.withdrawn.get(cell, 0),
             reserved=settled.reserved + self.reserved.get(cell, 0),
+            margin=settled.margin,
+            shortfall=settled.shortfall,
             in_transit=self.in_transit.get(cell, 0),
             incoming=self.incoming.get(cell, 0),
             refundable=self.refundable.get(cell, 0),
@@ -378,13 +383,14 @@ class Collateral:
                 deposited=settled.deposited + self.deposited.get(cell, 0),
                 withdrawn=settled.withdrawn + self.withdrawn.get(cell, 0),
                 reserved=settled.reserved + self.reserved.get(cell, 0),
+                margin=settled.margin,
                 shortfall=settled.shortfall,
                 rights=tuple((member, shares[member]) for member in sorted(shares) if shares[member]),
             )
         return out
 
     def imbalance(self) -> dict[str, int]:
-        """in - held - out - shortfall per asset, where it is not zero. Empty, always: conservation is an invariant."""
+        """in - held - out per asset, where it is not zero. Empty, always: conservation is an invariant."""
         out = dict(self._base.imbalance())
         cells = {cell for totals in self.rights for cell in totals} | self.deposited.keys() | self.withdrawn.keys()
         for cell in cells | self.in_transit.keys() | self.reserved.keys() | self.refundable.keys():

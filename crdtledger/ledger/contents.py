@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.body import Body, reserve_keys
-from crdtledger.ledger.facts import NO_STRING, Kind
+from crdtledger.ledger.facts import NO_STRING, ORDER_KINDS, Kind
+from crdtledger.ledger.orderfacts import order_contents
 from crdtledger.ledger.seenids import Contents
 
 _NUMBERS: Final = {
@@ -31,7 +32,9 @@ _NAMES: Final = ("account", "asset", "credit", "fee_asset")
 
 
 def fact_contents(body: Body, kind: Kind, rows: npt.NDArray[np.int64] | None = None) -> Contents:
-    """What rows of ``kind`` say (all of them by default), shape (n, 2). For fills, busts and facts that move rights."""
+    """What rows of ``kind`` say (all of them by default), shape (n, 2). For all facts with an id."""
+    if kind in ORDER_KINDS:
+        return order_contents(body, kind, rows)
     table = body.tables[kind] if rows is None else body.tables[kind][rows]
     if not len(table):
         return np.empty((0, 2), np.uint64)

@@ -14,18 +14,30 @@ import numpy.typing as npt
 
 from crdtledger.errors import AmountOutOfRange, BadInput, UnknownName
 from crdtledger.ledger import body as columns
+from crdtledger.ledger import noteform
 from crdtledger.ledger.body import AccountEntry, Cursor, WireBody, is_text, split_id
 from crdtledger.ledger.facts import (
+    AMENDS,
+    COMMITMENT,
     ID_IS_TEXT,
     KIND_OF,
+    MARKET,
     MAX_AMOUNT,
     MAX_NUMBER,
     MAX_TEXT,
     NO_STRING,
+    ORDER_KINDS,
+    OTHER_IS_TEXT,
+    POST_ONLY,
+    PPM,
+    REDUCE_ONLY,
     REF_IS_TEXT,
     RIGHTS_KINDS,
     TABLES,
+    TIFS,
+    Accept,
     Account,
+    Cancel,
     Fact,
     FactId,
     Fill,
@@ -33,8 +45,13 @@ from crdtledger.ledger.facts import (
     Instrument,
     Kind,
     Mark,
+    Match,
+    Note,
+    Order,
     Post,
     Reserve,
+    Reveal,
+    Share,
     Transfer,
     Void,
 )
@@ -112,22 +129,25 @@ class _Dictionary:
 
 
 def draft_facts(facts: Sequence[Fact], resolve: Resolve, member: Callable[[str], int]) -> list[WireBody]:
-    """Bodies for ``facts``: those that move rights in one, the others before it in as many as they need.
+    """Bodies for ``facts``: those that move rights in one, those about orders in one after it, the others before them in as many
+    as they need. Notes are not drafted here (``boardpen``).
 
     ``member`` gives a node's index in the genesis. Facts were checked by ``check_fact``.
     """
-    rights = [fact for fact in facts if KIND_OF[type(fact)] in RIGHTS_KINDS]
-    others = [fact for fact in facts if KIND_OF[type(fact)] not in RIGHTS_KINDS]
-    if len(rights) > columns.MAX_FACTS:
-        why = f"{len(rights)} facts that move rights, at most {columns.MAX_FACTS}: they stand or fall together"
-        raise BadInput(what="record", where="facts", why=why)
+    kinds = [KIND_OF[type(fact)] for fact in facts]
+    others = [fact for fact, kind in zip(facts, kinds, strict=True) if kind not in RIGHTS_KINDS | ORDER_KINDS]
     bodies = _draft_split(others, resolve, member)
-    if rights:
-        body = _draft(rights, resolve, member)
-        if len(columns.encode(body)) > columns.MAX_BODY_BYTES:
-            why = f"more than {columns.MAX_BODY_BYTES} bytes; facts that move rights stand or fall together"
+    for group, told in ((RIGHTS_KINDS, "that move rights"), (ORDER_KINDS, "about orders")):
+        chosen = [fact for fact, kind in zip(facts, kinds, strict=True) if kind in group]
+        if len(chosen) > columns.MAX_FACTS:
+            why = f"{len(chosen)} facts {told}, at most {columns.MAX_FACTS}: they stand or fall together"
             raise BadInput(what="record", where="facts", why=why)
-        bodies.append(body)
+        if chosen:
+            body = _draft(chosen, resolve, member)
+            if len(columns.encode(body)) > columns.MAX_BODY_BYTES:
+                why = f"more than {columns.MAX_BODY_BYTES} bytes; facts {told} stand or fall together"
+                raise BadInput(what="record", where="facts", why=why)
+            bodies.append(body)
     return bodies
 
 
@@ -167,11 +187,13 @@ def _pack(fact: Fact, names: _Dictionary, member: Callable[[str], int]) -> tuple
         number, flags = _id(fact.trade_id, names, ID_IS_TEXT)
         scope = names.scope(fact.venue, fact.id_space, fact.instrument, fact.leg)
         fee_asset = NO_STRING if fact.fee_asset is None else names.text(fact.fee_asset)
-        side = 1 if fact.side == "buy" else -1
         account = names.text(fact.account)
+        side = _side(fact.side)
         return number, fact.price, fact.qty, fact.fee, fact.ts_us, scope, account, fee_asset, side, flags
-    assert not isinstance(fact, Instrument | Account)
+    assert not isinstance(fact, Instrument | Account | Note)
     number, flags = _id(fact.id, names, ID_IS_TEXT)
+    if isinstance(fact, Order | Cancel | Match | Accept | Share | Reveal):
+        return _pack_about_order(fact, number, flags, names, member)
     if isinstance(fact, Post | Void):
         reserve, flag = _id(fact.reserve, names, REF_IS_TEXT)
         if isinstance(fact, Void):
@@ -187,9 +209,51 @@ def _pack(fact: Fact, names: _Dictionary, member: Callable[[str], int]) -> tuple
     return *common, flags
 
 
+def _pack_about_order(
+    fact: Order | Cancel | Match | Accept | Share | Reveal,
+    number: int,
+    flags: int,
+    names: _Dictionary,
+    member: Callable[[str], int],
+) -> tuple[int, ...]:
+    if isinstance(fact, Order):
+        reserve, flag = _id(fact.reserve, names, REF_IS_TEXT)
+        amends, other = (0, 0) if fact.amends is None else _id(fact.amends, names, OTHER_IS_TEXT)
+        flags |= flag | other | (0 if fact.amends is None else AMENDS)
+        flags |= (MARKET if fact.market else 0) | (POST_ONLY if fact.post_only else 0)
+        flags |= REDUCE_ONLY if fact.reduce_only else 0
+        account, instrument = names.text(fact.account), names.instrument(fact.instrument)
+        hidden = names.text(fact.hidden) if fact.hidden else NO_STRING
+        terms = (number, fact.qty, fact.price, reserve, amends, fact.expires_us, fact.min_survival)
+        return *terms, account, instrument, hidden, _side(fact.side), TIFS.index(fact.tif), flags
+    if isinstance(fact, Match):
+        maker, flag = _id(fact.maker, names, REF_IS_TEXT)
+        taker, other = _id(fact.taker, names, OTHER_IS_TEXT)
+        home = member(fact.maker_home)
+        return number, fact.qty, fact.price, taker, maker, fact.survival, home, flags | flag | other
+    if isinstance(fact, Accept):
+        match, flag = _id(fact.match, names, REF_IS_TEXT)
+        reason = names.text(fact.reason) if fact.reason else NO_STRING
+        return number, match, fact.qty, member(fact.match_home), reason, flags | flag
+    order, flag = _id(fact.order, names, REF_IS_TEXT)
+    if isinstance(fact, Share):
+        return number, order, fact.qty, member(fact.home), member(fact.node), flags | flag
+    if isinstance(fact, Reveal):
+        return number, order, fact.qty, fact.price, names.text(fact.nonce), _side(fact.side), flags | flag
+    return number, order, flags | flag
+
+
+def _side(side: str) -> int:
+    return 1 if side == "buy" else -1
+
+
 def _id(value: FactId, names: _Dictionary, flag: int) -> tuple[int, int]:
     canonical = split_id(value)
     return (canonical, 0) if isinstance(canonical, int) else (names.text(canonical), flag)
+
+
+_MAY_BE_EMPTY = ("leg", "label", "reason", "hidden")
+_NUMBERS = ("id", "trade_id", "reserve", "sequence", "order", "match", "maker", "taker", "amends")
 
 
 def check_fact(fact: Fact, where: str = "fact") -> None:
@@ -200,18 +264,27 @@ def check_fact(fact: Fact, where: str = "fact") -> None:
         why, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`")
         raise BadInput(what=repr(getattr(fact, field, fact))[:60], where=f"{where}.{field}", why=why) from None
+    if isinstance(fact, Note):
+        fault = noteform.fault(fact.break_id, fact.field, fact.text)
+        if fault is not None:
+            raise BadInput(what=repr(getattr(fact, fault[0])[:40]), where=f"{where}.{fault[0]}", why=fault[1])
+        return
     for field in fact.__struct_fields__:
         value = getattr(fact, field)
         at = f"{where}.{field}"
-        if isinstance(value, str) and (not is_text(value) or (field != "leg" and field != "label" and not value)):
+        if isinstance(value, str) and (not is_text(value) or (field not in _MAY_BE_EMPTY and not value)):
             raise BadInput(what=repr(value[:40]), where=at, why=f"1 to {MAX_TEXT} printable characters")
+        if field in ("hidden", "nonce") and value and COMMITMENT.fullmatch(value) is None:
+            raise BadInput(what=repr(value[:40]), where=at, why="64 lower-case hex digits")
         if field in ("amount", "qty"):
-            _in_range(value, 1, MAX_AMOUNT, at)
+            _in_range(value, 0 if isinstance(fact, Accept) else 1, MAX_AMOUNT, at)
         elif field in ("price", "fee"):
-            _in_range(value, -MAX_AMOUNT, MAX_AMOUNT, at)
+            _in_range(value, 1 if KIND_OF[type(fact)] in ORDER_KINDS else -MAX_AMOUNT, MAX_AMOUNT, at)
+        elif field in ("survival", "min_survival"):
+            _in_range(value, 0, PPM, at)
         elif field in ("ts_us", "expires_us"):
             _in_range(value if value is not None else 0, 0, MAX_AMOUNT, at)
-        elif isinstance(value, int) and field in ("id", "trade_id", "reserve", "sequence"):
+        elif isinstance(value, int) and field in _NUMBERS:
             _in_range(value, 0, MAX_NUMBER, at)
 
 

@@ -2,7 +2,8 @@
 
 A fact is one immutable statement about positions, collateral, orders or reference data, idempotent by its id. People
 and programs hand facts in as the frozen structs below; inside a batch each kind is one numpy table with the record
-layout in ``TABLES`` (packed, little-endian), and from there on no fact is a Python object again.
+layout in ``TABLES`` (packed, little-endian), and from there on no fact is a Python object again. (Reference data and notes are few
+and stand in a body as they are.)
 
 Amounts, prices and quantities are integers in minor units: an asset's decimals stand in the genesis, an instrument's
 price and quantity decimals in its definition. Sides are ``+1`` bought and ``-1`` sold, seen from the account.
@@ -11,6 +12,7 @@ price and quantity decimals in its definition. Sides are ``+1`` bought and ``-1`
 from __future__ import annotations
 
 import enum
+import re
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -38,7 +40,13 @@ class Kind(enum.IntEnum):
     POST = 24
     TRANSFER = 25
     WITHDRAWAL = 26
-    # Places kept: ORDER 30, CANCEL 31, MATCH 32, ACCEPT 33, SHARE 34, REVEAL 35 (matching), NOTE 40 (the board).
+    ORDER = 30
+    CANCEL = 31
+    MATCH = 32
+    ACCEPT = 33
+    SHARE = 34
+    REVEAL = 35
+    NOTE = 40
 
 
 RIGHTS_KINDS: Final = frozenset(
@@ -46,10 +54,28 @@ RIGHTS_KINDS: Final = frozenset(
 )
 """Facts that move rights. They share no batch with the others: voiding an overspending batch must not erase true trades."""
 
+ORDER_KINDS: Final = frozenset({Kind.ORDER, Kind.CANCEL, Kind.MATCH, Kind.ACCEPT, Kind.SHARE, Kind.REVEAL})
+"""Facts about orders. They move no rights and share no batch with facts that do, nor with others: a void batch must not take an order
+with it, and what an order's batch depends on must not claim anybody's grants."""
+
 ID_IS_TEXT: Final = 1
 """Flag: ``id`` is an index into the batch's strings. Otherwise it is the number itself."""
 REF_IS_TEXT: Final = 2
-"""Flag: ``reserve`` is an index into the batch's strings. Otherwise it is the number itself."""
+"""Flag: the id that the row refers to (``reserve``, ``order``, ``match``, ``maker``) is an index into the batch's strings."""
+OTHER_IS_TEXT: Final = 4
+"""Flag: the row's other reference (``amends``, ``taker``) is an index into the batch's strings."""
+AMENDS: Final = 8
+"""Flag of an order: ``amends`` names one."""
+MARKET: Final = 16
+POST_ONLY: Final = 32
+REDUCE_ONLY: Final = 64
+"""Flags of an order."""
+
+PPM: Final = 1_000_000
+TIFS: Final = ("gtc", "ioc", "fok", "gtt")
+"""How long an order stands, by number in the column ``tif``: good till cancelled; immediate or cancel; fill or kill; good till time."""
+COMMITMENT: Final = re.compile(r"[0-9a-f]{64}")
+"""A commitment or its nonce."""
 
 NO_STRING: Final = 0xFFFF
 """A dictionary index that names nothing (a fee in the instrument's settlement asset)."""
@@ -85,7 +111,56 @@ TABLES: Final[dict[Kind, np.dtype[np.void]]] = {
     Kind.POST: np.dtype([*_ID, ("amount", "<i8"), ("reserve", "<u8"), ("credit", "<u2"), *_FLAGS]),
     Kind.TRANSFER: np.dtype([*_AMOUNT, ("credit", "<u2"), *_FLAGS]),
     Kind.WITHDRAWAL: np.dtype([*_AMOUNT, *_FLAGS]),
+    Kind.ORDER: np.dtype(
+        [
+            *_ID,
+            ("qty", "<i8"),
+            ("price", "<i8"),
+            ("reserve", "<u8"),
+            ("amends", "<u8"),
+            ("expires_us", "<i8"),
+            ("min_survival", "<u4"),
+            ("account", "<u2"),
+            ("instrument", "<u2"),
+            ("hidden", "<u2"),
+            ("side", "i1"),
+            ("tif", "u1"),
+            *_FLAGS,
+        ]
+    ),
+    Kind.CANCEL: np.dtype([*_ID, ("order", "<u8"), *_FLAGS]),
+    Kind.MATCH: np.dtype(
+        [
+            *_ID,
+            ("qty", "<i8"),
+            ("price", "<i8"),
+            ("taker", "<u8"),
+            ("maker", "<u8"),
+            ("survival", "<u4"),
+            ("home", "<u2"),
+            *_FLAGS,
+        ]
+    ),
+    Kind.ACCEPT: np.dtype(
+        [*_ID, ("match", "<u8"), ("qty", "<i8"), ("home", "<u2"), ("reason", "<u2"), *_FLAGS],
+    ),
+    Kind.SHARE: np.dtype([*_ID, ("order", "<u8"), ("qty", "<i8"), ("home", "<u2"), ("node", "<u2"), *_FLAGS]),
+    Kind.REVEAL: np.dtype(
+        [*_ID, ("order", "<u8"), ("qty", "<i8"), ("price", "<i8"), ("nonce", "<u2"), ("side", "i1"), *_FLAGS]
+    ),
 }
+
+REFERENCES: Final[dict[Kind, dict[str, tuple[int, Kind]]]] = {
+    Kind.POST: {"reserve": (REF_IS_TEXT, Kind.RESERVE)},
+    Kind.VOID: {"reserve": (REF_IS_TEXT, Kind.RESERVE)},
+    Kind.ORDER: {"reserve": (REF_IS_TEXT, Kind.RESERVE), "amends": (OTHER_IS_TEXT, Kind.ORDER)},
+    Kind.CANCEL: {"order": (REF_IS_TEXT, Kind.ORDER)},
+    Kind.MATCH: {"maker": (REF_IS_TEXT, Kind.ORDER), "taker": (OTHER_IS_TEXT, Kind.ORDER)},
+    Kind.ACCEPT: {"match": (REF_IS_TEXT, Kind.MATCH)},
+    Kind.SHARE: {"order": (REF_IS_TEXT, Kind.ORDER)},
+    Kind.REVEAL: {"order": (REF_IS_TEXT, Kind.ORDER)},
+}
+"""Columns that hold the id of another fact: the flag that says it is a text, and the kind of fact it is of."""
 
 FactId: TypeAlias = int | str
 """An id as its author gave it: a number up to 2**64-1, or text. ``7`` and ``"7"`` are the same id, ``"07"`` is another."""
@@ -102,6 +177,10 @@ class Instrument(_Fact, frozen=True, tag="instrument", omit_defaults=True):
     ``10 ** -contract_decimals``. Linear value = qty * price * contract size, exact. Inverse value = qty * contract
     size / price, rounded half-even to the settlement asset's decimals, fill by fill. ``strike`` is in price units,
     ``expiry_us`` in microseconds since the Unix epoch.
+
+    For orders: ``margin_ppm`` of a position's value is set aside when it is opened (of an option's strike value, by who sells it);
+    ``maker_fee_ppm`` and ``taker_fee_ppm`` of a match's value go to the beneficiary that the genesis names. ``mode``: orders match as
+    they meet, or in a call auction at every height that ``auction_every`` divides; then entries close ``reveal_window`` heights before.
     """
 
     name: str
@@ -117,6 +196,12 @@ class Instrument(_Fact, frozen=True, tag="instrument", omit_defaults=True):
     strike: int | None = None
     expiry_us: int | None = None
     option: Literal["call", "put"] | None = None
+    margin_ppm: int = 0
+    maker_fee_ppm: int = 0
+    taker_fee_ppm: int = 0
+    mode: Literal["continuous", "auction"] = "continuous"
+    auction_every: int = 1
+    reveal_window: int = 0
 
 
 class Account(_Fact, frozen=True, tag="account"):
@@ -232,7 +317,7 @@ class Order(_Fact, frozen=True, tag="order", omit_defaults=True):
     margin, cash and fees out of; several orders may name one. ``amends``: the order of this node that it replaces (its lineage).
     ``expires_us``: the reason for which its home cancels it. ``min_survival``: in ppm, the least that a tentative match must promise.
     ``hidden``: 64 hex digits, the commitment of an order of an auction whose other terms ``Reveal`` tells; then ``qty`` and ``price`` are
-    bounds of what it may turn out to be.
+    bounds of what it may turn out to be, and its reserve is what it is worth to reveal it.
     """
 
     id: FactId
@@ -273,7 +358,8 @@ class Share(_Fact, frozen=True, tag="share"):
 class Match(_Fact, frozen=True, tag="match"):
     """Written by the taker's home: its order ``taker`` takes ``qty`` of (``maker_home``, ``maker``) at the maker's ``price``. Its name in
     the cluster is (writer's node, ``id``). ``survival``: in ppm, how likely the maker's home is to accept it, as it was when the match was
-    made; 0 for a firm one, whose writer held the quantity. An annotation: no figure depends on it."""
+    made; 0 says that the match is firm: its writer holds the quantity and takes it at once, nobody is asked. How large it is otherwise is
+    an annotation: no figure depends on it."""
 
     id: FactId
     taker: FactId
@@ -305,8 +391,36 @@ class Reveal(_Fact, frozen=True, tag="reveal"):
     nonce: str
 
 
+class Note(_Fact, frozen=True, tag="note"):
+    """Something noted on the board about a break: who looks after it, where it stands, how it ended, or a comment. A node that notes
+    what stands already notes nothing: that is how noting twice counts once. In a batch a note is the update of the board's document
+    (``noteform``), which its recorder writes. ``break_id``: 16 hex digits, as reports name breaks."""
+
+    break_id: str
+    field: Literal["owner", "status", "resolution", "comment"]
+    text: str
+
+
 Fact: TypeAlias = (
-    Instrument | Account | Mark | Fill | Bust | Deposit | Withdrawal | Transfer | Grant | Reserve | Post | Void
+    Instrument
+    | Account
+    | Mark
+    | Fill
+    | Bust
+    | Deposit
+    | Withdrawal
+    | Transfer
+    | Grant
+    | Reserve
+    | Post
+    | Void
+    | Order
+    | Cancel
+    | Match
+    | Accept
+    | Share
+    | Reveal
+    | Note
 )
 
 KIND_OF: Final[dict[type, Kind]] = {
@@ -322,4 +436,11 @@ KIND_OF: Final[dict[type, Kind]] = {
     Post: Kind.POST,
     Transfer: Kind.TRANSFER,
     Withdrawal: Kind.WITHDRAWAL,
+    Order: Kind.ORDER,
+    Cancel: Kind.CANCEL,
+    Match: Kind.MATCH,
+    Accept: Kind.ACCEPT,
+    Share: Kind.SHARE,
+    Reveal: Kind.REVEAL,
+    Note: Kind.NOTE,
 }

@@ -17,6 +17,7 @@ from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.collateral import Statement
 from crdtledger.ledger.dedupe import Spot, terms_of
 from crdtledger.ledger.facts import Kind
+from crdtledger.ledger.orderfacts import Stated
 from crdtledger.ledger.positions import Suspended
 from crdtledger.ledger.settledparts import SuspendedFills
 
@@ -39,6 +40,7 @@ def lasting(view: View) -> list[Break]:
         out.append(Break("definitions", name, f"{digests[0].hex()} stands, not {others}"))
     out += words.fill_conflicts()
     out += words.collateral_conflicts()
+    out += words.order_conflicts()
     for account, asset, node, amount in view.collateral.overdrawn():
         short = decimal_text(-amount, view.genesis.asset_decimals[asset])
         out.append(Break("overdraft", f"{node} {account} {asset}", f"its lanes together spent {short} too much"))
@@ -57,10 +59,16 @@ def count(view: View) -> int:
     positions, collateral = view.positions, view.collateral
     conflicts = sum(len(index.variants) for index in positions.indexes.values())
     contradicted = sum(len({s.content for s in said}) > 1 for said in collateral.repeated.values())
-    settled = len(positions.overruled) + len(collateral.overruled)
+    settled = len(positions.overruled) + len(collateral.overruled) + len(view.orders.overruled)
+    contradicted += len(view.orders.conflicts())
     busts = sum(1 for _ in positions.mismatches())
     named = len(positions.suspended()) + len(view.catalog.rivals()) + len(collateral.overdrawn())
     return len(view.void_batches) + len(view.void_facts()) + conflicts + contradicted + settled + busts + named
+
+
+def order_fact(fact: Stated) -> str:
+    """What a fact about an order is called: its kind, its node, its id."""
+    return f"{fact.kind.name.lower()} {fact.name[0]}/{fact.name[1]}"
 
 
 class _Words:
@@ -139,6 +147,17 @@ class _Words:
         for (kind, *_), statements in self._view.collateral.overruled.items():
             detail = f"counts: what is settled; does not: {self.statements(statements)}"
             yield Break("conflict", kind.name.lower(), detail)
+
+    # -- orders ---------------------------------------------------------------------------------------------
+
+    def order_conflicts(self) -> Iterator[Break]:
+        orders = self._view.orders
+        for told in orders.conflicts():
+            first, *others = (f"{self.place(one.lane, one.seq)}[{one.row}]" for one in told)
+            yield Break("conflict", order_fact(told[0].fact), f"counts: {first}; does not: {', '.join(others)}")
+        for one in orders.overruled:
+            detail = f"counts: what is settled; does not: {self.place(one.lane, one.seq)}[{one.row}]"
+            yield Break("conflict", order_fact(one.fact), detail)
 
     def statements(self, statements: Iterable[Statement]) -> str:
         texts = []

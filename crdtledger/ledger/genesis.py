@@ -25,6 +25,8 @@ NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 NODE_ID_BYTES = 8
 MAX_NODES = 5_000
 MAX_DECIMALS = 18
+MAX_ACCOUNT = 128
+"""Characters of an account's name."""
 MAX_CHECKPOINT_INTERVAL_MS = 86_400_000
 
 Role = Literal["edge", "validator", "observer"]
@@ -85,6 +87,8 @@ class Policies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_interval_ms: int = 1_000
     authorities: tuple[Authority, ...] = ()
     custodians: tuple[Custodian, ...] = ()
+    beneficiary: str | msgspec.UnsetType = msgspec.UNSET
+    """The account that gets fees, and bonds that are forfeited. Left out: no fees are taken, and every bond is given back."""
     operators: tuple[str, ...] = ()
     """CURVE public keys (Z85) of people and programs that may ask any node questions and hand it facts."""
 
@@ -212,6 +216,8 @@ def _check_policies(genesis: Genesis, need: Any, assets: Iterable[str]) -> None:
     need(voted, "$.policies.agreement", "tendermint takes at least one node with the role validator")
     paced = 0 <= policies.checkpoint_interval_ms <= MAX_CHECKPOINT_INTERVAL_MS
     need(paced, "$.policies.checkpoint_interval_ms", f"0 to {MAX_CHECKPOINT_INTERVAL_MS}")
+    named = not isinstance(policies.beneficiary, str) or 0 < len(policies.beneficiary) <= MAX_ACCOUNT
+    need(named, "$.policies.beneficiary", f"an account's name, at most {MAX_ACCOUNT} characters")
     for i, authority in enumerate(policies.authorities):
         at = f"$.policies.authorities[{i}]"
         need(authority.node in genesis.by_name, f"{at}.node", f"no node is called {authority.node!r}")

@@ -18,17 +18,27 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.errors import BadInput, Conflict, InsufficientRights, NotAllowed, UnknownName, UnknownReserve
+from crdtledger.errors import (
+    BadInput,
+    Conflict,
+    InsufficientRights,
+    NotAllowed,
+    ReserveInUse,
+    UnknownName,
+    UnknownReserve,
+)
 from crdtledger.ledger import batch as batches
 from crdtledger.ledger import body as columns
 from crdtledger.ledger.batch import Batch, Dep, Lane
-from crdtledger.ledger.body import Body, Cursor, Keys, WireBody, fact_id, fact_keys, is_cursor, stated
+from crdtledger.ledger.boardpen import BoardPen, note_bodies
+from crdtledger.ledger.body import Body, Cursor, Keys, WireBody, fact_id, fact_keys, is_cursor, split_id, stated
 from crdtledger.ledger.catalog import Binding
 from crdtledger.ledger.clock import HybridClock
 from crdtledger.ledger.collateral import SHARED_IDS
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.drafting import FillColumns, check_fact, check_fills, draft_facts, draft_fills
 from crdtledger.ledger.facts import (
+    ORDER_KINDS,
     RIGHTS_KINDS,
     Account,
     Deposit,
@@ -38,13 +48,18 @@ from crdtledger.ledger.facts import (
     Instrument,
     Kind,
     Mark,
+    Note,
+    Order,
     Post,
     Reserve,
     Transfer,
+    Void,
     Withdrawal,
 )
 from crdtledger.ledger.identity import Identity
 from crdtledger.ledger.keytable import KeyTable
+from crdtledger.ledger.orderchecks import OrderChecks
+from crdtledger.ledger.orderfacts import said, stated_facts
 from crdtledger.ledger.positions import fill_terms
 from crdtledger.ledger.reference import check_instrument, instrument_digest
 from crdtledger.ledger.replica import Applied, Replica
@@ -84,9 +99,16 @@ class Recorder:
         self._check_names(facts)
         fresh = self._not_defined_yet(facts)
         definitions = {fact.name: instrument_digest(fact) for fact in fresh if isinstance(fact, Instrument)}
-        bodies = draft_facts(fresh, lambda name: definitions.get(name) or self._definition(name), self._member_index)
-        # Rights go first: they are what can be refused, and a refusal must leave no trace.
-        bodies.sort(key=lambda wire: wire.tables == [] or Kind(wire.tables[0][0]) not in RIGHTS_KINDS)
+        notes = [fact for fact in fresh if isinstance(fact, Note)]
+        others = [fact for fact in fresh if not isinstance(fact, Note)]
+        bodies = draft_facts(others, lambda name: definitions.get(name) or self._definition(name), self._member_index)
+        bodies += note_bodies(BoardPen(self.replica.view.board, self.lane.key, self._name).updates(notes))
+        self._check_reserves(fresh)
+        # What can be refused goes first, for a refusal must leave no trace: orders are looked at before rights are recorded.
+        for wire in bodies:
+            if _kinds(wire) & ORDER_KINDS:
+                self._check_orders(wire)
+        bodies.sort(key=lambda wire: not _kinds(wire) & RIGHTS_KINDS)
         done = [self._record_body(wire, now_us) for wire in bodies]
         recorded = tuple(batch for batch in done if batch is not None)
         counted = sum(batch.facts for batch in recorded)
@@ -141,11 +163,11 @@ class Recorder:
         for index, fact in enumerate(facts):
             if isinstance(fact, Instrument):
                 check_instrument(fact, self.genesis, f"facts[{index}]")
-            if isinstance(fact, Fill | Mark) and fact.instrument not in new_instruments:
+            if isinstance(fact, Order) or (isinstance(fact, Fill | Mark) and fact.instrument not in new_instruments):
                 self._definition(fact.instrument)
             if isinstance(fact, Fill) and fact.fee_asset is not None:
                 self._check_asset(fact.fee_asset)
-            if isinstance(fact, Fill | Deposit | Withdrawal | Transfer | Grant | Reserve):
+            if isinstance(fact, Fill | Deposit | Withdrawal | Transfer | Grant | Reserve | Order):
                 self._check_account(fact.account, f"record a {type(fact).__name__.lower()} for", new_accounts)
             if isinstance(fact, Transfer | Post):
                 self._check_account(fact.credit, None, new_accounts)
@@ -217,10 +239,12 @@ class Recorder:
         body = columns.decode(columns.encode(wire))
         binding = self.replica.view.catalog.bind(body)
         wire, dropped = self._without_known(wire, body, binding)
-        if not (wire.tables or wire.definitions or wire.accounts or wire.cursors):
+        if not (wire.tables or wire.definitions or wire.accounts or wire.cursors or wire.notes):
             return None
         deps: tuple[Dep, ...] = ()
-        if RIGHTS_KINDS & body.tables.keys():
+        if ORDER_KINDS & body.tables.keys():
+            deps = self._check_orders(wire)
+        elif RIGHTS_KINDS & body.tables.keys():
             if dropped:
                 body = columns.decode(columns.encode(wire))
                 binding = self.replica.view.catalog.bind(body)
@@ -258,8 +282,8 @@ class Recorder:
             return repeats | view.positions.known(kind, body, keys, terms)
         known = ~new
         for row in np.flatnonzero(known).tolist():
-            self._check_same(kind, body, row, stated(body, kind, int(first[row])))
-        for row, words in enumerate(self._recorded_words(kind, keys)):
+            self._check_same(kind, body, row, _words(body, kind, int(first[row])))
+        for row, words in enumerate(self._recorded_words(kind, body, keys)):
             if words is not None:
                 self._check_same(kind, body, row, words)
                 known[row] = True
@@ -279,21 +303,52 @@ class Recorder:
         known: Mask = found >= 0
         return known
 
-    def _check_same(self, kind: Kind, body: Body, row: int, words: tuple[int | str, ...]) -> None:
-        if stated(body, kind, row) != words:
+    def _check_same(self, kind: Kind, body: Body, row: int, words: tuple[object, ...]) -> None:
+        if _words(body, kind, row) != words:
             told = " ".join(str(word) for word in words)
             raise Conflict(kind=kind.name.lower(), id=str(fact_id(body, kind, row)), why=f"{told} (minor units)")
 
-    def _recorded_words(self, kind: Kind, keys: Keys) -> Iterator[tuple[int | str, ...] | None]:
+    def _recorded_words(self, kind: Kind, body: Body, keys: Keys) -> Iterator[tuple[object, ...] | None]:
         """What unsettled batches say under each id: anywhere for ids that the cluster shares, else in this node's lanes."""
         view = self.replica.view
         spots = view.rights.recorded(self.lane.key, keys)
+        if kind in ORDER_KINDS:
+            names = [(self._name, str(fact_id(body, kind, row))) for row in range(len(keys[0]))]
+            told = [view.orders.known(kind, name) for name in names]
+            spots = [(one.lane, one.seq, one.row) if one else None for one in told]
         if kind in SHARED_IDS:
             shared = view.collateral.known(kind, keys)
             spots = [(one.lane, one.seq, one.row) if one else None for one in shared]
         for spot in spots:
             batch = self.replica.batch(*spot[:2]) if spot else None
-            yield stated(batch.body, kind, spot[2]) if batch and spot else None
+            yield _words(batch.body, kind, spot[2]) if batch and spot else None
+
+    def _check_reserves(self, facts: Sequence[Fact]) -> None:
+        """Refuse to void or post what orders may need."""
+        for fact in facts:
+            if isinstance(fact, Void | Post):
+                named = self.replica.view.orders.on_reserve(self.lane.key, str(split_id(fact.reserve)))
+                if named:
+                    raise ReserveInUse(reserve=str(fact.reserve), orders=[one.id for one in named])
+
+    def _check_orders(self, wire: WireBody) -> tuple[Dep, ...]:
+        """The deps that facts about orders lean on, or the refusal that says why not."""
+        body = columns.decode(columns.encode(wire))
+        known = {kind: self._known_rows(kind, body, self.replica.view.catalog.bind(body)) for kind in body.tables}
+        checks = OrderChecks(self.replica.view, self.lane.key, self._name)
+        for fact in stated_facts(body, self.genesis, self._name):
+            if not known[fact.kind][fact.row]:
+                checks.check(fact)
+        if self.locked and checks.commits:
+            raise BadInput(what="facts about orders", where="facts", why=self.locked)
+        leaned = sorted(checks.leans.items())
+        held = [(lane, seq, batch) for lane, seq in leaned if (batch := self.replica.batch(lane, seq)) is not None]
+        settled = self.replica.state.lanes
+        deps = [Dep(lane, seq, b.hash) for lane, seq, b in held if lane not in settled or seq > settled[lane].seq]
+        if len(deps) > batches.MAX_DEPS:
+            why = f"they lean on {len(deps)} lanes, at most {batches.MAX_DEPS} a call: record them in several"
+            raise BadInput(what="facts about orders", where="facts", why=why)
+        return tuple(deps)
 
     def _check_rights(self, body: Body, binding: Binding) -> tuple[Dep, ...]:
         """The deps that the body needs to be covered by rights, or the refusal that says what is short."""
@@ -359,3 +414,12 @@ class Recorder:
         if not isinstance(outcome, Applied):
             raise AssertionError(f"a node must accept its own batch: {outcome}")
         return batch
+
+
+def _kinds(wire: WireBody) -> set[Kind]:
+    return {Kind(number) for number, _ in wire.tables}
+
+
+def _words(body: Body, kind: Kind, row: int) -> tuple[object, ...]:
+    """What one row says, its names resolved."""
+    return said(body, kind, row) if kind in ORDER_KINDS else stated(body, kind, row)

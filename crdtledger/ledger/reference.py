@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.errors import BadInput
-from crdtledger.ledger.facts import MAX_AMOUNT, Instrument
+from crdtledger.ledger.facts import MAX_AMOUNT, PPM, Instrument
 from crdtledger.ledger.genesis import MAX_DECIMALS, NAME, Genesis
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.wide import Limbs, from_ints, from_product
 
 INSTRUMENT_DIGEST_BYTES = 16
+MAX_HEIGHTS = 1_000_000
+"""The most heights between two auctions, or for revealing."""
 MAX_VALUE = 1 << 126
 """No single fill is worth more than this, in minor units."""
 
@@ -44,8 +46,10 @@ class MarkEntry(NamedTuple):
 
 
 def instrument_digest(instrument: Instrument) -> bytes:
-    """The 16 bytes that name exactly this definition."""
-    return digest("instrument", msgspec.msgpack.encode(instrument, order="deterministic"))[:INSTRUMENT_DIGEST_BYTES]
+    """The 16 bytes that name exactly this definition: a digest of what it says beyond the defaults."""
+    # As plain data: of a struct with more than 15 fields msgpack writes a longer head, however many are left out.
+    said = msgspec.msgpack.encode(msgspec.to_builtins(instrument))
+    return digest("instrument", said)[:INSTRUMENT_DIGEST_BYTES]
 
 
 def instrument_fault(instrument: Instrument) -> str | None:
@@ -73,6 +77,19 @@ def instrument_fault(instrument: Instrument) -> str | None:
         return "strike and option: options have both, others have neither"
     if instrument.strike is not None and not -MAX_AMOUNT <= instrument.strike <= MAX_AMOUNT:
         return "strike: out of range"
+    return _trading_fault(instrument)
+
+
+def _trading_fault(instrument: Instrument) -> str | None:
+    for field in ("margin_ppm", "maker_fee_ppm", "taker_fee_ppm"):
+        if not 0 <= getattr(instrument, field) <= PPM:
+            return f"{field}: 0 to {PPM}"
+    if not 1 <= instrument.auction_every <= MAX_HEIGHTS:
+        return f"auction_every: 1 to {MAX_HEIGHTS} heights"
+    if not 0 <= instrument.reveal_window <= MAX_HEIGHTS:
+        return f"reveal_window: 0 to {MAX_HEIGHTS} heights"
+    if instrument.mode == "continuous" and (instrument.auction_every, instrument.reveal_window) != (1, 0):
+        return "auction_every and reveal_window: for instruments with the mode auction"
     return None
 
 
@@ -82,6 +99,11 @@ def check_instrument(instrument: Instrument, genesis: Genesis, where: str = "ins
     if fault is None and instrument.settlement not in genesis.asset_decimals:
         known = ", ".join(genesis.asset_decimals)
         fault = f"settlement: {instrument.settlement!r} is no asset of this cluster ({known})"
+    tolerated = (sum("validator" in member.roles for member in genesis.nodes) - 1) // 3
+    if fault is None and 0 < instrument.reveal_window <= tolerated:
+        fault = (
+            f"reveal_window: more than {tolerated}, or the proposers in a row who keep a reveal out may all be faulty"
+        )
     if fault is not None:
         raise BadInput(what=f"instrument {instrument.name!r}", where=where, why=fault)
 

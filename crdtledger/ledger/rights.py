@@ -252,7 +252,7 @@ class Rights:
         node = self._genesis.by_id[author].name
         table = body.tables[kind]
         keys = fact_keys(body, kind)
-        ok = ~self.used_ids(lane, keys)
+        ok = ~self.used_ids(lane, keys, covered)
         dropped: list[tuple[Kind, int, str]] = []
 
         def drop(bad: npt.NDArray[np.bool_], reason: str) -> None:

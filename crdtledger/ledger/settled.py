@@ -29,13 +29,18 @@ from crdtledger.ledger import settledcodec
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.facts import Instrument
 from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.orderfacts import Name
 from crdtledger.ledger.reference import MarkEntry
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settledparts import (
+    Carried,
     Definition,
+    PendingMatch,
     Reserved,
     SettledBalance,
     SettledLane,
+    SettledNote,
+    SettledOrder,
     SettledPosition,
     SuspendedFills,
 )
@@ -55,8 +60,11 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     ``definitions``: by name, the standing one first. ``labels``: by account. ``marks``: by (instrument's name, source).
     ``cursors``: (lane, source) -> (position, line). ``positions``: by (account, instrument's name). ``collateral``: by
     (account, asset). ``reserves``: lane -> key of the reserve -> what is left. ``fills``, ``busts``: ids that are taken.
-    ``used``: member's index -> ids of facts that move rights, used in any lane of that node. ``shared``: ids that the whole
-    cluster shares (deposits, withdrawals, transfers), each with what the statement that counts says.
+    ``used``: member's index -> ids of facts that move rights or are about orders, used in any lane of that node. ``orders``: those that
+    are not done, by (home, id); ``pending``: matches that their makers' homes have not answered, by (writer's node, id). ``carried``: by
+    (account, derivative's name); ``prices``: derivative's name -> its settlement price. ``shared``: ids that the whole
+    cluster shares (deposits, withdrawals, transfers), each with what the statement that counts says. ``board``: by lane, everything that
+    was noted in it.
     """
 
     cluster: bytes
@@ -74,8 +82,13 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     busts: SeenIds
     used: Mapping[int, SeenIds] = _NOTHING
     shared: SeenIds
+    orders: Mapping[Name, SettledOrder] = _NOTHING
+    pending: Mapping[Name, PendingMatch] = _NOTHING
+    carried: Mapping[tuple[str, str], Carried] = _NOTHING
+    prices: Mapping[str, int] = _NOTHING
     suspended: tuple[SuspendedFills, ...] = ()
     breaks: tuple[Break, ...] = ()
+    board: Mapping[bytes, tuple[SettledNote, ...]] = _NOTHING
 
     @classmethod
     def empty(cls, genesis: Genesis, salt: int = 0) -> SettledState:
@@ -107,8 +120,9 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return out
 
     def imbalance(self) -> dict[str, int]:
-        """in - held - out - shortfall per asset, where it is not zero. Empty, always: conservation is an invariant."""
-        gaps = {asset: came - held - out - short for asset, (came, held, out, short) in self.sums.items()}
+        """in - held - out per asset, where it is not zero. Empty, always: conservation is an invariant. A shortfall was taken from nobody
+        and paid to nobody, so it stands beside the sum."""
+        gaps = {asset: came - held - out for asset, (came, held, out, _) in self.sums.items()}
         return {asset: gap for asset, gap in gaps.items() if gap}
 
     def encode(self) -> bytes:
@@ -125,5 +139,5 @@ def decode_state(raw: bytes, genesis: Genesis, salt: int = 0) -> SettledState:
     if state.encode() != raw:
         raise InvalidProof("settled state", "it is not in its one encoding")
     if state.imbalance():
-        raise InvalidProof("settled state", f"in - held - out - shortfall is {state.imbalance()}")
+        raise InvalidProof("settled state", f"in - held - out is {state.imbalance()}")
     return state

@@ -4,22 +4,26 @@
 
 Amounts are decimal text, because sums outgrow what msgpack carries; columns of ids are bytes. Decoding takes nothing for granted:
 bytes from a torn file, or from somebody who means harm, are answered with InvalidProof. That rows are sorted, and that
-everything is spelt in its one way, is seen by encoding again (``settled.decode_state``).
+everything is spelt in its one way, is seen by encoding again (``settled.decode_state``). The board comes last, and only if something
+stands on it.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import msgspec
 
 from crdtledger.errors import InvalidBatch, InvalidProof
+from crdtledger.ledger import ordercodec
 from crdtledger.ledger.batch import LANE_BYTES, MAX_SEQ, parse_lane
 from crdtledger.ledger.breaks import Break
+from crdtledger.ledger.clock import MAX_TIMESTAMP
 from crdtledger.ledger.facts import MAX_AMOUNT, Instrument
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import DIGEST_BYTES
+from crdtledger.ledger.noteform import decode_entry
+from crdtledger.ledger.ordercodec import WHERE, amount_of, need
 from crdtledger.ledger.reference import (
     INSTRUMENT_DIGEST_BYTES,
     InstrumentKey,
@@ -33,6 +37,7 @@ from crdtledger.ledger.settledparts import (
     Reserved,
     SettledBalance,
     SettledLane,
+    SettledNote,
     SettledPosition,
     SuspendedFills,
 )
@@ -40,15 +45,13 @@ from crdtledger.ledger.settledparts import (
 if TYPE_CHECKING:
     from crdtledger.ledger.settled import SettledState
 
-VERSION: Final = 1
-_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,79}")
-_WHERE: Final = "settled state"
+VERSION: Final = 2
 
 _LaneKey = Annotated[bytes, msgspec.Meta(min_length=LANE_BYTES, max_length=LANE_BYTES)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
 _Half = Annotated[int, msgspec.Meta(ge=0)]
 _Seen = tuple[bytes, bytes, bytes]
-_Balance = tuple[str, str, str, str, str, str, tuple[tuple[int, str], ...]]
+_Balance = tuple[str, str, str, str, str, str, tuple[tuple[int, str], ...], str]
 
 
 class _Position(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -84,6 +87,8 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     shared: _Seen
     suspended: tuple[tuple[_LaneKey, _Count, tuple[_Count, ...], bytes], ...]
     breaks: tuple[tuple[str, str, str], ...]
+    trading: ordercodec.Wire
+    board: tuple[tuple[_LaneKey, tuple[SettledNote, ...]], ...] = ()
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -92,38 +97,45 @@ _decoder = msgspec.msgpack.Decoder(_Wire)
 
 def encode(state: SettledState) -> bytes:
     """The bytes of a state."""
-    return _encoder.encode(
-        _Wire(
-            version=VERSION,
-            cluster=state.cluster,
-            facts=state.facts,
-            batches=state.batches,
-            lanes=tuple(sorted(state.lanes.items())),
-            definitions=tuple(
-                (name, tuple(rival.instrument for rival in state.definitions[name]))
-                for name in sorted(state.definitions)
-            ),
-            labels=tuple(sorted(state.labels.items())),
-            marks=tuple(
-                (*slot, mark.ts_us, mark.sequence, mark.price, mark.instrument.digest)
-                for slot, mark in sorted(state.marks.items())
-            ),
-            cursors=tuple((*slot, *at) for slot, at in sorted(state.cursors.items())),
-            positions=tuple(_position(*name, state.positions[name]) for name in sorted(state.positions)),
-            collateral=tuple(_balance(*name, state.collateral[name]) for name in sorted(state.collateral)),
-            reserves=tuple(
-                (lane, *key, held.account, held.asset, str(held.remaining), held.id, held.expires_us)
-                for lane, reserves in sorted(state.reserves.items(), key=lambda item: item[0])
-                for key, held in sorted(reserves.items(), key=lambda item: item[0])
-            ),
-            fills=state.fills.pack(),
-            busts=state.busts.pack(),
-            used=tuple((member, state.used[member].pack()) for member in sorted(state.used)),
-            shared=state.shared.pack(),
-            suspended=tuple(waiting.stated for waiting in state.suspended),
-            breaks=tuple((one.type, one.subject, one.detail) for one in state.breaks),
-        )
+    wire = _Wire(
+        version=VERSION,
+        cluster=state.cluster,
+        facts=state.facts,
+        batches=state.batches,
+        lanes=tuple(sorted(state.lanes.items())),
+        definitions=tuple(
+            (name, tuple(_plain(rival.instrument) for rival in state.definitions[name]))
+            for name in sorted(state.definitions)
+        ),
+        labels=tuple(sorted(state.labels.items())),
+        marks=tuple(
+            (*slot, mark.ts_us, mark.sequence, mark.price, mark.instrument.digest)
+            for slot, mark in sorted(state.marks.items())
+        ),
+        cursors=tuple((*slot, *at) for slot, at in sorted(state.cursors.items())),
+        positions=tuple(_position(*name, state.positions[name]) for name in sorted(state.positions)),
+        collateral=tuple(_balance(*name, state.collateral[name]) for name in sorted(state.collateral)),
+        reserves=tuple(
+            (lane, *key, held.account, held.asset, str(held.remaining), held.id, held.expires_us)
+            for lane, reserves in sorted(state.reserves.items(), key=lambda item: item[0])
+            for key, held in sorted(reserves.items(), key=lambda item: item[0])
+        ),
+        fills=state.fills.pack(),
+        busts=state.busts.pack(),
+        used=tuple((member, state.used[member].pack()) for member in sorted(state.used)),
+        shared=state.shared.pack(),
+        suspended=tuple(waiting.stated for waiting in state.suspended),
+        breaks=tuple((one.type, one.subject, one.detail) for one in state.breaks),
+        trading=ordercodec.encode(state),
+        board=tuple(sorted(state.board.items(), key=lambda item: item[0])),
     )
+    return _encoder.encode(wire if wire.board else msgspec.structs.astuple(wire)[:-1])
+
+
+def _plain(instrument: Instrument) -> Instrument:
+    """A definition as the map that is encoded: what it says beyond the defaults, as its digest has it."""
+    said: Any = msgspec.to_builtins(instrument)
+    return cast("Instrument", said)
 
 
 def _position(account: str, instrument: str, held: SettledPosition) -> _Position:
@@ -144,7 +156,7 @@ def _position(account: str, instrument: str, held: SettledPosition) -> _Position
 
 def _balance(account: str, asset: str, held: SettledBalance) -> _Balance:
     amounts = (str(held.deposited), str(held.withdrawn), str(held.reserved), str(held.shortfall))
-    return (account, asset, *amounts, tuple((member, str(amount)) for member, amount in held.rights))
+    return (account, asset, *amounts, tuple((member, str(amount)) for member, amount in held.rights), str(held.margin))
 
 
 def decode(raw: bytes, genesis: Genesis, salt: int) -> dict[str, Any]:
@@ -152,129 +164,139 @@ def decode(raw: bytes, genesis: Genesis, salt: int) -> dict[str, Any]:
     try:
         wire = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as fault:
-        raise InvalidProof(_WHERE, f"it is not a state: {fault}") from None
-    _need(wire.version == VERSION, f"its version is {wire.version}, this program reads {VERSION}")
-    _need(wire.cluster == genesis.hash, "it is another cluster's")
+        raise InvalidProof(WHERE, f"it is not a state: {fault}") from None
+    need(wire.version == VERSION, f"its version is {wire.version}, this program reads {VERSION}")
+    need(wire.cluster == genesis.hash, "it is another cluster's")
     try:
         return _fields(wire, genesis, salt)
     except InvalidBatch as fault:
-        raise InvalidProof(_WHERE, str(fault)) from None
+        raise InvalidProof(WHERE, str(fault)) from None
 
 
 def _fields(wire: _Wire, genesis: Genesis, salt: int) -> dict[str, Any]:
     members = len(genesis.nodes)
-    _need(all(0 <= member < members for member, _ in wire.used), "it names a member that the genesis does not have")
+    need(all(0 <= member < members for member, _ in wire.used), "it names a member that the genesis does not have")
     reserves = _reserves(wire, genesis)
+    definitions = {name: _definitions(name, rivals, genesis) for name, rivals in wire.definitions}
+    trading = ordercodec.decode(wire.trading, genesis, {name: rivals[0] for name, rivals in definitions.items()})
+    margins: dict[tuple[str, str], int] = {}
+    for (account, name), carried in trading["carried"].items():
+        cell = (account, definitions[name][0].instrument.settlement)
+        margins[cell] = margins.get(cell, 0) + carried.margin
     return {
         "cluster": wire.cluster,
         "facts": wire.facts,
         "batches": wire.batches,
         "lanes": _lanes(wire, genesis),
-        "definitions": {name: _definitions(name, rivals, genesis) for name, rivals in wire.definitions},
+        "definitions": definitions,
         "labels": dict(wire.labels),
         "marks": {
             (name, source): MarkEntry(ts_us, sequence, price, InstrumentKey(name, digest))
             for name, source, ts_us, sequence, price, digest in wire.marks
-            if _need(len(digest) == INSTRUMENT_DIGEST_BYTES, f"a mark of {name!r} names no definition")
+            if need(len(digest) == INSTRUMENT_DIGEST_BYTES, f"a mark of {name!r} names no definition")
         },
         "cursors": {(lane, source): (position, line) for lane, source, position, line in wire.cursors},
         "positions": {(held.account, held.instrument): _opened_position(held, genesis) for held in wire.positions},
-        "collateral": _collateral(wire, genesis, reserves),
+        "collateral": _collateral(wire, genesis, reserves, margins),
         "reserves": reserves,
-        "fills": unpack_seen(wire.fills, salt, _WHERE),
-        "busts": unpack_seen(wire.busts, salt, _WHERE),
-        "used": {member: unpack_seen(seen, salt, _WHERE) for member, seen in wire.used},
-        "shared": unpack_seen(wire.shared, salt, _WHERE),
+        "fills": unpack_seen(wire.fills, salt, WHERE),
+        "busts": unpack_seen(wire.busts, salt, WHERE),
+        "used": {member: unpack_seen(seen, salt, WHERE) for member, seen in wire.used},
+        "shared": unpack_seen(wire.shared, salt, WHERE),
         "suspended": tuple(_suspended(*entry) for entry in wire.suspended),
         "breaks": tuple(Break(*words) for words in wire.breaks),
+        "board": _board(wire, genesis),
+        **trading,
     }
-
-
-def _need(holds: bool, why: str) -> bool:
-    if not holds:
-        raise InvalidProof(_WHERE, why)
-    return True
-
-
-def _amount(text: str, least: int | None = 0) -> int:
-    _need(_NUMBER.fullmatch(text) is not None, f"{text[:40]!r} is no amount")
-    number = int(text)
-    _need(least is None or number >= least, f"an amount of {number}")
-    return number
 
 
 def _lanes(wire: _Wire, genesis: Genesis) -> dict[bytes, SettledLane]:
     for key, lane in wire.lanes:
-        _need(parse_lane(key).node in genesis.by_id, "a lane is of no member")
-        _need(len(lane.hash) == DIGEST_BYTES and 0 <= lane.seq <= MAX_SEQ, "a lane's cut names no batch")
-        _need(lane.base_height >= 0 and lane.closed >= 0, "a lane's base or its fork is below zero")
-        _need((lane.closed > 0) == bool(lane.evidence), "a lane is closed without evidence, or open with it")
+        need(parse_lane(key).node in genesis.by_id, "a lane is of no member")
+        need(len(lane.hash) == DIGEST_BYTES and 0 <= lane.seq <= MAX_SEQ, "a lane's cut names no batch")
+        need(lane.base_height >= 0 and lane.closed >= 0, "a lane's base or its fork is below zero")
+        need((lane.closed > 0) == bool(lane.evidence), "a lane is closed without evidence, or open with it")
     return dict(wire.lanes)
+
+
+def _board(wire: _Wire, genesis: Genesis) -> dict[bytes, tuple[SettledNote, ...]]:
+    for lane, notes in wire.board:
+        need(
+            parse_lane(lane).node in genesis.by_id and bool(notes),
+            "a lane on the board is of no member, or noted nothing",
+        )
+        sound = all(0 < one.clock <= MAX_TIMESTAMP and decode_entry(one.entry) is not None for one in notes)
+        need(sound, "what stands on the board is no note")
+    return dict(wire.board)
 
 
 def _definitions(name: str, rivals: tuple[Instrument, ...], genesis: Genesis) -> tuple[Definition, ...]:
     for rival in rivals:
         sound = instrument_fault(rival) is None and rival.settlement in genesis.asset_decimals
-        _need(sound and rival.name == name, f"a definition of {name!r} cannot stand")
+        need(sound and rival.name == name, f"a definition of {name!r} cannot stand")
     digests = [instrument_digest(rival) for rival in rivals]
-    _need(0 < len(digests) == len(set(digests)), f"{name!r} has no definition, or one twice")
+    need(0 < len(digests) == len(set(digests)), f"{name!r} has no definition, or one twice")
     return tuple(Definition(digest, rival) for digest, rival in zip(digests, rivals, strict=True))
 
 
 def _opened_position(held: _Position, genesis: Genesis) -> SettledPosition:
     assets = [asset for asset, _ in held.other_fees]
-    _need(assets == sorted(set(assets)) and genesis.asset_decimals.keys() >= set(assets), "fees in unknown assets")
+    need(assets == sorted(set(assets)) and genesis.asset_decimals.keys() >= set(assets), "fees in unknown assets")
     signed = [held.bought, held.sold, held.value_bought, held.value_sold, held.fees]
-    bought, sold, value_bought, value_sold, fees = (_amount(text, None) for text in signed)
+    bought, sold, value_bought, value_sold, fees = (amount_of(text, None) for text in signed)
     return SettledPosition(
         bought=bought,
         sold=sold,
         value_bought=value_bought,
         value_sold=value_sold,
         fees=fees,
-        other_fees=tuple((asset, _amount(fee, None)) for asset, fee in held.other_fees),
+        other_fees=tuple((asset, amount_of(fee, None)) for asset, fee in held.other_fees),
         fills=held.fills,
-        cost=_amount(held.cost, None),
-        realised=_amount(held.realised, None),
+        cost=amount_of(held.cost, None),
+        realised=amount_of(held.realised, None),
     )
 
 
 def _reserves(wire: _Wire, genesis: Genesis) -> dict[bytes, dict[tuple[int, int], Reserved]]:
     out: dict[bytes, dict[tuple[int, int], Reserved]] = {}
     for lane, high, low, account, asset, remaining, id, expires_us in wire.reserves:
-        _need(asset in genesis.asset_decimals, f"a reserve of {asset!r}, which is no asset of this cluster")
-        out.setdefault(lane, {})[high, low] = Reserved(account, asset, _amount(remaining, 1), id, expires_us)
+        need(asset in genesis.asset_decimals, f"a reserve of {asset!r}, which is no asset of this cluster")
+        out.setdefault(lane, {})[high, low] = Reserved(account, asset, amount_of(remaining, 1), id, expires_us)
     return out
 
 
 def _collateral(
-    wire: _Wire, genesis: Genesis, reserves: dict[bytes, dict[tuple[int, int], Reserved]]
+    wire: _Wire,
+    genesis: Genesis,
+    reserves: dict[bytes, dict[tuple[int, int], Reserved]],
+    margins: dict[tuple[str, str], int],
 ) -> dict[tuple[str, str], SettledBalance]:
     reserved: dict[tuple[str, str], int] = {}
     for held in (one for lane in reserves.values() for one in lane.values()):
         cell = (held.account, held.asset)
         reserved[cell] = reserved.get(cell, 0) + held.remaining
     out: dict[tuple[str, str], SettledBalance] = {}
-    for account, asset, came, went, kept, short, rights in wire.collateral:
-        _need(asset in genesis.asset_decimals, f"collateral in {asset!r}, which is no asset of this cluster")
+    for account, asset, came, went, kept, short, rights, margin in wire.collateral:
+        need(asset in genesis.asset_decimals, f"collateral in {asset!r}, which is no asset of this cluster")
         members = [member for member, _ in rights]
-        _need(members == sorted(set(members)) and all(0 <= m < len(genesis.nodes) for m in members), "rights of nobody")
+        need(members == sorted(set(members)) and all(0 <= m < len(genesis.nodes) for m in members), "rights of nobody")
         out[account, asset] = SettledBalance(
-            deposited=_amount(came),
-            withdrawn=_amount(went),
-            reserved=_amount(kept),
-            shortfall=_amount(short),
-            rights=tuple((member, _amount(amount, 1)) for member, amount in rights),
+            deposited=amount_of(came),
+            withdrawn=amount_of(went),
+            reserved=amount_of(kept),
+            margin=amount_of(margin),
+            shortfall=amount_of(short),
+            rights=tuple((member, amount_of(amount, 1)) for member, amount in rights),
         )
-        _need(out[account, asset].reserved == reserved.pop((account, asset), 0), "reserves do not add up")
-    _need(not reserved, "a reserve is of no balance")
+        need(out[account, asset].reserved == reserved.pop((account, asset), 0), "reserves do not add up")
+        need(out[account, asset].margin == margins.pop((account, asset), 0), "margins do not add up")
+    need(not reserved, "a reserve is of no balance")
+    need(not any(margins.values()), "a margin is of no balance")
     return out
 
 
 def _suspended(key: bytes, seq: int, rows: tuple[int, ...], raw: bytes) -> SuspendedFills:
     waiting = SuspendedFills(key, seq, rows, raw)
     tables = list(waiting.body.tables.values())
-    _need(
-        len(tables) == 1 and len(tables[0]) == len(rows) and "scope" in (tables[0].dtype.names or ()), "no fills wait"
-    )
+    need(len(tables) == 1 and len(tables[0]) == len(rows) and "scope" in (tables[0].dtype.names or ()), "no fills wait")
     return waiting

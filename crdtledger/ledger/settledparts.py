@@ -16,6 +16,8 @@ from crdtledger.ledger import body as columns
 from crdtledger.ledger.batch import FIRST_PREV
 from crdtledger.ledger.body import Body, WireBody
 from crdtledger.ledger.facts import ID_IS_TEXT, NO_STRING, Instrument, Kind
+from crdtledger.ledger.orderfacts import Name, Terms
+from crdtledger.ledger.ordermoney import NO_DRAWN, NO_TALLY, Drawn, Tally
 
 
 class SettledLane(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -66,11 +68,13 @@ class SettledPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 class SettledBalance(msgspec.Struct, frozen=True, kw_only=True):
     """What an (account, asset) has come to, in minor units. ``rights``: what each member may spend, as (its index in the genesis,
-    an amount above 0), ascending. ``reserved``: what all open reserves of the cell hold together."""
+    an amount above 0), ascending. ``reserved``: what all open reserves of the cell hold together; ``margin``: what all positions do
+    that are carried in the cell. ``shortfall``: what the account owes beyond what settlement could take; it stands beside the sums."""
 
     deposited: int = 0
     withdrawn: int = 0
     reserved: int = 0
+    margin: int = 0
     shortfall: int = 0
     rights: tuple[tuple[int, int], ...] = ()
 
@@ -80,8 +84,8 @@ class SettledBalance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def held(self) -> int:
-        """What the account is owed: free rights and reserves."""
-        return sum(amount for _, amount in self.rights) + self.reserved
+        """What the account is owed: free rights, reserves, and margins."""
+        return sum(amount for _, amount in self.rights) + self.reserved + self.margin
 
 
 class Reserved(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -92,6 +96,59 @@ class Reserved(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     remaining: int
     id: str
     expires_us: int = 0
+
+
+class SettledOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that is not done yet. ``place``: (clock, lane, seq, row) of its batch; ``height`` at which it was settled.
+
+    ``open``: (member, quantity above 0) by who may match it, ascending; ``closed``: what comes back to its home is closed, too.
+    ``tally`` and ``drawn``: what its matches came to, and what they took (``ordermoney``). ``shown``: (quantity, price) that a hidden
+    order was revealed to be, None before.
+    """
+
+    terms: Terms
+    place: tuple[int, bytes, int, int]
+    height: int
+    open: tuple[tuple[int, int], ...] = ()
+    closed: bool = False
+    tally: Tally = NO_TALLY
+    drawn: Drawn = NO_DRAWN
+    shown: tuple[int, int] | None = None
+
+    @property
+    def lane(self) -> bytes:
+        """The lane that it was written in, which holds its reserve."""
+        return self.place[1]
+
+
+class PendingMatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A match that its maker's home has not answered. ``height`` and ``number``: where it stands in canonical order; ``place``: (lane,
+    seq, row) of the fact. ``held``: what is kept back of its taker meanwhile."""
+
+    taker: Name
+    maker: Name
+    held: int
+    qty: int
+    price: int
+    height: int
+    number: int
+    place: tuple[bytes, int, int]
+    survival: int
+
+
+class Carried(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What matches have made of an (account, derivative): contracts, signed, and the margin that stands behind them in minor units of
+    the settlement asset. Of one instrument all contracts together are 0."""
+
+    qty: int
+    margin: int
+
+
+class SettledNote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A note on the board. ``clock``: as its batch states it. ``entry``: what it says (``noteform``)."""
+
+    clock: int
+    entry: bytes
 
 
 class SuspendedFills:

@@ -18,8 +18,10 @@ from crdtledger.ledger.clock import MAX_TIMESTAMP
 from crdtledger.ledger.facts import (
     MAX_AMOUNT,
     TABLES,
+    Accept,
     Account,
     Bust,
+    Cancel,
     Deposit,
     Fact,
     Fill,
@@ -27,8 +29,13 @@ from crdtledger.ledger.facts import (
     Instrument,
     Kind,
     Mark,
+    Match,
+    Note,
+    Order,
     Post,
     Reserve,
+    Reveal,
+    Share,
     Transfer,
     Void,
     Withdrawal,
@@ -63,6 +70,8 @@ TRADES: list[Fact] = [
         for name, asset in ((SPOT.name, None), ("ODD", "BTC"), (INVERSE.name, "no such"))
     ),
     Mark(instrument=SPOT.name, price=-5, ts_us=3, source="s", sequence=9),
+    Note(break_id="0" * 16, field="owner", text="kim"),
+    Note(break_id="0" * 16, field="comment", text="forged"),
 ]
 MOVES: list[Fact] = [
     Deposit(id=1, account="A", asset="USDT", amount=1000),
@@ -73,6 +82,17 @@ MOVES: list[Fact] = [
     Post(id=1, reserve="r", amount=10, credit="B"),
     Transfer(id=1, account="A", asset="USDT", amount=10, credit="C"),
     Withdrawal(id=1, account="A", asset="USDT", amount=10),
+]
+ABOUT: list[Fact] = [
+    Order(id=1, account="A", instrument=SPOT.name, side="buy", qty=5, price=7, reserve="r", amends="x"),
+    Order(id="x", account="B", instrument="ODD", side="sell", qty=MAX_AMOUNT, price=1, reserve=2, hidden="0a" * 32),
+    Order(id=3, account="B", instrument="ODD", side="sell", qty=9, price=7, reserve=2, tif="gtt", expires_us=5),
+    Cancel(id="c", order="x"),
+    Match(id=1, taker=1, maker_home="n0", maker=3, qty=2, price=7),
+    Match(id="m", taker="x", maker_home="n2", maker="y", qty=2, price=7, survival=5),
+    Accept(id=1, match_home="n1", match="m", qty=0, reason="gone"),
+    Share(id=1, home="n0", order=3, node="n1", qty=4),
+    Reveal(id=1, order="x", side="buy", qty=3, price=7, nonce="0b" * 32),
 ]
 LATER: list[Fact] = [Void(id=1, reserve="r"), Withdrawal(id="again", account="B", asset="BTC", amount=MAX_AMOUNT)]
 
@@ -96,7 +116,7 @@ def still_stands(replica: Replica, outcome: Outcome) -> None:
         assert outcome.reason
 
 
-WIRES = [TRADES, MOVES, None]
+WIRES = [TRADES, MOVES, None, ABOUT]
 
 
 @given(st.binary(max_size=400))
@@ -160,7 +180,7 @@ texts = st.one_of(
 @st.composite
 def wires(draw: st.DrawFn) -> WireBody:
     """A body whose parts are right or wrong one by one: the shape always decodes, the sense need not."""
-    base = Pen(FOUNDED, 0).draft(draw(st.sampled_from([TRADES, MOVES, LATER])), {"ODD": instrument_digest(ODD)})
+    base = Pen(FOUNDED, 0).draft(draw(st.sampled_from([TRADES, MOVES, LATER, ABOUT])), {"ODD": instrument_digest(ODD)})
     tables = []
     for kind, packed in base.tables:
         table = np.frombuffer(packed, TABLES[Kind(kind)]).copy()
@@ -172,7 +192,10 @@ def wires(draw: st.DrawFn) -> WireBody:
         if draw(st.integers(0, 5)) == 0:
             table = np.concatenate([table] * draw(st.integers(1, 4)))
         tables.append(
-            (draw(st.sampled_from([kind] * 12 + [0, 1, 2, 3, 10, 22, 30, 255, -3])), memoryview(table.tobytes()))
+            (
+                draw(st.sampled_from([kind] * 12 + [0, 1, 2, 3, 10, 22, 30, 33, 40, 255, -3])),
+                memoryview(table.tobytes()),
+            )
         )
     change: dict[str, Any] = {"tables": tables}
     if draw(st.booleans()):

@@ -36,6 +36,8 @@ WORDS = [
     "post",
     "void",
     "rival",
+    "note",
+    "note",
 ]
 small = st.integers(0, 3)
 scripts = st.lists(

@@ -25,7 +25,7 @@ from crdtledger.edge.effects import ClientRequest
 from crdtledger.edge.epochs import LaneTell
 from crdtledger.edge.setup import Completeness, Setup
 from crdtledger.edge.simulate.cluster import found, identity
-from crdtledger.errors import UnknownName
+from crdtledger.errors import LedgerError, UnknownName
 from crdtledger.ledger import batch as batches
 from crdtledger.ledger.batch import FIRST_PREV, Batch, Lane
 from crdtledger.ledger.body import WireBody
@@ -44,6 +44,7 @@ from tests.edge.processes import cluster
 NAMES = ("n0", "n1", "n2", "n3")
 SECOND = 1_000_000
 VIEWS = (
+    "heard",
     "positions",
     "collateral",
     "instruments",
@@ -168,6 +169,42 @@ def test_heads_that_claim_the_impossible_do_not_silence_status() -> None:
     victim.hear("n1", wire.Heads(bytes(32), rows, True))
     victim.stands()
     assert victim.query("members")[1]["ahead"] > 0
+
+
+def test_a_head_of_a_lane_that_is_none_is_told_to_nobody() -> None:
+    victim = Victim()
+    node = victim.genesis.nodes[1].id
+    lanes = (b"abc", bytes([7]) * 22, node + bytes(14))
+    victim.hear("n1", wire.Heads(bytes(32), tuple(wire.LaneHead(lane, 9, bytes(32)) for lane in lanes), True))
+    victim.stands()
+    told = {holder["node"]: holder["heads"] for holder in victim.query("heard")["holders"]}
+    assert told["n1"] == {"n1/0.00000000": 9}
+
+
+def test_the_facts_behind_a_figure_are_asked_for_by_names_and_any_others_are_refused() -> None:
+    victim = Victim()
+    bad = Hand("n1", victim.genesis)
+    victim.hear("n1", wire.Push((bad.write(Account(name="A"), SPOT).raw, bad.seal(fills(3)).raw)))
+    assert [row["id"] for row in victim.ask(api.Trace("A", SPOT.name))] == ["0", "1", "2"]
+    (row,) = victim.ask(api.Trace(name=f"fill v/trade/{SPOT.name}/1"))
+    assert (row["account"], row["became"], row["node"]) == ("A", "counts", "n1")
+    for name in (
+        "fill",
+        "fill v/trade",
+        f"fill v/trade/{SPOT.name}/",
+        "bust " * 99,
+        f"fill v/trade/{SPOT.name}/{2**64}",
+    ):
+        assert victim.ask(api.Trace(name=name)) == []
+    for request in (
+        api.Trace(),
+        api.Trace("nobody"),
+        api.Trace("A", "nothing"),
+        api.Told([{"kind": "account", "name": "x"}]),
+    ):
+        with pytest.raises(LedgerError):
+            victim.ask(request)
+    victim.stands()
 
 
 def test_a_clock_at_the_end_of_time_does_not_stop_an_honest_node_even_after_a_restart() -> None:

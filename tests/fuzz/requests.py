@@ -140,6 +140,11 @@ def request(draw: Draw) -> bytes:
         }
     elif kind == 3:
         body = columns(draw)
+    elif kind == 4:
+        names = {"account": draw.one_of(("", "A", draw.text())), "subject": draw.one_of(("", SPOT.name, draw.text()))}
+        body = {"type": "Trace", **names, "name": draw.one_of(("", f"fill v/trade/{SPOT.name}/1", draw.text()))}
+    elif kind == 5:
+        body = {"type": "Told", "fills": [fact(draw) for _ in range(draw.integer(0, 3))]}
     try:
         return ENCODE(body) if draw.integer(0, 31) else draw.bytes(60)
     except (OverflowError, UnicodeEncodeError):

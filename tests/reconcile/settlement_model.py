@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from pycrdt import Doc
+
 from crdtledger.ledger.batch import Batch, ForkEvidence, parse_lane
 from crdtledger.ledger.facts import Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
@@ -52,6 +54,7 @@ class Ledger:
         self.labels: dict[str, str] = {}
         self.marks: dict[tuple[str, str], Any] = {}
         self.cursors: dict[tuple[bytes, str], tuple[int, int]] = {}
+        self.board: dict[bytes, Doc[Any]] = {}
         self.taken: dict[Any, Any] = {}
         self.waiting: list[tuple[Any, Kind, dict[str, Any]]] = []
         self.positions: dict[Cell, dict[str, Any]] = {}
@@ -76,12 +79,17 @@ class Ledger:
             self._reference(batch)
         for place, batch in enumerate(ordered):
             self._fills(place, batch)
-            self._rights(batch)
+            if not any(kind >= Kind.ORDER for kind in batch.body.tables):
+                self._rights(batch)
             for cursor in batch.body.cursors:
                 self.cursors[batch.key, cursor.source] = (cursor.position, cursor.line)
+            for update in batch.body.notes:
+                if b"forged" not in update:  # what stock Yjs makes of the honest ones
+                    self.board.setdefault(batch.key, Doc()).apply_update(update)
         self._count()
         for node, cell, amount in self.gains:
             self.rights[node][cell] += amount
+        self.trade(previous, cut, batches, evidence)
         for proof in evidence:
             node = self.genesis.by_id[parse_lane(proof.lane).node].name
             for cell, remaining in self.reserves.pop(proof.lane, {}).values():
@@ -90,6 +98,11 @@ class Ledger:
             self.reserves[lane] = {name: left for name, left in self.reserves[lane].items() if left[1]}
         for node, names in self.own_used.items():
             self.used[node] |= names
+
+    def trade(
+        self, previous: bytes, cut: Sequence[LaneCut], batches: Sequence[Batch], evidence: Sequence[ForkEvidence]
+    ) -> None:
+        """Orders have their place here (``match_model``)."""
 
     # -- reference data and fills ---------------------------------------------------------------------------
 

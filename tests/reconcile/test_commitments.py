@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from crdtledger.ledger.body import encode
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.facts import Account, Deposit, Fill, Instrument
+from crdtledger.ledger.orderfacts import Terms
+from crdtledger.ledger.ordermoney import Drawn, Tally
 from crdtledger.ledger.reference import InstrumentKey, MarkEntry
 from crdtledger.ledger.settled import SettledState
-from crdtledger.ledger.settledparts import Reserved, SettledLane, SuspendedFills
+from crdtledger.ledger.settledparts import Carried, PendingMatch, Reserved, SettledLane, SettledOrder, SuspendedFills
 from reconcile.cells import CellName, decode_value, manifest_name, manifest_value
 from reconcile.commitments import Commitments
 from reconcile.salts import Salts
@@ -110,6 +112,31 @@ def variations(state: SettledState) -> Iterator[tuple[str, SettledState]]:
     waiting = Pen(GENESIS, 2).draft([fill("BTCUSDT", 7)], {"BTCUSDT": bytes(16)})
     for row in (0, 1):
         yield f"waits in row {row}", replace(state, suspended=(SuspendedFills(lane, 1, (row,), encode(waiting)),))
+    yield "margin", replace(state, collateral={("A", "USDT"): replace(balance, margin=1)})
+    terms = Terms("A", "BTCUSDT", definition.digest, 1, 5, 7, "r")
+    order = SettledOrder(terms=terms, place=(3, lane, 1, 0), height=1, open=((0, 5),))
+    for number, changed_order in enumerate(
+        (
+            order,
+            replace(order, open=((1, 5),)),
+            replace(order, closed=True),
+            replace(order, terms=replace(terms, price=8)),
+            replace(order, tally=Tally(1)),
+            replace(order, drawn=Drawn(1)),
+            replace(order, height=2),
+            replace(order, shown=(1, 2)),
+        )
+    ):
+        yield f"order {number}", replace(state, orders={("n0", "1"): changed_order})
+    match = PendingMatch(
+        taker=("n1", "1"), maker=("n0", "1"), held=1, qty=2, price=7, height=1, number=1, place=(lane, 1, 0), survival=5
+    )
+    yield "match", replace(state, pending={("n1", "2"): match})
+    yield "match held", replace(state, pending={("n1", "2"): replace(match, held=2)})
+    yield "carried", replace(state, carried={("A", "P"): Carried(1, 2)})
+    yield "who carries", replace(state, carried={("B", "P"): Carried(1, 2)})
+    for price in (1, 2):
+        yield f"price {price}", replace(state, prices={"P": price})
     yield "break", replace(state, breaks=(Break("conflict", "x", "y"),))
 
 
