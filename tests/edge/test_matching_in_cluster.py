@@ -184,3 +184,24 @@ def test_whatever_happens_to_the_nodes_no_order_is_settled_beyond_its_quantity(s
     assert all(0 < one.qty <= market.quantities[spelt(one.name)] for one in book.orders())
     bid, offer = book.best(1), book.best(-1)
     assert bid is None or offer is None or bid < offer or len({one.account for one in book.orders()}) == 1
+
+
+def test_a_home_that_lost_its_disk_answers_when_it_knows_again_what_it_said() -> None:
+    market = opened(seed=10)
+    backup = market.sim.durable_records("n0")
+    market.enter("A", "sell", 4_000, 10_000)
+    market.settle()
+    market.enter("B", "buy", 1_000, 10_000)
+    market.settle()
+    market.sim.partition([["n0"], ["n1", "n2"], ["n3"]])
+    market.enter("C", "buy", 2_000, 10_000)
+    market.restore("n0", backup)
+    market.sim.heal()
+    market.sim.partition([["n0", "n2"], ["n1"], ["n3"]])
+    market.sim.run_for(2 * SECOND)
+    core = market.core("n0")
+    assert core.epochs.state.locked
+    assert [row.state for row in core.replica.view.match_rows() if row.home == "n2"] == ["tentative"]
+    market.rest()
+    assert market.position("A", "n3") == "-3.000"
+    assert market.position("C", "n3") == "2.000"
