@@ -35,6 +35,9 @@ QueryName = Literal[
     "members",
     "digest",
     "heard",
+    "orders",
+    "matches",
+    "fresh",
 ]
 
 
@@ -48,6 +51,20 @@ class Query(_Request, frozen=True):
     view: QueryName
     account: str = ""
     instrument: str = ""
+
+
+class Book(_Request, frozen=True):
+    """The book of an instrument: its ``depth`` best levels of each side, how much of them is of ``account``, and that account's orders."""
+
+    instrument: str
+    account: str = ""
+    depth: int = 10
+
+
+class Chain(_Request, frozen=True):
+    """The options on ``underlying`` by expiry and strike, with the best prices of each."""
+
+    underlying: str
 
 
 class Record(_Request, frozen=True):
@@ -175,7 +192,20 @@ Local: TypeAlias = Links | Backup | Checkpoints
 """Requests that concern the process and its files, and not the ledger."""
 
 Request: TypeAlias = (
-    Query | Record | Columns | CursorOf | Trace | Told | Notes | BoardDocument | Watch | Prove | Fork | Local
+    Query
+    | Book
+    | Chain
+    | Record
+    | Columns
+    | CursorOf
+    | Trace
+    | Told
+    | Notes
+    | BoardDocument
+    | Watch
+    | Prove
+    | Fork
+    | Local
 )
 
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crdtledger.edge import proving, tracing
+from crdtledger.edge import orderreading, proving, tracing
 from crdtledger.edge.api import Notes, Prove, Query, Told, Trace
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.errors import BadInput, UnknownName, decimal_text
@@ -63,6 +63,12 @@ def query(core: NodeCore, request: Query, now_us: int) -> Any:
         return members(core)
     if request.view == "heard":
         return heard(core, now_us)
+    if request.view == "orders":
+        return orderreading.orders(core, request)
+    if request.view == "matches":
+        return orderreading.matches(core, request)
+    if request.view == "fresh":
+        return orderreading.fresh(core, now_us)
     if request.view == "digest":
         return {"frontier": frontier_digest(core.gossiped.durable_frontier()).hex(), "view": view.digest().hex()}
     return status(core)

@@ -193,9 +193,11 @@ def _kind(number: int) -> Kind:
 def _checked_strings(strings: list[str]) -> tuple[str, ...]:
     if len(strings) >= NO_STRING or len(set(strings)) != len(strings):
         raise InvalidBatch("body.strings", "too many, or one twice")
-    for i, text in enumerate(strings):
-        if not is_text(text):
-            raise InvalidBatch(f"body.strings[{i}]", f"at most {MAX_TEXT} printable characters")
+    # All at once, as a long dictionary has to be; what a control character or a length hides is then found one by one.
+    if len(max(strings, key=len, default="")) > MAX_TEXT or not _PRINTABLE.fullmatch("".join(strings)):
+        for i, text in enumerate(strings):
+            if not is_text(text):
+                raise InvalidBatch(f"body.strings[{i}]", f"at most {MAX_TEXT} printable characters")
     return tuple(strings)
 
 

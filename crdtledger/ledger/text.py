@@ -22,6 +22,7 @@ from crdtledger.ledger.collateral import Balance
 from crdtledger.ledger.decimals import InexactError, to_minor
 from crdtledger.ledger.facts import KIND_OF, Fact, Instrument
 from crdtledger.ledger.genesis import MAX_DECIMALS, Genesis
+from crdtledger.ledger.orderrows import MatchRow, OrderRow
 from crdtledger.ledger.positions import Position
 
 _ABOUT_ORDERS = ("match", "accept", "share", "reveal")
@@ -165,7 +166,7 @@ def _average_entry(position: Position, definition: Instrument) -> str:
 
 
 def balance_json(balance: Balance, state: str) -> dict[str, Any]:
-    """One row of ``collateral``. ``rights`` is what each node may still spend."""
+    """One row of ``collateral``. ``rights`` is what each node may still spend; ``margin`` and ``shortfall`` stand there if there is any."""
 
     def text(amount: int) -> str:
         return decimal_text(amount, balance.decimals)
@@ -174,8 +175,61 @@ def balance_json(balance: Balance, state: str) -> dict[str, Any]:
         field: text(getattr(balance, field))
         for field in ("deposited", "withdrawn", "held", "free", "reserved", "in_transit", "incoming", "refundable")
     }
+    amounts |= {name: text(amount) for name in ("margin", "shortfall") if (amount := getattr(balance, name))}
     rights = {node: text(amount) for node, amount in balance.rights}
     return {"account": balance.account, "asset": balance.asset, **amounts, "rights": rights, "state": state}
+
+
+def order_json(row: OrderRow, state: str, definition: Instrument) -> dict[str, Any]:
+    """One row of ``orders``: quantities and the price as decimal text, what is left at its default left out."""
+
+    def qty(amount: int) -> str:
+        return decimal_text(amount, definition.qty_decimals)
+
+    out: dict[str, Any] = {
+        "home": row.home,
+        "id": row.id,
+        "account": row.account,
+        "instrument": row.instrument,
+        "side": "buy" if row.side > 0 else "sell",
+        "qty": qty(row.qty),
+        "price": decimal_text(row.price, definition.price_decimals),
+        "tif": row.tif,
+        "status": row.state,
+        "open": qty(row.open),
+        "held": {node: qty(held) for node, held in row.held},
+        "filled": qty(row.filled),
+        "matched": qty(row.matched),
+        "asked": qty(row.asked),
+        "asking": qty(row.asking),
+        "reserve": row.reserve,
+        "state": state,
+    }
+    for field in ("market", "post_only", "reduce_only", "expires_us", "amends", "min_survival", "hidden"):
+        if getattr(row, field):
+            out[field] = getattr(row, field)
+    if row.shown is not None:
+        out["shown"] = {"qty": qty(row.shown[0]), "price": decimal_text(row.shown[1], definition.price_decimals)}
+    return out
+
+
+def match_json(row: MatchRow, state: str, definition: Instrument) -> dict[str, Any]:
+    """One row of ``matches`` that are not settled. ``survival``: the probability in ppm, for a tentative one."""
+    out: dict[str, Any] = {
+        "home": row.home,
+        "id": row.id,
+        "instrument": row.instrument,
+        "taker": row.taker,
+        "maker_home": row.maker_home,
+        "maker": row.maker,
+        "qty": decimal_text(row.qty, definition.qty_decimals),
+        "price": decimal_text(row.price, definition.price_decimals),
+        "status": row.state,
+        "stands": decimal_text(row.stands, definition.qty_decimals),
+        "survival": row.survival,
+        "state": state,
+    }
+    return out | ({"reason": row.reason} if row.reason else {})
 
 
 def instrument_json(instrument: Instrument, digest: bytes) -> dict[str, Any]:

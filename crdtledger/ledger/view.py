@@ -162,10 +162,7 @@ class View:
             self.positions.apply(number, kind, np.arange(len(table)))  # its node's right to record them is settled too
             return
         node = self.genesis.by_id[source.lane.node].name
-        accounts = self._bindings[number].accounts[table["account"]]
-        distinct, inverse = np.unique(accounts, return_inverse=True)
-        may = (self.catalog.may_record(node, account) for account in distinct.tolist())
-        allowed = np.fromiter(may, np.bool_, len(distinct))[inverse]
+        allowed = self.catalog.allowed(node)[self._bindings[number].accounts[table["account"]]]
         if not allowed.all():
             count = int((~allowed).sum())
             self._void_facts.append(VoidFacts(source.key, source.seq, kind, NOT_ITS_ACCOUNT, count))

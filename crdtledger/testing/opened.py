@@ -18,7 +18,7 @@ from gossip.network import Faults
 from reconcile.stores import StoredCheckpoint
 
 Opening: TypeAlias = Sequence[tuple[str, Sequence[Json]]]
-"""(node, facts of one call), in order."""
+"""(node, facts of one call), in order: everybody has heard of one before the next."""
 Dress: TypeAlias = Callable[[str, NodeCore], Any]
 
 LIMIT_US = 60 * SECOND
@@ -90,6 +90,7 @@ def _disks(names: tuple[str, ...], opening: Opening, options: dict[str, Any]) ->
         cluster.sim.run_for(500_000)
         for node, facts in opening:
             cluster.record(node, *facts)
+            cluster.sim.run_until(cluster.in_step, LIMIT_US)  # the next one may stand on it, at another node
         if not cluster.sim.run_until(lambda: all_settled(cluster), LIMIT_US):
             raise ValueError("the nodes do not agree on the opening")
         _known[key] = Disks({name: cluster.sim.durable_records(name) for name in names}, cluster.stores)

@@ -1,4 +1,4 @@
-"""What drawn facts speak of: the genesis that is used where none is named, three accounts, and three instruments of any genesis.
+"""What drawn facts speak of: the genesis that is used where none is named, three accounts, and a few instruments of any genesis.
 
 PERP and COIN are, under that genesis, the instruments of simulated clusters (``edge.simulate.writing``), to the last digit.
 """
@@ -6,6 +6,8 @@ PERP and COIN are, under that genesis, the instruments of simulated clusters (``
 from __future__ import annotations
 
 from typing import Any, Final
+
+import msgspec
 
 from crdtledger.edge.simulate.cluster import found
 from crdtledger.ledger.facts import Account, Fact, Instrument
@@ -28,6 +30,17 @@ def instruments(genesis: Genesis = GENESIS) -> tuple[Instrument, Instrument, Ins
     )
 
 
+def auctioned(genesis: Genesis = GENESIS) -> Instrument:
+    """CALL: PERP, but in call auctions. Hidden orders are for it."""
+    _, perp, _ = instruments(genesis)
+    return msgspec.structs.replace(perp, name="CALL", mode="auction", auction_every=2)
+
+
 def names(genesis: Genesis = GENESIS) -> list[Fact]:
     """The accounts and instruments that drawn facts speak of: record them first."""
-    return [*(Account(name=name) for name in ACCOUNTS), *instruments(genesis)]
+    return [*(Account(name=name) for name in ACCOUNTS), *instruments(genesis), auctioned(genesis)]
+
+
+def reserve_id(account: str, asset: str) -> str:
+    """What the reserve is called that drawn orders of an account draw an asset from."""
+    return f"{account}/{asset}"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from crdtledger.edge import api
 from crdtledger.edge.simulate.cluster import SECOND, Cluster
-from crdtledger.edge.simulate.plainledger import Said
+from crdtledger.edge.simulate.plainorders import OrderFact, Said, about
 from crdtledger.edge.simulate.run import QUICK
 from crdtledger.edge.simulate.watch import Watch
 from crdtledger.edge.simulate.witness import Slots, Witness
@@ -124,6 +124,8 @@ def said(fact: Fact) -> Said:
         identity = (fact.venue, fact.id_space, fact.instrument, str(fact.trade_id), fact.leg)
         side = 1 if fact.side == "buy" else -1
         return (kind, identity, (fact.account, side, fact.qty, fact.price, fact.fee, fact.fee_asset or ""))
+    if isinstance(fact, OrderFact):
+        return about(fact)
     if isinstance(fact, Void):
         return (kind, str(fact.id), (str(fact.reserve),))
     if isinstance(fact, Post):

@@ -12,20 +12,8 @@ from tests.edge.processes import run, spawn_cli
 
 HEAVY = ("numpy", "pycrdt", "zmq", "apsw", "nacl", "msgspec", "asyncio")
 COMMANDS = [
-    *(
-        "demo",
-        "init",
-        "up",
-        "node",
-        "import",
-        "record",
-        "define",
-        "board",
-        "positions",
-        "collateral",
-        "instruments",
-        "frontier",
-    ),
+    *("demo", "init", "up", "node", "import", "record", "define", "board", "positions", "collateral"),
+    *("instruments", "frontier", "orders", "matches", "book"),
     *(
         "members",
         "status",

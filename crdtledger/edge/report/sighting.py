@@ -56,6 +56,7 @@ class Sighting(msgspec.Struct, frozen=True, eq=False):
     collateral: Sequence[Row]
     board: Mapping[str, Handling]
     moved: bool
+    matches: Sequence[Row] = ()
 
     @property
     def height(self) -> int:
@@ -168,6 +169,7 @@ def look(client: Client) -> Sighting:
         collateral=collateral,
         board={row["break"]: _handling(row) for row in client.query("board")},
         moved=moved,
+        matches=client.query("matches"),
     )
 
 

@@ -6,7 +6,7 @@ all that honest nodes recorded can stand together.
 
 ``Statement`` is one fact as it stands in a journal; its ``said`` is what a client said, and what an acknowledgement is
 about. ``Tally`` follows rights as statements come in, and names whoever is overdrawn; ``positions`` and ``collateral`` are
-the views. Canonical order: (the batch's clock made to rise along its lane, lane, seq), then row.
+the views, ``plainorders`` has that of orders. Canonical order: (the batch's clock made to rise along its lane, lane, seq), then row.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from crdtledger.edge.simulate.plainorders import Said, read_orders
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import definition_digests
-from crdtledger.ledger.facts import ID_IS_TEXT, NO_STRING, REF_IS_TEXT, Instrument, Kind
+from crdtledger.ledger.facts import ID_IS_TEXT, NO_STRING, ORDER_KINDS, REF_IS_TEXT, Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
 
-Said = tuple[Any, ...]
-"""(kind, id, terms) with text for names and ids and ``int`` for amounts."""
 Cell = tuple[str, str]
 """(account, asset)."""
 
@@ -58,8 +57,9 @@ def read(batch: Batch, genesis: Genesis) -> Entry:
         for row, (definition, digest) in enumerate(zip(body.definitions, definition_digests(body), strict=True))
     ]
     statements += [Statement(("account", entry.name, ()), row) for row, entry in enumerate(body.accounts)]
-    for kind in sorted(body.tables):
+    for kind in sorted(body.tables.keys() - ORDER_KINDS):
         statements += _rows(batch, kind, genesis)
+    statements += [Statement(said, row) for said, row in read_orders(batch, genesis)]
     node = genesis.by_id[batch.lane.node].name
     return Entry(batch.hash, batch.key, batch.seq, batch.header.clock, node, tuple(statements))
 
@@ -274,25 +274,33 @@ def _value(instrument: Instrument, qty: int, price: int, genesis: Genesis) -> in
 
 
 class Contested(NamedTuple):
-    """Cells whose figures depend on which of several statements of one id, or definitions of one name, settlement put first."""
+    """Cells whose figures depend on which of several statements of one id, or definitions of one name, settlement put first; and accounts
+    that traded: what settlement leaves of their matches depends on its order, too."""
 
     positions: set[tuple[str, str]]
     collateral: set[Cell]
+    traders: set[str]
 
 
 def contested(entries: Iterable[Entry]) -> Contested:
     """Where the plain ledger cannot know what settlement made of ``entries``: its order is drawn, nobody's clock decides."""
     definitions: dict[str, set[bytes]] = {}
     told: dict[tuple[str, Any], set[tuple[Said, bytes]]] = {}
+    owners: dict[tuple[str, str], str] = {}
+    matched: set[tuple[str, str]] = set()
     for entry in entries:
         for statement in entry.statements:
             kind, identity, terms = statement.said
             if kind == "instrument":
                 definitions.setdefault(identity, set()).add(statement.digest)
+            elif kind == "order":
+                owners[entry.node, identity] = terms[0]
+            elif kind == "match":
+                matched |= {(entry.node, terms[0]), (terms[1], terms[2])}
             else:
                 scope = (kind, identity) if kind in (*SHARED, "fill", "bust") else (kind, (entry.node, identity))
                 told.setdefault(scope, set()).add((terms, statement.digest))
-    found = Contested(set(), set())
+    found = Contested(set(), set(), {owners[name] for name in matched & owners.keys()})
     for (kind, identity), stated in told.items():
         if kind in ("fill", "bust"):
             if len(stated) > 1 or len(definitions.get(identity[2], ())) != 1:

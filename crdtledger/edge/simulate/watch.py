@@ -9,6 +9,7 @@ ledger. What does not hold is raised as ``InvariantBroken``, by the words of doc
   What no other disk held is lost with the disk; no ledger can promise otherwise, so it is struck off.
 * *no overdraft*: in the union of all disks no node's rights are ever below zero; and no checkpoint finds a batch of an honest node void.
 * *single history*: no height is settled in two ways, by anybody, ever.
+  And no checkpoint leaves an order beyond its quantity or an account beyond its collateral (``bounds``), whatever anybody said.
 * *conservation*: in = held + out + shortfall in every view and in every settled state.
 * *exactness*: each node's figures equal the plain ledger's over the same batches.
 * *convergence*: in the end all views, lane documents and digests are equal, and so is a replayed journal.
@@ -26,10 +27,10 @@ from typing import Any
 from crdtledger.edge import api
 from crdtledger.edge.checkpointrecords import newest_snapshot
 from crdtledger.edge.core import NodeCore
+from crdtledger.edge.simulate.bounds import beyond_bounds, wrongs
 from crdtledger.edge.simulate.cluster import Cluster
 from crdtledger.edge.simulate.plainledger import (
     Entry,
-    Said,
     Tally,
     collateral,
     contested,
@@ -37,6 +38,7 @@ from crdtledger.edge.simulate.plainledger import (
     read,
     settled_collateral,
 )
+from crdtledger.edge.simulate.plainorders import Said, open_orders
 from crdtledger.errors import InvariantBroken, LedgerError
 from crdtledger.ledger.batch import open_batch
 from crdtledger.ledger.journalrecord import (
@@ -94,10 +96,13 @@ class Watch:
         self.refused: list[tuple[str, LedgerError]] = []
         self.digests: dict[int, bytes] = {}
         """Height -> the digest of the checkpoint that somebody settled there."""
+        self.dishonest = False
+        """Whether some node says about orders what no honest one does: then nobody's matches need stand, and only bounds hold."""
         self._agrees = cluster.genesis.policies.agreement != "none"
         self._expected: dict[int, tuple[Said, ...]] = {}
         self._answers = 0
         self._looked: dict[str, tuple[NodeCore, int, int]] = {}
+        self._filled: dict[tuple[str, str], int] = {}
         self._stored = dict.fromkeys(cluster.names, 0)
         self._union: set[bytes] = set()
         self._tally = Tally()
@@ -186,13 +191,22 @@ class Watch:
             self.digests[height] = digest
             if state.imbalance():
                 raise broken("conservation", name, f"height {height}: {state.imbalance()}")
+            beyond = beyond_bounds(state)
+            if beyond:
+                raise broken("no overdraft", name, f"height {height}: {'; '.join(beyond)}")
+            for at, order in state.orders.items():
+                if order.tally.filled < self._filled.get(at, 0):
+                    raise broken(
+                        "single history", name, f"height {height}: less of order {'/'.join(at)} was filled before"
+                    )
+                self._filled[at] = order.tally.filled
         elif known != digest:
             raise broken("single history", name, f"height {height} is settled in two ways")
         for stored in self.cluster.stores[name][self._stored[name] :]:
             self._stored[name] += 1
-            void = [one for one in decode_adjustments(stored.adjustments) if one.effect == "voided"]
-            if void:
-                told = ", ".join(f"batch {one.seq} of {self._whose(one.lane)} {one.cause}" for one in void[:3])
+            cut = [one for one in decode_adjustments(stored.adjustments) if wrongs(one, self.dishonest)]
+            if cut:
+                told = ", ".join(f"batch {one.seq} of {self._whose(one.lane)} {one.cause}" for one in cut[:3])
                 raise broken("no overdraft", name, f"height {stored.height} finds honest batches void: {told}")
 
     def _whose(self, lane: bytes) -> str:
@@ -298,6 +312,14 @@ class Watch:
             raise broken("exactness", name, f"collateral: {'; '.join(apart(balances, owned))}")
         if view.void_batches:
             raise broken("no overdraft", name, f"honest nodes wrote void batches: {view.void_batches}")
+        in_lanes = sorted(entries, key=lambda entry: (entry.lane, entry.seq))
+        orders = open_orders((entry.node, one.said) for entry in in_lanes for one in entry.statements)
+        told = ("open", "matched", "asked", "asking")
+        booked: dict[tuple[str, str], dict[str, Any]] = {}
+        for order in view.order_rows():
+            booked[order.name] = {"held": dict(order.held)} | {field: getattr(order, field) for field in told}
+        if booked != orders:
+            raise broken("exactness", name, f"orders: {'; '.join(apart(booked, orders))}")
 
     # -- the end --------------------------------------------------------------------------------------------
 
@@ -346,9 +368,14 @@ class Watch:
         shown = {(p.account, p.instrument): tuple(getattr(p, f) for f in fields) for p in replica.view.position_rows()}
         for cell, figures in positions(entries, self.cluster.genesis).items():
             expected = tuple(figures[field] for field in fields)
-            if cell not in unsure.positions and shown.get(cell, (0,) * len(fields)) != expected:
+            if (
+                cell not in unsure.positions
+                and cell[0] not in unsure.traders
+                and shown.get(cell, (0,) * len(fields)) != expected
+            ):
                 raise broken("exactness", "", f"position {cell} is {shown.get(cell)}, not {expected}")
         balances = {(b.account, b.asset): (b.deposited, b.withdrawn, b.held) for b in replica.view.collateral_rows()}
+        paid = unsure.traders | ({str(self.cluster.genesis.policies.beneficiary)} if unsure.traders else set())
         for cell, sums in settled_collateral(entries).items():
-            if cell not in unsure.collateral and balances.get(cell, (0, 0, 0)) != sums:
+            if cell not in unsure.collateral and cell[0] not in paid and balances.get(cell, (0, 0, 0)) != sums:
                 raise broken("exactness", "", f"collateral {cell} is {balances.get(cell)}, not {sums}")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from crdtledger.edge.simulate.plainledger import Said
+import msgspec
+
+from crdtledger.edge.simulate.plainorders import WORDS, OrderFact, Said, about
 from crdtledger.errors import decimal_text
 
 DECIMALS = {"USDT": 2, "BTC": 8}
@@ -83,6 +85,11 @@ def said(fact: Json) -> Said:
         terms = [minor(fact["qty"]), minor(fact["price"]), minor(fact["fee"])]
         identity = (fact["venue"], "trade", fact["instrument"], str(fact["trade_id"]), "")
         return (kind, identity, (fact["account"], 1 if fact["side"] == "buy" else -1, *terms, ""))
+    if kind in WORDS:
+        fields = {name: minor(value) if name in ("qty", "price") else value for name, value in fact.items()}
+        if kind != "order":
+            fields.pop("instrument", None)
+        return about(msgspec.convert(fields, OrderFact))
     if kind == "void":
         return (kind, fact["id"], (fact["reserve"],))
     if kind == "post":

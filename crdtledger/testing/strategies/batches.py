@@ -14,20 +14,24 @@ from hypothesis import strategies as st
 from crdtledger.edge.simulate.cluster import identity
 from crdtledger.errors import CallerError
 from crdtledger.ledger.batch import NONCE_BYTES, Batch
-from crdtledger.ledger.facts import Deposit, Fact
+from crdtledger.ledger.facts import Deposit, Fact, Match, Reserve
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.inprocess import Ledger
 from crdtledger.testing.drawing import pick
-from crdtledger.testing.reference import ACCOUNTS, GENESIS, names
-from crdtledger.testing.strategies.facts import MONEY, TRADES, facts
+from crdtledger.testing.reference import ACCOUNTS, GENESIS, names, reserve_id
+from crdtledger.testing.strategies.facts import MONEY, ORDERS, TRADES, facts
+from crdtledger.testing.strategies.orders import pairs
 
 OPENING = 5_000
 """What the custodian of a cell begins with, in minor units: a few drawn spends are refused, most are not."""
+RESERVED = 500
+"""How much of it is reserved for orders."""
 
 
 @st.composite
 def batches(draw: Any, genesis: Genesis = GENESIS, node: str | None = None) -> Batch:
-    """A batch that stands alone: the first of its lane, of trades or of money. Any replica of ``genesis`` applies it."""
+    """A batch that stands alone: the first of its lane, of trades or of money (orders stand on a reserve in an earlier one). Any replica
+    of ``genesis`` applies it."""
     ledger: Ledger = draw(_fresh(genesis, node))
     only = draw(pick((TRADES, MONEY)))
     first = (
@@ -78,11 +82,17 @@ def _fresh(genesis: Genesis, node: str | None) -> st.SearchStrategy[Ledger]:
 
 
 def _calls(genesis: Genesis, node: str) -> st.SearchStrategy[list[Fact]]:
-    """Some of anything, or some of what moves money: a spend wants a deposit before it, a void its reserve."""
-    return st.one_of([st.lists(facts(genesis, node, only), min_size=1, max_size=6) for only in (None, MONEY)])
+    """Some of anything, of what moves money, or about orders: a spend wants a deposit before it, a void its reserve, a match its orders."""
+    anything, money = (st.lists(facts(genesis, node, only), min_size=1, max_size=6) for only in (None, MONEY))
+    about_orders = st.lists(facts(genesis, node, ORDERS), min_size=4, max_size=8)
+    met = pairs(genesis, node)
+    if met:
+        matches = facts(genesis, node, [Match])
+        about_orders = st.builds(lambda pair, match, more: [*pair, match, *more], pick(met), matches, about_orders)
+    return st.one_of([anything, money, about_orders])
 
 
-def _deposits(genesis: Genesis, node: str) -> list[Fact]:
+def _deposits(genesis: Genesis, node: str) -> list[Deposit]:
     return [
         Deposit(id="opening", account=account, asset=asset.name, amount=OPENING)
         for account in ACCOUNTS
@@ -92,7 +102,10 @@ def _deposits(genesis: Genesis, node: str) -> list[Fact]:
 
 
 def _open(ledger: Ledger) -> None:
-    ledger.record(*names(ledger.genesis), *_deposits(ledger.genesis, ledger.name))
+    deposits = _deposits(ledger.genesis, ledger.name)
+    ledger.record(*names(ledger.genesis), *deposits)
+    cells = [(one.account, one.asset) for one in deposits]
+    ledger.record(*(Reserve(id=reserve_id(*cell), account=cell[0], asset=cell[1], amount=RESERVED) for cell in cells))
 
 
 def _record(ledger: Ledger, call: Sequence[Fact]) -> None:

@@ -2,7 +2,7 @@
 
 Few names and ids, so that they meet: three accounts, three instruments, ids that several facts share. What a node may not record at all (a
 deposit without being the custodian, an account that is not its own) is not drawn; what it may be refused for its content is: a spend beyond
-rights, an id told otherwise, a post without a reserve.
+rights, an id told otherwise, a post without a reserve, a match of orders that do not meet (``orders``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from crdtledger.ledger.facts import Account, Bust, Deposit, Fact, Fill, Grant, I
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.noteform import STATUSES
 from crdtledger.testing.drawing import pick
-from crdtledger.testing.reference import ACCOUNTS, GENESIS, instruments
+from crdtledger.testing.reference import ACCOUNTS, GENESIS, auctioned, instruments, reserve_id
+from crdtledger.testing.strategies.orders import order_facts
 
 IDS: Final = (1, 2, "1", "x")
 """``1`` and ``"1"`` are the same id."""
@@ -28,6 +29,7 @@ BREAKS: Final = ("0123456789abcdef", "ba" * 8)
 MOVES: Final = (kinds.Deposit, kinds.Withdrawal, kinds.Transfer, kinds.Grant, kinds.Reserve)
 MONEY: Final = (*MOVES, kinds.Post, kinds.Void)
 TRADES: Final = (Fill, Bust, Mark)
+ORDERS: Final = (kinds.Order, kinds.Cancel, kinds.Match, kinds.Accept, kinds.Share, kinds.Reveal)
 
 
 def facts(
@@ -53,7 +55,7 @@ def client_facts(
 def as_client(fact: Fact, genesis: Genesis = GENESIS) -> Json:
     """A fact about ``instruments`` as a client writes it; what ``Ledger.record`` and the client protocol read."""
     written: Json = msgspec.to_builtins(fact)
-    defined = {one.name: one for one in instruments(genesis)}
+    defined = {one.name: one for one in (*instruments(genesis), auctioned(genesis))}
     if isinstance(fact, Instrument):
         written["contract_size"] = decimal_text(fact.contract_size, fact.contract_decimals)
         written.pop("contract_decimals", None)
@@ -66,6 +68,11 @@ def as_client(fact: Fact, genesis: Genesis = GENESIS) -> Json:
             written["qty"] = decimal_text(fact.qty, instrument.qty_decimals)
             fee_decimals = genesis.asset_decimals[fact.fee_asset or instrument.settlement]
             written["fee"] = decimal_text(fact.fee, fee_decimals)
+    elif isinstance(fact, ORDERS):
+        if "qty" in written:  # it names an instrument for its decimals: any, if the same is read back
+            instrument = defined[written.setdefault("instrument", "PERP")]
+            decimals = {"qty": instrument.qty_decimals, "price": instrument.price_decimals}
+            written |= {name: decimal_text(written[name], n) for name, n in decimals.items() if name in written}
     elif isinstance(fact, Post):
         written["asset"] = genesis.assets[0].name  # of drawn reserves' assets, whose decimals a post's amount has
         written["amount"] = decimal_text(fact.amount, genesis.assets[0].decimals)
@@ -88,14 +95,17 @@ def _by_kind(genesis: Genesis, node: str) -> dict[type[Fact], st.SearchStrategy[
     kept = [(account, asset) for account, asset in cells if genesis.custodian(account, asset) == node]
     others = [member.name for member in genesis.nodes if member.name != node]
     ids, account = pick(IDS), pick(ACCOUNTS)
-    amount, reserves = st.integers(1, 1_000), pick((1, "x"))
+    amount, reserves = (
+        st.integers(1, 1_000),
+        pick((1, "x", *(reserve_id(name, genesis.assets[0].name) for name in "AB"))),
+    )
 
     def of(kind: type[Any], places: list[tuple[str, str]], **more: Any) -> st.SearchStrategy[Any]:
         make: Callable[..., Any] = lambda cell, **rest: kind(account=cell[0], asset=cell[1], **rest)  # noqa: E731
         return st.builds(make, pick(places), id=ids, amount=amount, **more)
 
     found: dict[type[Fact], st.SearchStrategy[Any]] = {
-        Instrument: pick(instruments(genesis)),
+        Instrument: pick((*instruments(genesis), auctioned(genesis))),
         Account: st.builds(Account, name=account, label=pick(("", "desk"))),
         Mark: st.builds(
             Mark,
@@ -109,6 +119,7 @@ def _by_kind(genesis: Genesis, node: str) -> dict[type[Fact], st.SearchStrategy[
         Post: st.builds(Post, id=ids, reserve=reserves, amount=amount, credit=account),
         Void: st.builds(Void, id=ids, reserve=reserves),
     }
+    found |= order_facts(genesis, node)
     if mine:
         terms: dict[str, Any] = {
             "venue": pick(("V", "W")),
