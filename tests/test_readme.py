@@ -69,11 +69,11 @@ def test_the_five_minute_tutorial_does_what_it_shows(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout
 
 
-def test_the_library_example_prints_what_its_comments_say() -> None:
-    (code,) = blocks("python")
+@pytest.mark.parametrize(("code", "prints"), zip(blocks("python"), (2, 1), strict=True), ids=("library", "kit"))
+def test_the_examples_print_what_their_comments_say(code: str, prints: int) -> None:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(compile(code, "README.md", "exec"), {})
     promised = re.findall(r"print\(.*?\)  # (.*)", code)
     assert out.getvalue().splitlines() == promised
-    assert len(promised) == 2
+    assert len(promised) == prints

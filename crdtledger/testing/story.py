@@ -26,6 +26,17 @@ TITLE = "The story of "
 """What every story begins with."""
 
 
+_TOLD: Final = {
+    "order": "to {side} {qty} {instrument} at {price} for {account}",
+    "cancel": "of order {order}",
+    "match": "of {qty} of {maker_home}'s {maker} for {taker}",
+    "accept": "of {qty} of {match_home}'s {match}",
+    "share": "of {qty} of {home}'s {order} with {node}",
+    "reveal": "of order {order}",
+}
+"""What facts about orders say, in words."""
+
+
 class _Line(msgspec.Struct):
     text: str
     handles: list[Any]
@@ -110,6 +121,8 @@ def fact_in_words(fact: Json) -> str:
     if kind in ("account", "instrument"):
         return f"{kind} {fact['name']}"
     named = f"{kind} {fact['id']}" if "id" in fact else str(kind)
+    if kind in _TOLD:
+        return f"{named} {_TOLD[kind].format(**fact)}"
     if kind == "void":
         return f"{named} of {fact['reserve']}"
     if "amount" not in fact:

@@ -172,6 +172,36 @@ def test_one_call_may_replace_what_it_has_just_noted_and_a_field_can_be_cleared(
     assert desk.record(note("owner", "", OTHER)).duplicates == 1  # nobody had it
 
 
+def test_what_one_call_says_twice_it_notes_once() -> None:
+    (desk,) = World(1).desks
+    done = desk.record(note("owner", "kim"), note("owner", "lee"), note("owner", "lee"), note("owner", "kim"))
+    assert (done.facts, done.duplicates) == (3, 1)
+    assert [len(one.over) for one in desk.replica.view.board.history(BREAK)] == [0, 1, 1]
+
+
+def test_two_people_may_say_the_same() -> None:
+    world = World(2)
+    world.desks[0].record(note("comment", "seen"))
+    world.sync()
+    assert world.desks[1].record(note("comment", "seen")).facts == 1
+    assert row(world.desks[1]).comments == 2
+
+
+def test_a_note_replaces_what_is_noted_of_its_own_break_and_field_and_nothing_else() -> None:
+    replica, pen = Replica(GENESIS), Pen(GENESIS, 0)
+    replica.admit(pen.write(note("owner", "kim"), note("comment", "seen")).raw)
+    names = tuple(sorted(one.name for one in replica.view.board.notes()))
+    over = [
+        encode_entry(Entry(BREAK, FIELDS.index("status"), "resolved", names)),
+        encode_entry(Entry(OTHER, FIELDS.index("owner"), "lee", names)),
+    ]
+    updates = [update_of(pen.lane.key, 2 + number, said) for number, said in enumerate(over)]
+    replica.admit(pen.seal(WireBody([], [], [], [], [], [], [], updates)).raw)
+    found = [one for one in replica.view.board.rows() if one.break_id == BREAK]
+    assert [(one.owner, one.status, one.comments) for one in found] == [("kim", "resolved", 1)]
+    assert replica.breaks() == []
+
+
 def test_more_than_a_note_may_replace_takes_two_notes() -> None:
     founded = genesis(1)
     desk = Desk(founded, 0)
@@ -258,6 +288,10 @@ def forged(victim: Pen, liar: Pen, raw: Sequence[bytes]) -> dict[str, bytes]:
         "cut to nothing": update_of(liar.lane.key, 1, b"x")[:-2],
         "no entry": update_of(liar.lane.key, 1, b"\xc1"),
         "no break": update_of(liar.lane.key, 1, encode_entry(Entry("x", 0, "kim"))),
+        "over one twice": update_of(liar.lane.key, 1, entry("kim", "owner", (bytes(NAME_BYTES),) * 2)),
+        "over more than it may": update_of(
+            liar.lane.key, 1, entry("kim", "owner", tuple(bytes([n]) * 16 for n in range(17)))
+        ),
         "a comment over others": update_of(liar.lane.key, 1, entry(over=(bytes(NAME_BYTES),))),
         "a status of its own": update_of(liar.lane.key, 1, entry("fine", "status")),
         "too much": update_of(liar.lane.key, 1, entry("x" * (MAX_NOTE_TEXT + 1))),

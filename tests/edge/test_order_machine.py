@@ -13,7 +13,6 @@ without an answer still waits.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import Phase
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from crdtledger.edge.core import NodeCore
 from crdtledger.edge.simulate import writing as facts
@@ -30,11 +29,9 @@ from crdtledger.edge.simulate.cluster import NAMES
 from crdtledger.edge.simulate.run import QUICK
 from crdtledger.edge.simulate.trading import Deal, Floor
 from crdtledger.edge.simulate.writing import Json
-from crdtledger.errors import CallerError, decimal_text
+from crdtledger.errors import CallerError, InvariantBroken
 from crdtledger.ledger import recorder
-from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.genesis import Custodian, Policies
-from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord, decode_record
 from crdtledger.ledger.orderchecks import OrderChecks
 from crdtledger.ledger.orderfacts import Stated
 from crdtledger.ledger.settled import SettledState
@@ -42,30 +39,16 @@ from crdtledger.testing.drawing import moments, of_machine, pick, pick_once
 from crdtledger.testing.machine import ClusterMachine, budget
 from crdtledger.testing.opened import Opening
 from gossip.network import Faults
-from reconcile.adjustments import decode_adjustments
-from reconcile.checkpoint import decode_checkpoint
-from reconcile.heights import NONE
-from tests.reconcile.match_model import TradingLedger
+from reconcile import matchsettling
+from reconcile.adjustments import ACCEPTED, ACCEPTED_LESS, BEYOND_HOLDER
+from tests.edge.order_market import ACCOUNTS, RESERVED, opening, order, said_at_random
+from tests.edge.settled_again import settled_again
 
-EXAMPLES = int(os.environ.get("CRDTLEDGER_EXAMPLES", "12"))
+ENOUGH = 12
+"""So many examples see everything."""
+EXAMPLES = int(os.environ.get("CRDTLEDGER_EXAMPLES", str(ENOUGH)))
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.target] + [Phase.shrink] * ("CI" not in os.environ)
-ACCOUNTS = ("A", "B", "C")
-RESERVED = {"USDT": 600_00, "BTC": 530_000_000}
 LIAR = "n3"
-FEES = {"maker_fee_ppm": 1_000, "taker_fee_ppm": 3_000}
-INSTRUMENTS = (
-    {**facts.linear("SPOT", **FEES), "type": "spot"},
-    facts.linear("PERP", margin_ppm=100_000, **FEES),
-    {**facts.inverse("COIN", contract_size="1"), "margin_ppm": 300_000, **FEES},
-    {
-        **facts.linear("CALL", margin_ppm=50_000, **FEES),
-        "type": "option",
-        "strike": "120.00",
-        "expiry_us": 9,
-        "option": "call",
-    },
-)
-UNITS = {one["name"]: (one["qty_decimals"], one["price_decimals"]) for one in INSTRUMENTS}
 SPLITS = (
     (("n0", "n1"), ("n2", "n3")),
     (("n0", "n2"), ("n1", "n3")),
@@ -74,34 +57,6 @@ SPLITS = (
 
 moment = of_machine(lambda machine: moments(machine.nodes, machine.pauses_us))
 which = st.integers(0, 5)
-
-
-def order(id: str, instrument: str, account: str, side: str, qty: int, price: int, **more: Any) -> Json:
-    """On the reserve that every node keeps for the account and asset."""
-    qty_decimals, price_decimals = UNITS[instrument]
-    asset = "BTC" if instrument == "COIN" or (instrument, side) == ("SPOT", "sell") else "USDT"
-    terms = {"account": account, "instrument": instrument, "side": side, "reserve": f"{account}/{asset}"}
-    units = {"qty": decimal_text(qty, qty_decimals), "price": decimal_text(price, price_decimals)}
-    return {"kind": "order", "id": id, **terms, **units, **more}
-
-
-@functools.cache
-def said_at_random() -> st.SearchStrategy[Json]:
-    """Orders around one price, and now and then money. Those without an id get that of the step."""
-    orders = [
-        order("", instrument, account, side, qty, 10_000 + offset * (1 if side == "buy" else -1))
-        for instrument in UNITS
-        for account in ACCOUNTS
-        for side in ("buy", "sell")
-        for qty, offset in ((3, 0), (700, 0), (40, 500), (3, -500), (90_000, 0))
-    ]
-    money = [
-        facts.void("", "A/USDT"),
-        facts.void("", "B/BTC"),
-        facts.post("", "C/USDT", "USDT", 5_000, "A"),
-        facts.withdrawal("", "B", "USDT", 9_000),
-    ]
-    return pick([*orders, *money, *(facts.reserve(f"{a}/{s}", a, s, n) for a in ACCOUNTS for s, n in RESERVED.items())])
 
 
 class Lax(OrderChecks):
@@ -135,35 +90,11 @@ class OrderMachine(ClusterMachine):
 
     def options(self) -> dict[str, Any]:
         custodians = (Custodian(node="n1", asset="BTC"),)
-        policies = Policies(custodians=custodians, agreement="tendermint", checkpoint_interval_ms=300, beneficiary="F")
-        return {"policies": policies, "timeouts": QUICK}
+        how: Any = {"agreement": "tendermint", "checkpoint_interval_ms": 300} if self.agreement else {}
+        return {"policies": Policies(custodians=custodians, beneficiary="F", **how), "timeouts": QUICK}
 
     def opening(self) -> Opening:
-        """Every node keeps a reserve of every account and asset; standing orders of each instrument, at several homes."""
-        names = [*map(facts.account, (*ACCOUNTS, "F")), *INSTRUMENTS]
-        out: list[tuple[str, list[Json]]] = []
-        for custodian, asset in (("n0", "USDT"), ("n1", "BTC")):
-            money = [facts.deposit("d", account, asset, 40 * RESERVED[asset]) for account in ACCOUNTS]
-            out.append((custodian, [*names, *money]))
-            grants = [
-                facts.grant(f"{account}{asset}{node}", account, asset, 8 * RESERVED[asset], node)
-                for account in ACCOUNTS
-                for node in NAMES
-                if node != custodian
-            ]
-            out.append((custodian, grants))
-        for node in NAMES:
-            kept = [facts.reserve(f"{a}/{s}", a, s, n) for a in ACCOUNTS for s, n in RESERVED.items()]
-            out.append((node, kept))
-        out.append(
-            ("n0", [order("s", "SPOT", "A", "sell", 5_000, 10_000), order("p", "PERP", "A", "sell", 700, 10_000)])
-        )
-        out.append(("n1", [order("i", "COIN", "B", "buy", 700, 10_000), order("o", "CALL", "B", "sell", 700, 10_000)]))
-        takes = [("SPOT", "buy"), ("PERP", "buy"), ("COIN", "sell"), ("CALL", "buy")]
-        for node in ("n2", "n3"):
-            orders = [order(f"t{name}", name, "C", side, 600, 10_000) for name, side in takes]
-            out.append((node, [one if one["instrument"] != "SPOT" else {**one, "qty": "4.000"} for one in orders]))
-        return out
+        return opening()
 
     def found(self, faults: Faults, seed: int) -> None:
         """Then the network is cut, and both sides take the same makers."""
@@ -175,10 +106,26 @@ class OrderMachine(ClusterMachine):
         self.do("partition", split)
         for node in ("n2", "n3"):
             for at in range(4):
-                self.take_at(node, at, "all", "as it is")
+                self.take_at(node, at, "all", "firmly" if node in Lax.liars else "as it is")
         self.do("run", 300_000)
 
     # -- what is said of orders -----------------------------------------------------------------------------
+
+    @precondition(lambda self: self.watch.dishonest)
+    @rule(which=which, what=pick(("take", "answer", "share", "void")), pause_us=pick((0, 300_000, 2_000_000)))
+    def lie(self, which: int, what: str, pause_us: int) -> None:
+        """What no honest node may: take firmly what is not held, accept and share more than there is, free a reserve that orders need."""
+        self.begin_step(f"{LIAR} lies: {what} ({which})")
+        for floor in self.floor(LIAR):
+            if what == "take":
+                self.take_at(LIAR, which, "beyond", "firmly")
+            elif what == "answer":
+                self.answer_at(LIAR, floor, which, "beyond")
+            elif what == "share":
+                self.share_at(LIAR, floor, which, NAMES[which % 3], "beyond")
+            elif what == "void":
+                self.record(LIAR, facts.void(self.id("v"), f"{ACCOUNTS[which % 3]}/{list(RESERVED)[which % 2]}"))
+        self.wait(pause_us)
 
     @rule(moment=moment, which=which, much=pick(("all", "one", "beyond")), how=pick(("as it is", "firmly")))
     def take(self, moment: tuple[str, int], which: int, much: str, how: str) -> None:
@@ -225,10 +172,7 @@ class OrderMachine(ClusterMachine):
         node = moment[0]
         self.begin_step(f"{node} shares {much} of what it holds of an order ({which}) with {to}")
         for floor in self.floor(node):
-            held = floor.held()
-            if held:
-                row, most = held[which % len(held)]
-                self.record(node, floor.share(self.id("h"), row, to, quantity(most, much)))
+            self.share_at(node, floor, which, to, much)
         self.wait(moment[1])
 
     @rule(node=pick_once(NAMES))
@@ -263,6 +207,12 @@ class OrderMachine(ClusterMachine):
             qty = 0 if much == "nothing" else quantity(one.most, much)
             self.record(node, floor.accept(self.id("a", more), one, qty, "" if qty else "no"))
 
+    def share_at(self, node: str, floor: Floor, which: int, to: str, much: str) -> None:
+        held = floor.held()
+        if held:
+            row, most = held[which % len(held)]
+            self.record(node, floor.share(self.id("h"), row, to, quantity(most, much)))
+
     # -- what must hold -------------------------------------------------------------------------------------
 
     def check_node(self, name: str, core: NodeCore) -> None:
@@ -283,88 +233,14 @@ class OrderMachine(ClusterMachine):
         for name in NAMES:
             self.answer_everything(name)
         self.agree("after everybody answered")
-        self.settle_again()
+        if self.agreement:
+            self.seen |= settled_again(self.cluster, self.states)
         self.tally.update(self.seen)
         self.tally["examples"] += 1
-
-    def settle_again(self) -> None:
-        """Each height must be what the plain telling of the rules makes of its batches."""
-        model, previous = TradingLedger(self.cluster.genesis), NONE
-        batches, done = self.every_batch(), dict[bytes, int]()
-        store = max(self.cluster.stores.values(), key=len)
-        for stored in store:
-            cut = decode_checkpoint(stored.body).cut
-            told = [batches[e.lane, seq] for e in cut for seq in range(done.get(e.lane, 0) + 1, e.seq + 1)]
-            model.settle(previous, cut, told, ())
-            done |= {entry.lane: entry.seq for entry in cut}
-            previous = stored.digest
-            if stored.height in self.states:
-                assert shown(self.states[stored.height]) == plain(model), f"height {stored.height}"
-            self.note(decode_adjustments(stored.adjustments))
-        self.seen |= {"waiting"} if self.states[max(self.states)].pending else set()
-
-    def every_batch(self) -> dict[tuple[bytes, int], Batch]:
-        found: dict[tuple[bytes, int], Batch] = {}
-        for name in NAMES:
-            for raw in self.cluster.sim.durable_records(name):
-                record = decode_record(raw)
-                if isinstance(record, JournalRecord) and record.kind == KIND_BATCH:
-                    found[record.lane, record.seq] = open_batch(
-                        record.body, self.cluster.genesis, check_signature=False
-                    )
-        return found
-
-    def note(self, adjustments: Any) -> None:
-        self.seen |= {one.cause for one in adjustments if one.kind_name in ("match", "accept", "share")}
 
 
 def quantity(most: int, much: str) -> int:
     return {"all": most, "half": most // 2, "one": 1, "beyond": most + 1}[much] or 1
-
-
-def shown(state: SettledState) -> dict[str, Any]:
-    """What a settled state says of orders and money."""
-    balances = state.collateral.items()
-    return {
-        "orders": {
-            name: (one.tally.filled, {NAMES[m]: qty for m, qty in one.open}, one.closed)
-            for name, one in state.orders.items()
-        },
-        "waiting": {name: match.held for name, match in state.pending.items()},
-        "carried": {at: (held.qty, held.margin) for at, held in state.carried.items()},
-        "prices": dict(state.prices),
-        "margin": {at: b.margin for at, b in balances if b.margin},
-        "shortfall": {at: b.shortfall for at, b in balances if b.shortfall},
-        "reserved": {at: b.reserved for at, b in balances if b.reserved},
-        "rights": {(at, NAMES[m]): amount for at, b in balances for m, amount in b.rights},
-        "positions": {at: (one.bought, one.sold, one.fees) for at, one in state.positions.items()},
-    }
-
-
-def plain(model: TradingLedger) -> dict[str, Any]:
-    """The same of the plain telling."""
-    reserved: Counter[Any] = Counter()
-    for lane in model.reserves.values():
-        for cell, left in lane.values():
-            reserved[cell] += left
-    return {
-        "orders": {
-            name: (one["filled"], {node: qty for node, qty in one["open"].items() if qty}, one["closed"])
-            for name, one in model.orders.items()
-        },
-        "waiting": {name: match["held"] for name, match in model.waiting_matches.items()},
-        "carried": {at: (held["qty"], held["margin"]) for at, held in model.carried.items()},
-        "prices": model.prices,
-        "margin": {at: amount for at, amount in model.margin.items() if amount},
-        "shortfall": {at: amount for at, amount in model.shortfall.items() if amount},
-        "reserved": {at: left for at, left in reserved.items() if left},
-        "rights": {(at, node): n for node, cells in model.rights.items() for at, n in cells.items() if n},
-        "positions": {
-            at: (p["bought"], p["sold"], p["fees"])
-            for at, p in model.positions.items()
-            if any((p["bought"], p["sold"]))
-        },
-    }
 
 
 @pytest.fixture(autouse=True)
@@ -386,4 +262,50 @@ def test_no_schedule_settles_an_order_beyond_its_quantity_or_an_account_beyond_i
         tally: ClassVar[Counter[str]] = Counter()
 
     run_state_machine_as_test(Machine, settings=budget(max_examples=EXAMPLES, stateful_step_count=50, phases=PHASES))
-    print(Machine.tally)  # noqa: T201
+    tally = Machine.tally
+    for what in (ACCEPTED, ACCEPTED_LESS, BEYOND_HOLDER, "waiting"):
+        assert tally[what] or EXAMPLES < ENOUGH, f"no example with {what!r}: {tally}"
+
+
+@pytest.mark.timeout(0)
+def test_no_schedule_shows_other_orders_than_lanes_tell_of() -> None:
+    """Without checkpoints, every view is held against the plain ledger after every step."""
+
+    class Machine(OrderMachine):
+        agreement = False
+
+    examples = max(1, EXAMPLES // 2)
+    run_state_machine_as_test(Machine, settings=budget(max_examples=examples, stateful_step_count=50, phases=PHASES))
+
+
+def held_whole(matches: Any, name: Any, member: int) -> int:
+    """As if everybody held all of every order."""
+    qty: int = matches.orders[name].terms.qty
+    return qty
+
+
+def decided_again(matches: Any, name: Any, *how: Any) -> None:
+    """An answer that leaves its match waiting counts twice when the lane says it twice, or ends."""
+    match = matches.pending[name]
+    DECIDES(matches, name, *how)
+    matches.pending[name] = match
+
+
+DECIDES = matchsettling._Matches._decide
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize(("method", "planted"), [("held", held_whole), ("_decide", decided_again)])
+def test_a_settlement_that_forgets_what_is_held_or_counts_answers_twice_is_found(
+    monkeypatch: pytest.MonkeyPatch, method: str, planted: Any
+) -> None:
+    monkeypatch.setattr(matchsettling._Matches, method, planted)
+
+    class Machine(OrderMachine):
+        pass
+
+    with pytest.raises(InvariantBroken, match=r"no overdraft broken at n.: height .*: order"):
+        run_state_machine_as_test(
+            Machine,
+            settings=budget(max_examples=ENOUGH, derandomize=True, database=None, phases=[Phase.generate]),
+        )

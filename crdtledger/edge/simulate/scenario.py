@@ -23,7 +23,8 @@ MAX_SECONDS = 86_400
 
 class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What clients do. ``pause_ms``: mean time between two requests, at random nodes. The others are weights: how often, in proportion,
-    fills are recorded, told otherwise, taken back, imported as columns; money deposited, spent, granted, reserved; names defined."""
+    fills are recorded, told otherwise, taken back, imported as columns; money deposited, spent, granted, reserved; names defined; orders
+    placed, cancelled, shared with other nodes, matched, and matches answered."""
 
     pause_ms: int = 1_000
     fills: int = 8
@@ -35,6 +36,11 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grants: int = 1
     reserves: int = 2
     definitions: int = 1
+    orders: int = 3
+    cancels: int = 1
+    shares: int = 1
+    matches: int = 3
+    accepts: int = 3
 
 
 class Nemesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

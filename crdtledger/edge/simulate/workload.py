@@ -1,8 +1,10 @@
 """Clients of a simulated cluster: they record what desks record, at random nodes, and are refused now and then.
 
 Few names, so that they meet: two accounts, two assets, a linear and an inverse instrument, one that is defined late and in several
-ways, and a few dozen trades that several nodes are told of, sometimes otherwise. Amounts lie around what the node may spend. A client
-whose node is down asks nobody; what it was not answered it does not repeat under the same id but for trades, which repeat by themselves.
+ways, and a few dozen trades that several nodes are told of, sometimes otherwise. Amounts lie around what the node may spend. Two more
+accounts place orders and do nothing else, so that the others' money can be told without them; what meets is matched, and answered. A
+client whose node is down asks nobody; what it was not answered it does not repeat under the same id but for trades, which repeat by
+themselves.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from crdtledger.edge import api
 from crdtledger.edge.simulate import writing
 from crdtledger.edge.simulate.cluster import Cluster
 from crdtledger.edge.simulate.scenario import Workload
+from crdtledger.edge.simulate.trading import Floor
 from crdtledger.edge.simulate.watch import Watch
 from crdtledger.edge.simulate.writing import DECIMALS, Json, said
 from crdtledger.errors import decimal_text
@@ -26,6 +29,10 @@ TRADES = 40
 OPENING = 100_000
 SIZES = ("1", "0.1", "2.5")
 SPENDS = ("withdrawal", "transfer", "reserve")
+TRADERS = ("C", "D")
+STAKES = {"USDT": 10_000_000, "BTC": 1_000_000_000}
+"""What a trader begins with; a node reserves a hundredth of it for orders when it has none."""
+TRADING = ("orders", "cancels", "shares", "matches", "accepts")
 
 
 class Clients:
@@ -51,7 +58,28 @@ class Clients:
             (usdt, [*facts, writing.deposit("d-usdt", "A", "USDT", OPENING)]),
             *([(usdt, grants)] if grants else []),
             (btc, [writing.account("A"), writing.deposit("d-btc", "A", "BTC", 50_000_000)]),
+            *self._stakes(),
         ]
+
+    def _stakes(self) -> Iterator[tuple[str, list[Json]]]:
+        """What the traders begin with, if they trade: money, and an equal share of it for every node."""
+        if not any(weight for kind, weight in zip(self._kinds, self._weights, strict=True) if kind in TRADING):
+            return
+        linear = writing.linear("DESK", margin_ppm=100_000, taker_fee_ppm=500)
+        market = [linear, writing.inverse("DESKCOIN", margin_ppm=100_000)]
+        for asset, amount in STAKES.items():
+            node, names = self._cluster.genesis.custodian(TRADERS[0], asset), self._cluster.names
+            money = [writing.deposit("stake", account, asset, amount) for account in TRADERS]
+            yield node, [*map(writing.account, TRADERS), *market, *money]
+            share = amount // (len(names) + 1)
+            grants = [
+                writing.grant(f"{account}{asset}{name}", account, asset, share, name)
+                for account in TRADERS
+                for name in names
+                if name != node
+            ]
+            if grants:
+                yield node, grants
 
     def pause(self) -> int:
         """Microseconds until the next request."""
@@ -87,6 +115,8 @@ class Clients:
                 trades = {draw.randrange(1, TRADES) for _ in range(1 if more else draw.randrange(1, 5))}
                 for number in sorted(trades):
                     yield self._trade(number, instrument, more) | ({"kind": "bust"} if kind == "busts" else {})
+        elif kind in TRADING:
+            yield from self._trading(kind, node)
         elif kind == "definitions":
             yield writing.linear("LATE", contract_size=draw.choice(SIZES))
         elif kind == "reserves" and self._reserves[node]:
@@ -121,6 +151,30 @@ class Clients:
         else:
             shared = draw.random() < 0.1  # one withdrawal, asked for at several nodes
             yield writing.withdrawal("w-7" if shared else id, account, asset, 7 if shared else amount)
+
+    def _trading(self, kind: str, node: str) -> Iterator[Json]:
+        draw, floor, id = self._draw, Floor(self._cluster.core(node)), self._id(node)
+        if kind == "orders" and self._knows(node, "DESK"):
+            account, side = draw.choice(TRADERS), draw.choice(("buy", "sell"))
+            instrument, asset = draw.choice((("DESK", "USDT"), ("DESKCOIN", "BTC")))
+            if floor.reserves(f"{account}/{asset}"):
+                price = 10_000 + draw.choice((-5, 0, 0, 5))
+                yield floor.order(id, instrument, account, side, draw.randrange(1, 50), price)
+            else:
+                for name, amount in STAKES.items():
+                    yield writing.reserve(f"{account}/{name}", account, name, amount // 100)
+        elif kind == "matches" and (deals := floor.deals()):
+            deal = draw.choice(deals)
+            yield floor.match(id, deal, draw.choice((deal.most, draw.randrange(1, deal.most + 1))), deal.firm)
+        elif kind == "accepts" and (asked := floor.questions()):
+            question = draw.choice(asked)
+            yield floor.accept(id, question, draw.choice((question.most, question.most, question.most // 2, 0)))
+        elif kind == "cancels" and (own := floor.own()):
+            yield {"kind": "cancel", "id": id, "order": draw.choice(own).id}
+        elif kind == "shares" and (held := floor.held()) and len(self._cluster.names) > 1:
+            order, most = draw.choice(held)
+            to = draw.choice([name for name in self._cluster.names if name != node])
+            yield floor.share(id, order, to, draw.randrange(1, most + 1))
 
     def _columns(self, node: str) -> None:
         first, count = self._draw.randrange(1, TRADES), self._draw.randrange(1, 30)

@@ -61,11 +61,11 @@ def linear(name: str, **more: Any) -> Json:
     return {"kind": "instrument", "name": name, **fields, "price_decimals": 2, "qty_decimals": 3, **more}
 
 
-def inverse(name: str, contract_size: str = "100") -> Json:
+def inverse(name: str, contract_size: str = "100", **more: Any) -> Json:
     """An inverse perpetual that settles in BTC; quantities count contracts."""
     fields = {"type": "perp", "base": "BTC", "quote": "USD", "settlement": "BTC", "inverse": True}
     units = {"price_decimals": 1, "qty_decimals": 0, "contract_size": contract_size}
-    return {"kind": "instrument", "name": name, **fields, **units}
+    return {"kind": "instrument", "name": name, **fields, **units, **more}
 
 
 # -- what was said --------------------------------------------------------------------------------------------
