@@ -43,7 +43,7 @@ from crdtledger.matching.orders import Name
 from crdtledger.matching.sharing import SharePolicy
 from crdtledger.matching.standing import Fact
 from crdtledger.matching.survival import Survival
-from crdtledger.matching.viewed import fact_of, name_of, standing_of
+from crdtledger.matching.viewed import fact_of, name_of, spelt, standing_of
 from gossip.effects import Notify, StartTimer
 from gossip.protocol import GossipEngine, Output
 
@@ -150,7 +150,7 @@ class OrderDesk:
     def received(self, peer: str, message: LaneClock | ShareAsk, now_us: int) -> list[Output]:
         """``peer`` tells how far its lane goes, or would like a share of an order of ours."""
         if isinstance(message, ShareAsk):
-            self._backlog.append(Asked(peer, (self.name, split_id(message.order)), message.qty))
+            self._backlog.append(Asked(peer, (message.home, split_id(message.order)), message.qty))
             return self._go_on(now_us) if self._active else []
         if len(message.lane) == LANE_BYTES and message.lane.startswith(self._recorder.genesis.member(peer).id):
             self._clocks[peer] = message
@@ -299,8 +299,7 @@ class OrderDesk:
             run: list[Fact] = []
             for one in said:
                 if isinstance(one, AskFor):
-                    ask = _encode(ShareAsk(str(one.order[1]), one.qty))
-                    out += self._engine.send_app(one.order[0], CHANNEL, ask)
+                    out += self._ask_for(one)
                     continue
                 # Facts of one batch apply by kind: what must come after a later kind goes into a batch of its own.
                 if run and KIND_OF[type(one.fact)] < KIND_OF[type(run[-1])]:
@@ -309,6 +308,13 @@ class OrderDesk:
                 run.append(one.fact)
             out += self._record(run, desk, now_us)
         return out
+
+    def _ask_for(self, wish: AskFor) -> list[Output]:
+        """Ask whoever holds of an order for a share of it."""
+        record = self._replica.view.orders.get(spelt(wish.order))
+        holders = [node for node in sorted(record.held) if record.open_at(node)] if record is not None else []
+        ask = _encode(ShareAsk(wish.order[0], str(wish.order[1]), wish.qty))
+        return [send for node in holders if node != self.name for send in self._engine.send_app(node, CHANNEL, ask)]
 
     def _record(self, facts: Sequence[Fact], desk: MatchingDesk, now_us: int) -> list[Output]:
         if not facts:

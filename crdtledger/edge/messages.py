@@ -36,8 +36,9 @@ class LaneClock(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class ShareAsk(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """I would like to match ``qty`` of your order firmly: share it with me."""
+    """I would like to match ``qty`` of (``home``, ``order``) firmly: share with me what you hold of it."""
 
+    home: str
     order: str
     qty: int
 

@@ -294,6 +294,8 @@ class MatchingDesk(DeskQueues):
                 min(firm, reducible(standing, self._position(standing))) if standing.order.reduce_only else firm
             )
         free = standing.free()
+        if not free and wanted > firm:
+            self._wish(maker.name, wanted - firm, now_us)  # others hold it: none of them may be there to match it
         if (
             not free
             or wanted <= firm

@@ -27,7 +27,7 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """``node`` would like to match ``qty`` of our order firmly."""
+    """``node`` would like to match ``qty`` firmly of an order that is ours, or held here in part."""
 
     node: str
     order: Name
@@ -69,7 +69,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class AskFor(msgspec.Struct, frozen=True):
-    """Ask the home of ``order`` to share ``qty`` of it with us. A hope: nothing waits for it."""
+    """Ask the home of ``order``, and whoever else holds of it, to share ``qty`` of it with us. A hope: nothing waits for it."""
 
     order: Name
     qty: int

@@ -83,12 +83,16 @@ class Shares:
         return [self._share(standing, node, qty) for node, qty in parts.items()]
 
     def give(self, standing: Standing, node: str, qty: int, now_us: int) -> list[Share]:
-        """What ``node`` gets that asked for ``qty`` of an order of ours."""
-        if standing.name[0] != self._node or not standing.visible():
+        """What ``node`` gets that asked for ``qty`` of an order: of ours as the policy has it, of another's whatever is held here of it."""
+        if not standing.visible():
             return []
         self.wanted(standing, node, qty, now_us)
         assert standing.order is not None
-        gift = self._demands[standing.order.instrument].gift(qty, standing.held(self._node))
+        held = standing.held(self._node)
+        if standing.name[0] != self._node:
+            gift = min(qty, held) if node != self._node else 0
+        else:
+            gift = self._demands[standing.order.instrument].gift(qty, held)
         return [self._share(standing, node, gift)] if gift else []
 
     def hand_back(self, standing: Standing) -> list[Share]:

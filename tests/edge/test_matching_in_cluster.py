@@ -178,12 +178,15 @@ def test_whatever_happens_to_the_nodes_no_order_is_settled_beyond_its_quantity(s
                 market.sim.restart(name)
         market.sim.run_for(draw.randrange(1, SECOND // 2))
     market.rest()
+    market.sim.run_for(3 * SECOND)  # quantity that is held elsewhere is asked for
+    market.rest()
     assert len(books(market)) == 1
     assert sum(settled_of(market).values()) == 0
     book = market.core("n0").orders.book(PERP)
     assert all(0 < one.qty <= market.quantities[spelt(one.name)] for one in book.orders())
-    bid, offer = book.best(1), book.best(-1)
-    assert bid is None or offer is None or bid < offer or len({one.account for one in book.orders()}) == 1
+    bids, offers = ([one for one in book.orders() if one.side == side] for side in (1, -1))
+    crossed = [(b, o) for b in bids for o in offers if b.price >= o.price and b.account != o.account]
+    assert not crossed, "orders that meet do not lie side by side"
 
 
 def test_a_home_that_lost_its_disk_answers_when_it_knows_again_what_it_said() -> None:
@@ -238,3 +241,17 @@ def test_a_match_that_waits_longer_than_a_height_is_learned_from() -> None:
     market.rest()
     (told,) = market.matches("n1")
     assert learned == [(told["survival"], True)]
+
+
+def test_quantity_that_is_held_elsewhere_is_asked_for_where_it_is() -> None:
+    market = opened(seed=13)
+    id = market.enter("A", "sell", 4_000, 10_000)
+    share = {"kind": "share", "id": "s", "home": "n0", "order": id, "node": "n3", "qty": "4.000", "instrument": PERP}
+    market.record("n0", share)
+    market.settle()
+    market.enter("B", "buy", 3_000, 10_000)
+    market.sim.run_for(2 * SECOND)
+    market.rest()
+    assert market.position("B") == "3.000"
+    (told,) = market.matches("n1")
+    assert told["survival"] == 0
