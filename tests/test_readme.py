@@ -69,7 +69,7 @@ def test_the_five_minute_tutorial_does_what_it_shows(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout
 
 
-@pytest.mark.parametrize(("code", "prints"), zip(blocks("python"), (2, 1), strict=True), ids=("library", "kit"))
+@pytest.mark.parametrize(("code", "prints"), list(zip(blocks("python"), (2, 1), strict=True)), ids=("library", "kit"))
 def test_the_examples_print_what_their_comments_say(code: str, prints: int) -> None:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
