@@ -202,7 +202,8 @@ class Catchup:
         self._dirty = False
         self._expire(now_us)
         wants: list[tuple[str, wire.Want]] = []
-        for lane, first, holders, suspicion in self._gaps(admitted):
+        full = len(self._requests) >= self._limits.outstanding  # then nobody needs to know what is missing
+        for lane, first, holders, suspicion in self._gaps(admitted) if not full else ():
             if len(self._requests) >= self._limits.outstanding:
                 break
             peer = self._choose(holders, lane, now_us)

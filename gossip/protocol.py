@@ -92,7 +92,7 @@ class GossipEngine:
         self._fetching = Fetching(replica, self._catchup, self._tree, self._peers)
         self._forks = Forks(replica)
         self._telling = Telling(replica, self._forks, config.heads_interval_us, config.complete_every)
-        self._strangers = 0
+        self.strangers = 0  # frames from names that are no peers of ours
 
     # What the driver calls ------------------------------------------------------------------------------
 
@@ -159,9 +159,9 @@ class GossipEngine:
         return self._catchup.progress(self._replica.admitted)
 
     @property
-    def strangers(self) -> int:
-        """Frames from names that are no peers of ours."""
-        return self._strangers
+    def taken(self) -> int:
+        """Batches that peers sent, new or not."""
+        return sum(peer.batches for peer in self._peers.values())
 
     # Links ----------------------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ class GossipEngine:
     def _received(self, event: Received, now_us: int) -> list[Output]:
         peer = self._peers.get(event.peer)
         if peer is None:
-            self._strangers += 1
+            self.strangers += 1
             return []
         peer.bytes_in += len(event.frame)
         if now_us < peer.muted_until_us:

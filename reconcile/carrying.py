@@ -36,7 +36,9 @@ class _Position:
         self.qty, self.margin = carried.qty, carried.margin
         self.free = self.flow = 0
         self.free_at: str | None = None
-        self.orders: list[SettledOrder] = []
+        self.orders: dict[
+            tuple[bytes, str], SettledOrder
+        ] = {}  # one for each reserve, in the order in which they traded
 
 
 class Carrying:
@@ -76,8 +78,7 @@ class Carrying:
         self._purses.margin(terms.account, definition.settlement, margin)
         if definition.type != "option":
             position.flow += terms.side * exact_value(definition, self._genesis, qty, price)
-            if not any(order is one for one in position.orders):
-                position.orders.append(order)
+            position.orders.setdefault((order.lane, terms.reserve), order)
             self._prices[definition.name] = definition, price
 
     def finish(self) -> tuple[dict[Pair, Carried | None], dict[str, int]]:
@@ -111,7 +112,7 @@ class Carrying:
         whole = sum(won.values())
         shares = {account: divmod(collected * gain, whole) for account, gain in won.items()}
         rest = collected - sum(share for share, _ in shares.values())
-        largest = sorted(shares, key=lambda account: (-shares[account][1], account))[:rest]
+        largest = set(sorted(shares, key=lambda account: (-shares[account][1], account))[:rest])
         for account, (share, _) in shares.items():
             amount = share + (account in largest)
             position = self._positions[account, name]
@@ -134,7 +135,7 @@ class Carrying:
             setattr(position, pot, getattr(position, pot) - part)
             self._purses.margin(account, asset, -part)
             due -= part
-        for order in position.orders:
+        for order in position.orders.values():
             part = min(due, self._purses.left(order, asset))
             self._purses.take(order, part)
             due -= part

@@ -65,13 +65,8 @@ class _Void:
         )
         if promised >= missing:
             return VOID_GRANT
-        ends, closed = self._extension.ends, self._view.base.lanes
-        forked = {
-            lane
-            for lane in verdict.claimed
-            if lane in self._extension.closed or (lane in closed and closed[lane].closed)
-        }
-        beyond = any(seq > ends.get(lane, 0) for lane, seq in verdict.claimed.items() if lane in forked)
+        # A cut is causally closed: only a lane that forked can be named beyond where it ends.
+        beyond = any(seq > self._extension.ends.get(lane, 0) for lane, seq in verdict.claimed.items())
         return LANE_FORKED if beyond else OVERSPENDS
 
 
@@ -136,17 +131,17 @@ class Told:
             member = self._view.member(batch.key)
             for kind, rows in judged.verdict.effective.items():
                 ids = used[member] if member in used else SeenIds(salt)
-                self._idle(kind, place, judged.verdict.repeated[kind], ids)
                 high, low = fact_keys(batch.body, kind)
                 contents = fact_contents(batch.body, kind, rows)
                 used[member] = ids.extended((high[rows], low[rows]), contents)
+                self._idle(kind, place, judged.verdict.repeated[kind], used[member])
                 if kind in (Kind.TRANSFER, Kind.POST):
                     landed = [row for row in rows.tolist() if (place, kind, row) not in taken_back]
                     self._note("credited", CREDIT, kind, place, landed)
         return {member: ids for member, ids in used.items() if len(ids)}
 
     def _idle(self, kind: Kind, place: int, rows: Rows, used: SeenIds) -> None:
-        """Rows under ids that their node has used before, or that stand twice in their batch."""
+        """Rows under ids that their node has used before, or that another row of their batch uses: ``used`` has those too."""
         body = self._ordered[place].body
         high, low = fact_keys(body, kind)
         found = used.find((high[rows], low[rows]))

@@ -107,18 +107,20 @@ def _position(
     sides, sizes = terms[:, SIDE] * signs, terms[:, QUANTITY]
     trades = zip((sides * sizes).tolist(), worth, strict=True)
     entry = after(Entry(before.qty, before.cost, before.realised), trades, inverse)
-    sums = {1: (0, 0), -1: (0, 0)}
     values = np.empty(len(worth), object)
     values[:] = worth
-    for side in sums:
+
+    def sums(side: int) -> tuple[int, int]:
         mine = terms[:, SIDE] == side
         # Python's sums, of numbers within 2**62 each: a column of them would overflow.
-        sums[side] = sum((sizes[mine] * signs[mine]).tolist()), int((values[mine] * signs[mine]).sum())
+        return sum((sizes[mine] * signs[mine]).tolist()), int((values[mine] * signs[mine]).sum())
+
+    (bought, value_bought), (sold, value_sold) = sums(1), sums(-1)
     return SettledPosition(
-        bought=before.bought + sums[1][0],
-        sold=before.sold + sums[-1][0],
-        value_bought=before.value_bought + sums[1][1],
-        value_sold=before.value_sold + sums[-1][1],
+        bought=before.bought + bought,
+        sold=before.sold + sold,
+        value_bought=before.value_bought + value_bought,
+        value_sold=before.value_sold + value_sold,
         fees=fees[0],
         other_fees=fees[1],
         fills=before.fills + int(signs.sum()),

@@ -72,15 +72,13 @@ class MerkleLog:
 
     def leaf_hash_at(self, index: int) -> bytes:
         """The hash of leaf ``index``. BadInput beyond the end."""
-        self._within(index + 1, "index")
-        if index < 0:
-            raise BadInput(what=f"index {index}", where="log", why="leaves are counted from 0")
+        self._has_leaf(index, self.size)
         return self._complete(0, index)
 
     def root(self, size: int | None = None) -> bytes:
         """The root over the first ``size`` leaves (all by default). BadInput beyond the end."""
         size = self.size if size is None else size
-        self._within(size, "size")
+        self._within(size)
         return self._range_root(0, size) if size else EMPTY_ROOT
 
     def root_with(self, leaf: bytes) -> bytes:
@@ -95,9 +93,8 @@ class MerkleLog:
     def prove_inclusion(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
         """The audit path of leaf ``index`` in the tree of ``size`` leaves, sibling of the leaf first (RFC 6962 2.1.1)."""
         size = self.size if size is None else size
-        self._within(size, "size")
-        if not 0 <= index < size:
-            raise BadInput(what=f"index {index}", where="log", why=f"a log of {size} leaves has no such leaf")
+        self._within(size)
+        self._has_leaf(index, size)
         path: list[bytes] = []
         first, last = 0, size
         while last - first > 1:
@@ -116,7 +113,7 @@ class MerkleLog:
         Empty for ``old_size`` 0 and for equal sizes, where there is nothing to show.
         """
         size = self.size if size is None else size
-        self._within(size, "size")
+        self._within(size)
         if not 0 <= old_size <= size:
             raise BadInput(what=f"old size {old_size}", where="log", why=f"not within 0..{size}")
         if old_size in (0, size):
@@ -141,9 +138,14 @@ class MerkleLog:
         row = bytes(self._levels[0])
         return tuple(row[i : i + HASH_BYTES] for i in range(0, len(row), HASH_BYTES))
 
-    def _within(self, size: int, what: str) -> None:
+    def _within(self, size: int) -> None:
         if not 0 <= size <= self.size:
-            raise BadInput(what=f"{what} {size}", where="log", why=f"the log has {self.size} leaves")
+            raise BadInput(what=f"size {size}", where="log", why=f"the log has {self.size} leaves")
+
+    @staticmethod
+    def _has_leaf(index: int, size: int) -> None:
+        if not 0 <= index < size:
+            raise BadInput(what=f"index {index}", where="log", why=f"a log of {size} leaves has no such leaf")
 
     def _complete(self, level: int, place: int) -> bytes:
         at = place * HASH_BYTES

@@ -124,6 +124,7 @@ def settle(
         shared=_shared(view, ordered),
         suspended=fills.suspended,
         breaks=_breaks(view, extension, trading.breaks if trading else ()),
+        board={**state.board, **view.board.extended()},
     )
     if trading is not None:
         after = _after_trading(after, trading)
@@ -258,4 +259,5 @@ def _touched(
         frozenset(trading.pending if trading else ()),
         frozenset(trading.carried if trading else ()),
         frozenset(trading.prices if trading else ()),
+        frozenset(view.board.extended()),
     )

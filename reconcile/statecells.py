@@ -9,8 +9,9 @@ An account's cells are for people (``cells.encode_value``; amounts are decimal t
 
 The others (account ``""``) are digests, so their size does not depend on what anybody recorded: ``lane``, ``instrument`` (all
 definitions of a name), ``mark``, ``cursor``, ``reserve``, ``order``, ``match`` (a pending one), ``carried`` (of an account, an
-instrument), ``price`` (of settlement), ``suspended`` (of one batch), ``breaks``, ``totals``; and, because ids are
-only ever appended, ``fills``, ``busts``, ``shared`` and ``used`` (by member): one cell for each ``CHUNK`` of them in settled order.
+instrument), ``price`` (of settlement), ``suspended`` (of one batch), ``breaks``, ``totals``; and, because ids and notes are only ever
+appended, ``fills``, ``busts``, ``shared``, ``used`` (by member) and ``board`` (by lane): one cell for each ``CHUNK`` of ids, and for each
+``NOTES`` notes of a lane, in settled order.
 
 ``Touched`` says which parts a settlement changed; ``changed_cells`` looks at nothing else, but for the names of accounts that got
 or lost a cell.
@@ -18,7 +19,7 @@ or lost a cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -29,11 +30,14 @@ from crdtledger.ledger.identity import digest
 from crdtledger.ledger.reference import value_decimals
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settled import Key, SettledState
+from crdtledger.ledger.settledparts import SettledNote
 
 from .cells import CellName, encode_value, manifest_name, manifest_value
 
 CHUNK: Final = 4_096
 """Ids under one cell."""
+NOTES: Final = 64
+"""Notes of a lane under one cell."""
 MAX_TEXT: Final = 1_024
 """Characters of a text that stands in a cell as it is; a longer one stands by its digest."""
 
@@ -57,6 +61,7 @@ class Touched(NamedTuple):
     pending: frozenset[Pair] = frozenset()
     carried: frozenset[Pair] = frozenset()
     prices: frozenset[str] = frozenset()
+    board: frozenset[bytes] = frozenset()
 
 
 def everything(state: SettledState) -> Touched:
@@ -74,6 +79,7 @@ def everything(state: SettledState) -> Touched:
         frozenset(state.pending),
         frozenset(state.carried),
         frozenset(state.prices),
+        frozenset(state.board),
     )
 
 
@@ -88,6 +94,8 @@ def changed_cells(before: SettledState, after: SettledState, touched: Touched, g
     cells = dict(_touched_cells(before, after, touched, genesis))
     for kind, old, new in _id_lists(before, after, genesis):
         cells |= _id_cells(kind, old, new)
+    for lane in touched.board:
+        cells |= _board_cells(lane, len(before.board.get(lane, ())), after.board.get(lane, ()))
     cells |= _suspended(before, after)
     if after.breaks != before.breaks:
         cells[CellName("breaks", "")] = _digest("breaks", after.breaks) if after.breaks else None
@@ -327,6 +335,15 @@ def _id_cells(kind: str, old: SeenIds | None, new: SeenIds | None) -> Cells:
         columns = [part.astype("<u8").tobytes() for part in (high[rows], low[rows], contents[rows])]
         cells[CellName(kind, "", str(chunk))] = digest("cell-ids", *columns)
     return cells
+
+
+def _board_cells(lane: bytes, held: int, notes: Sequence[SettledNote]) -> Cells:
+    """The chunks of a lane's notes that differ once there are more than ``held``. Notes are never taken away."""
+    chunks = range(held // NOTES, -(-len(notes) // NOTES)) if len(notes) > held else ()
+    return {
+        CellName("board", "", f"{lane.hex()}/{chunk}"): _digest("board", notes[chunk * NOTES : (chunk + 1) * NOTES])
+        for chunk in chunks
+    }
 
 
 def _suspended(before: SettledState, after: SettledState) -> Cells:

@@ -67,14 +67,12 @@ class Tally:
         self.votes[vote.voter] = (*held, vote)
         return True
 
-    def adopt(self, bundle: Bundle) -> bool:
-        """Keep a checked quorum whole."""
+    def adopt(self, bundle: Bundle) -> None:
+        """Keep a checked quorum whole, if it is news and there is room."""
         id = bundle.votes[0].value_id
-        if self.has_quorum(id) or len(self._quorums) >= MAX_QUORUMS:
-            return False
-        self._quorums[id] = bundle.votes
-        self._mark(id)
-        return True
+        if not self.has_quorum(id) and len(self._quorums) < MAX_QUORUMS:
+            self._quorums[id] = bundle.votes
+            self._mark(id)
 
     @property
     def any_quorum(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,8 @@ def _output(name: str) -> str:
 
 
 def test_every_example_has_a_test() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"client.py", "columns.py", "partition.py"}
+    tested = {"client.py", "columns.py", "market_maker.py", "partition.py", "taker.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
 def test_two_offices_spend_apart_and_agree_afterwards() -> None:
@@ -43,3 +45,24 @@ def test_a_client_records_at_one_node_and_reads_at_another() -> None:
     out = _output("client.py")
     assert "FUND USDT held 500.00000000 reserved 120.00000000 rights {'node-1': '380.00000000'}" in out
     assert "members: node-1, node-2" in out
+
+
+def test_a_taker_that_is_cut_off_is_told_how_little_its_matches_are_worth() -> None:
+    out = _output("taker.py")
+    said = [int(word) for word in out.partition("in ppm: ")[2].splitlines()[0].split()]
+    assert len(said) > 3
+    assert said == sorted(said, reverse=True), "in a partition survival falls"
+    for when in ("before", "after"):
+        (line,) = [line for line in out.splitlines() if line.startswith(f"matched {when} the cut")]
+        tentative, predicted, survived = (float(word) for word in re.findall(r"[0-9.]+", line))
+        assert tentative > 3
+        assert abs(predicted - survived) < 1
+
+
+@pytest.mark.processes
+def test_a_market_maker_keeps_within_its_limit_through_a_partition() -> None:
+    out = _output("market_maker.py")
+    matches, firm = re.findall(r"matches: (\d+) firm: (\d+)", out)[0]
+    assert int(matches) > int(firm) > 0
+    held = re.findall(r"holds (-?\d+) (-?\d+) of at most 30", out)[0]
+    assert all(abs(int(one)) <= 30 for one in held)

@@ -28,12 +28,16 @@ QueryName = Literal[
     "instruments",
     "accounts",
     "marks",
+    "board",
     "breaks",
     "frontier",
     "status",
     "members",
     "digest",
     "heard",
+    "orders",
+    "matches",
+    "fresh",
 ]
 
 
@@ -47,6 +51,20 @@ class Query(_Request, frozen=True):
     view: QueryName
     account: str = ""
     instrument: str = ""
+
+
+class Book(_Request, frozen=True):
+    """The book of an instrument: its ``depth`` best levels of each side, how much of them is of ``account``, and that account's orders."""
+
+    instrument: str
+    account: str = ""
+    depth: int = 10
+
+
+class Chain(_Request, frozen=True):
+    """The options on ``underlying`` by expiry and strike, with the best prices of each."""
+
+    underlying: str
 
 
 class Record(_Request, frozen=True):
@@ -95,6 +113,16 @@ class Told(_Request, frozen=True):
     """Whether fills, given as JSON objects, are settled: the answer is ``same``, ``other`` (terms) or empty for each."""
 
     fills: list[dict[str, Any]]
+
+
+class Notes(_Request, frozen=True):
+    """Everything that was noted on the board about a break, oldest first."""
+
+    break_id: str
+
+
+class BoardDocument(_Request, frozen=True):
+    """The board as one Yjs update: the answer is its bytes."""
 
 
 class Watch(_Request, frozen=True):
@@ -163,7 +191,22 @@ class Answer(msgspec.Struct, frozen=True):
 Local: TypeAlias = Links | Backup | Checkpoints
 """Requests that concern the process and its files, and not the ledger."""
 
-Request: TypeAlias = Query | Record | Columns | CursorOf | Trace | Told | Watch | Prove | Fork | Local
+Request: TypeAlias = (
+    Query
+    | Book
+    | Chain
+    | Record
+    | Columns
+    | CursorOf
+    | Trace
+    | Told
+    | Notes
+    | BoardDocument
+    | Watch
+    | Prove
+    | Fork
+    | Local
+)
 
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _local_requests: msgspec.msgpack.Decoder[Local] = msgspec.msgpack.Decoder(Local)

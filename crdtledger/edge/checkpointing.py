@@ -31,6 +31,7 @@ from crdtledger.edge.heightbook import SettledHeight
 from crdtledger.edge.journaling import Journaling
 from crdtledger.edge.judging import Judging
 from crdtledger.edge.offences import EVIDENCE_RECORD, Offences
+from crdtledger.edge.settledmatches import SettledMatches
 from crdtledger.edge.settling import Settled, Settling
 from crdtledger.edge.setup import Setup
 from crdtledger.edge.voting import TIMEOUTS, Question, Voting
@@ -112,6 +113,7 @@ class Checkpointer:
         self.voting = Voting(*votes) if is_validator else None
         self.stopped = ""
         self.offences = Offences(committee, journaling)
+        self.matches = SettledMatches()
         self.timings: dict[int, Timing] = {}
         self._out: list[Output] = []
         self._turn: tuple[int, int] | None = None  # (height, round) in which this node is to propose
@@ -379,6 +381,7 @@ class Checkpointer:
     def _move(self, settled: Settled, known: Known, position: int) -> None:
         """Stand on the next height."""
         checkpoint, value, settlement, commitments = settled
+        self.matches.settling(self._replica, settlement, checkpoint.height)
         self._gossiped.rebase(checkpoint.height, checkpoint.digest, settlement.state)
         self._settling.adopt(settled)
         adjustments = encode_adjustments(settlement.adjustments)

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from crdtledger.edge import api, checkpointing, drilling, messages, reading, restart
+from crdtledger.edge import api, checkpointing, drilling, matchingdesk, messages, orderreading, reading, restart
 from crdtledger.edge.adapter import GossipReplica
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.edge.checkpointrecords import Snapshot, newest_snapshot
@@ -24,19 +24,20 @@ from crdtledger.edge.effects import ClientRequest, Effect, Event, Output
 from crdtledger.edge.epochs import EPOCH_RECORD, Epochs, EpochState, LaneAsk, LaneTell
 from crdtledger.edge.expiries import Expiries
 from crdtledger.edge.journaling import Journaling
+from crdtledger.edge.matchingdesk import OrderDesk
+from crdtledger.edge.ordering import Ordering
 from crdtledger.edge.rightsdesk import RIGHTS_TIMER, RightsDesk
 from crdtledger.edge.setup import Setup
 from crdtledger.edge.watching import WATCH_TIMER, Watchers
 from crdtledger.errors import BadInput, CallerError, InsufficientRights, LedgerError
 from crdtledger.ledger.batch import MAX_DEPS, Batch, Dep
 from crdtledger.ledger.clock import HybridClock
-from crdtledger.ledger.facts import MAX_TEXT, Fact, Instrument, Void
+from crdtledger.ledger.facts import MAX_TEXT, Void
 from crdtledger.ledger.frontier import frontier_digest
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.journalrecord import KIND_BATCH, KIND_EVIDENCE, KIND_META, JournalRecord
 from crdtledger.ledger.recorder import Recorded, Recorder
 from crdtledger.ledger.rightsmanager import RightsManager, RightsPolicy
-from crdtledger.ledger.text import fact_from_json
 from gossip.config import Config
 from gossip.effects import Connected, Disconnected, Durable, Notify, Received, Reply, StartTimer, TimerFired
 from gossip.protocol import AppReceived, GossipEngine
@@ -84,6 +85,7 @@ class NodeCore:
         self.recorder = Recorder(self.replica, setup.identity, self.epochs.lane, self._clock)
         policy = setup.rights or RightsPolicy(share_ppm=setup.genesis.policies.grant_share_ppm)
         self._rights = RightsDesk(self.recorder, self.engine, RightsManager(policy), self._note)
+        self.orders = OrderDesk(self.recorder, self.engine, self.journaling, self._note, setup.sharing)
 
     def _checkpointer(self, snapshot: Snapshot | None, salt: int) -> Checkpointer | None:
         setup = self._setup
@@ -111,6 +113,7 @@ class NodeCore:
             self._open_epoch(self._setup.reason or "its journal may be incomplete")
         elif not self.epochs.state.epoch:
             self._open_epoch("")
+        self.orders.replayed()
         lane = self.epochs.lane.key
         self._expiries.note_settled(self.replica.state.reserves.get(lane, {}))
         for batch in self.replica.batches():
@@ -171,6 +174,7 @@ class NodeCore:
             out += self._react(arrived, now_us)
             if arrived and self.checkpoints:
                 out += self.checkpoints.arrived(arrived, now_us)
+            out += self.orders.arrived(arrived, now_us)
             self._absorb()
             if not self._arrived:
                 break
@@ -261,6 +265,8 @@ class NodeCore:
             return self._expire(now_us)
         if key in checkpointing.TIMERS and self.checkpoints:
             return [*self.checkpoints.timer(key, now_us)]
+        if key in matchingdesk.TIMERS:
+            return [*self.orders.timer(key, now_us)]
         return self._news(now_us) if key == WATCH_TIMER else []
 
     def _expire(self, now_us: int) -> list[Output]:
@@ -288,6 +294,8 @@ class NodeCore:
                     out += self._on_epoch(output.peer, messages.decode_epoch(output.body))
                 elif output.channel == "rights":
                     out += self._rights.received(output.peer, messages.decode_rights(output.body), now_us)
+                elif output.channel == matchingdesk.CHANNEL:
+                    out += self.orders.received(output.peer, messages.decode_orders(output.body), now_us)
                 elif output.channel in checkpointing.CHANNELS and self.checkpoints:
                     out += self.checkpoints.received(output, now_us)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -311,10 +319,6 @@ class NodeCore:
                 return list(self._watchers.add(event.request, request, self._durable_digest(), now_us))
             if isinstance(request, api.Fork):
                 return self._fork(event.request, request, now_us)
-            if isinstance(request, api.Fork):
-                drilled = drilling.fork(self, request, now_us)
-                reply = Reply(event.request, api.encode_answer(drilled.answer), AFTER_THIS_STEP)
-                return [reply, *drilled.sends, *self._new_epoch("a drill forked its lane")]
             return [Reply(event.request, api.encode_answer(self._answer(request, now_us)), AFTER_THIS_STEP)]
         except InsufficientRights as error:
             return [Reply(event.request, api.encode_error(error)), *self._rights.refused(error, now_us)]
@@ -331,41 +335,34 @@ class NodeCore:
     def _answer(self, request: api.Request, now_us: int) -> Any:
         if isinstance(request, api.Query):
             return reading.query(self, request, now_us)
+        if isinstance(request, api.Book):
+            return orderreading.book(self, request, now_us)
+        if isinstance(request, api.Chain):
+            return orderreading.chain(self, request)
         if isinstance(request, api.Prove):
             return reading.prove(self, request)
         if isinstance(request, api.Trace):
             return reading.traced(self, request)
         if isinstance(request, api.Told):
             return reading.told(self, request)
+        if isinstance(request, api.Notes):
+            return reading.noted(self, request)
+        if isinstance(request, api.BoardDocument):
+            return self.replica.view.board.dump()
         if isinstance(request, api.CursorOf):
             return reading.cursor(self.replica.view, self._member.id, request.source)
         if isinstance(request, api.Columns):
-            return self._recorded(self.recorder.record_fills(api.unpack_fills(request), now_us, request.cursor))
+            recorded = self.recorder.record_fills(api.unpack_fills(request), now_us, request.cursor)
+            self._note(recorded.batches)
+            return _told(recorded)
         if isinstance(request, api.Record):
-            return self._recorded(self._record(request, now_us))
+            return _told(self._record(request, now_us))
         raise BadInput(what=type(request).__name__, where="client", why="this driver does not serve it")
 
     def _record(self, request: api.Record, now_us: int) -> Recorded:
-        defined: dict[str, Instrument] = {}
-        facts: list[Fact] = []
-        for number, item in enumerate(request.facts, 1):
-            fact = fact_from_json(item, self.replica.view.catalog, f"line {number}", defined)
-            if isinstance(fact, Instrument):
-                defined[fact.name] = fact
-            facts.append(fact)
-        recorded = self.recorder.record(facts, now_us)
+        recorded, facts = Ordering(self.recorder, self._note).record(request.facts, now_us)
         self._rights.spent(facts, now_us)
         return recorded
-
-    def _recorded(self, recorded: Recorded) -> dict[str, Any]:
-        self._note(recorded.batches)
-        last = recorded.batches[-1].seq if recorded.batches else 0
-        return {
-            "facts": recorded.facts,
-            "duplicates": recorded.duplicates,
-            "batches": len(recorded.batches),
-            "seq": last,
-        }
 
     def _news(self, now_us: int) -> list[Output]:
         return list(self._watchers.news(self._durable_digest(), now_us)) if self._watchers else []
@@ -382,3 +379,15 @@ class NodeCore:
             assert self.gossiped.hash_at(lane, head.seq) == head.hash, "a durable head names a batch that is held"
         if self.checkpoints:
             self.checkpoints.check_invariants()
+        self.orders.check_invariants()
+
+
+def _told(recorded: Recorded) -> dict[str, Any]:
+    """The answer to who recorded."""
+    last = recorded.batches[-1].seq if recorded.batches else 0
+    return {
+        "facts": recorded.facts,
+        "duplicates": recorded.duplicates,
+        "batches": len(recorded.batches),
+        "seq": last,
+    }

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crdtledger.edge import proving, tracing
-from crdtledger.edge.api import Prove, Query, Told, Trace
+from crdtledger.edge import orderreading, proving, tracing
+from crdtledger.edge.api import Notes, Prove, Query, Told, Trace
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.errors import BadInput, UnknownName, decimal_text
 from crdtledger.ledger.batch import LANE_BYTES, lane_text, parse_lane
@@ -17,7 +17,15 @@ from crdtledger.ledger.drafting import check_fact
 from crdtledger.ledger.facts import Fill
 from crdtledger.ledger.frontier import frontier_digest
 from crdtledger.ledger.positions import Position
-from crdtledger.ledger.text import balance_json, break_json, fact_from_json, instrument_json, position_json
+from crdtledger.ledger.text import (
+    balance_json,
+    board_json,
+    break_json,
+    fact_from_json,
+    instrument_json,
+    noted_json,
+    position_json,
+)
 from crdtledger.ledger.view import View
 
 if TYPE_CHECKING:
@@ -45,6 +53,8 @@ def query(core: NodeCore, request: Query, now_us: int) -> Any:
         return [{"account": name, "label": label} for name, label in sorted(view.catalog.labels.items())]
     if request.view == "marks":
         return _marks(view)
+    if request.view == "board":
+        return [board_json(row, _state(core, row.settled)) for row in view.board.rows()]
     if request.view == "breaks":
         return [break_json(item) for item in core.replica.breaks()]
     if request.view == "frontier":
@@ -53,6 +63,12 @@ def query(core: NodeCore, request: Query, now_us: int) -> Any:
         return members(core)
     if request.view == "heard":
         return heard(core, now_us)
+    if request.view == "orders":
+        return orderreading.orders(core, request)
+    if request.view == "matches":
+        return orderreading.matches(core, request)
+    if request.view == "fresh":
+        return orderreading.fresh(core, now_us)
     if request.view == "digest":
         return {"frontier": frontier_digest(core.gossiped.durable_frontier()).hex(), "view": view.digest().hex()}
     return status(core)
@@ -88,6 +104,14 @@ def _marks(view: View) -> list[dict[str, Any]]:
             {"instrument": name, "source": source, "price": price, "ts_us": mark.ts_us, "sequence": mark.sequence}
         )
     return rows
+
+
+def noted(core: NodeCore, request: Notes) -> list[dict[str, Any]]:
+    """What was noted about a break, and which of it stands."""
+    board = core.replica.view.board
+    history = board.history(request.break_id)
+    standing = {one.name for field in {one.field for one in history} for one in board.standing(request.break_id, field)}
+    return [noted_json(one, one.name in standing, _state(core, one.settled)) for one in history]
 
 
 def frontier(core: NodeCore) -> list[dict[str, Any]]:

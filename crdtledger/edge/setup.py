@@ -14,6 +14,7 @@ from crdtledger.ledger.identity import Identity
 from crdtledger.ledger.retention import JOURNAL_BYTES
 from crdtledger.ledger.rightsmanager import RightsPolicy
 from crdtledger.ledger.shelf import SHELF_HEIGHTS
+from crdtledger.matching.sharing import SharePolicy
 from gossip.config import Config
 from gossip.overlay import Place
 from reconcile.agreement import Timeouts
@@ -32,6 +33,8 @@ class Setup(msgspec.Struct, frozen=True):
     """``draw(n)`` gives n random bytes. ``completeness`` is the journal's verdict on itself and ``reason`` its words; ``gossip`` may
     be tuned, its cluster is always the genesis'. ``documents``: keep a pycrdt document per lane up to date at all times.
 
+    ``rights`` and ``sharing`` say how much of rights and of orders goes to whom ahead of need.
+
     ``salts``: the cluster's secret for salts, without which this node takes no part in checkpoints. ``archive(first, limit)`` reads
     the store of checkpoints: up to ``limit`` of them from height ``first`` on. It is where old certificates are served from, so that
     neither memory nor journal has to keep them. ``journaled`` reads settled batches from the journal, for peers that are further
@@ -49,6 +52,7 @@ class Setup(msgspec.Struct, frozen=True):
     reason: str = ""
     gossip: Config | None = None
     rights: RightsPolicy | None = None
+    sharing: SharePolicy | None = None
     documents: bool = True
     salts: Salts | None = None
     timeouts: Timeouts | None = None

@@ -1,7 +1,8 @@
 """The body of a batch: facts as columns, strings and scopes dictionary-coded.
 
 On the wire a body is one msgpack array: the strings, the scopes of fill ids, the instruments used (name and digest of
-the definition), one packed table per kind, the definitions and accounts recorded, and import cursors. ``decode`` turns
+the definition), one packed table per kind, the definitions and accounts recorded, import cursors, and, where there are any, notes
+(updates of the board, ``noteform``; a body without them ends before them). ``decode`` turns
 the bytes into read-only numpy views without copying a row, after checking every rule of form: what passes it can be
 folded without a further look. It says nothing about meaning (authority, rights, clocks): views and settlement do.
 
@@ -47,6 +48,8 @@ from crdtledger.ledger.reference import INSTRUMENT_DIGEST_BYTES, instrument_dige
 
 MAX_FACTS: Final = 4_096
 MAX_BODY_BYTES: Final = 256 * 1024
+MAX_NOTE_BYTES: Final = 16 * 1024
+"""Of one update of the board."""
 
 U64: Final = np.uint64
 Keys: TypeAlias = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
@@ -83,6 +86,7 @@ class WireBody(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     definitions: list[Instrument]
     accounts: list[AccountEntry]
     cursors: list[Cursor]
+    notes: list[bytes] = []
 
 
 class Scope(NamedTuple):
@@ -104,10 +108,11 @@ class Body(NamedTuple):
     definitions: tuple[Instrument, ...]
     accounts: tuple[AccountEntry, ...]
     cursors: tuple[Cursor, ...]
+    notes: tuple[bytes, ...]
 
     def counts(self) -> tuple[tuple[int, int], ...]:
         """(kind, facts) in ascending kind, as the header states them."""
-        return count_facts(self.tables, len(self.definitions), len(self.accounts))
+        return count_facts(self.tables, len(self.definitions), len(self.accounts), len(self.notes))
 
 
 _decoder = msgspec.msgpack.Decoder(WireBody)
@@ -115,7 +120,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def count_facts(
-    tables: Mapping[Kind, npt.NDArray[np.void]], definitions: int, accounts: int
+    tables: Mapping[Kind, npt.NDArray[np.void]], definitions: int, accounts: int, notes: int
 ) -> tuple[tuple[int, int], ...]:
     """(kind, facts) in ascending kind."""
     counts = {int(kind): len(table) for kind, table in tables.items()}
@@ -123,12 +128,14 @@ def count_facts(
         counts[int(Kind.INSTRUMENT)] = definitions
     if accounts:
         counts[int(Kind.ACCOUNT)] = accounts
+    if notes:
+        counts[int(Kind.NOTE)] = notes
     return tuple(sorted(counts.items()))
 
 
 def encode(wire: WireBody) -> bytes:
     """The bytes of a body. What ``drafting`` builds always decodes again."""
-    return _encoder.encode(wire)
+    return _encoder.encode(wire if wire.notes else msgspec.structs.astuple(wire)[:-1])
 
 
 def decode(raw: bytes | memoryview) -> Body:
@@ -143,7 +150,7 @@ def decode(raw: bytes | memoryview) -> Body:
     instruments = _checked_instruments(wire, len(strings))
     scopes = _checked_scopes(wire, strings)
     tables: dict[Kind, npt.NDArray[np.void]] = {}
-    facts = len(wire.definitions) + len(wire.accounts)
+    facts = len(wire.definitions) + len(wire.accounts) + len(wire.notes)
     for number, packed in wire.tables:
         kind = _kind(number)
         if tables and kind <= max(tables):
@@ -155,7 +162,7 @@ def decode(raw: bytes | memoryview) -> Body:
         facts += len(tables[kind])
     if facts > MAX_FACTS:
         raise InvalidBatch("body", f"{facts} facts, at most {MAX_FACTS}")
-    others = tables.keys() - RIGHTS_KINDS - ORDER_KINDS or wire.definitions or wire.accounts
+    others = tables.keys() - RIGHTS_KINDS - ORDER_KINDS or wire.definitions or wire.accounts or wire.notes
     if bool(others) + bool(tables.keys() & RIGHTS_KINDS) + bool(tables.keys() & ORDER_KINDS) > 1:
         raise InvalidBatch("body.tables", "facts that move rights, and facts about orders, share no batch with others")
     for kind, table in tables.items():
@@ -169,6 +176,7 @@ def decode(raw: bytes | memoryview) -> Body:
         tuple(wire.definitions),
         tuple(wire.accounts),
         tuple(wire.cursors),
+        tuple(wire.notes),
     )
 
 
@@ -185,9 +193,11 @@ def _kind(number: int) -> Kind:
 def _checked_strings(strings: list[str]) -> tuple[str, ...]:
     if len(strings) >= NO_STRING or len(set(strings)) != len(strings):
         raise InvalidBatch("body.strings", "too many, or one twice")
-    for i, text in enumerate(strings):
-        if not is_text(text):
-            raise InvalidBatch(f"body.strings[{i}]", f"at most {MAX_TEXT} printable characters")
+    # All at once, as a long dictionary has to be; what a control character or a length hides is then found one by one.
+    if len(max(strings, key=len, default="")) > MAX_TEXT or not _PRINTABLE.fullmatch("".join(strings)):
+        for i, text in enumerate(strings):
+            if not is_text(text):
+                raise InvalidBatch(f"body.strings[{i}]", f"at most {MAX_TEXT} printable characters")
     return tuple(strings)
 
 
@@ -286,6 +296,9 @@ def _check_entries(wire: WireBody) -> None:
     for i, cursor in enumerate(wire.cursors):
         if not is_cursor(cursor):
             raise InvalidBatch(f"cursors[{i}]", "a short source and non-negative numbers")
+    for i, note in enumerate(wire.notes):
+        if not 0 < len(note) <= MAX_NOTE_BYTES:
+            raise InvalidBatch(f"notes[{i}]", f"{len(note)} bytes, not 1 to {MAX_NOTE_BYTES}")
 
 
 def is_cursor(cursor: Cursor) -> bool:

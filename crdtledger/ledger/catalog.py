@@ -65,7 +65,7 @@ class Catalog:
         self.genesis = genesis
         self.base = base
         self.assets = [asset.name for asset in genesis.assets]
-        self._authority: dict[tuple[str, int], bool] = {}
+        self._authority: dict[str, npt.NDArray[np.bool_]] = {}
         self._asset_number = {name: number for number, name in enumerate(self.assets)}
         self.account_names: list[str] = []
         self._account_number: dict[str, int] = {}
@@ -105,18 +105,15 @@ class Catalog:
     def bind(self, body: Body) -> Binding:
         """Translate a body's dictionary. Only strings that a row uses as an account get an account number."""
         accounts = np.full(len(body.strings), -1, np.int64)
-        assets = np.full(len(body.strings), UNKNOWN_ASSET, np.int64)
         used = np.zeros(len(body.strings), np.bool_)
         for table in body.tables.values():
             for column in ("account", "credit"):
                 if column in (table.dtype.names or ()):
                     used[table[column]] = True
-        for index in np.flatnonzero(used).tolist():
-            accounts[index] = self.account(body.strings[index])
-        for index, text in enumerate(body.strings):
-            number = self._asset_number.get(text)
-            if number is not None:
-                assets[index] = number
+        places = np.flatnonzero(used)
+        accounts[places] = [self.account(body.strings[index]) for index in places.tolist()]
+        number = self._asset_number.get
+        assets = np.array([number(text, UNKNOWN_ASSET) for text in body.strings], np.int64)
         instruments = np.array([self.instrument(InstrumentKey(*entry)) for entry in body.instruments], np.int64)
         scopes = np.array([instruments[scope.instrument] for scope in body.scopes], np.int64)
         return Binding(accounts, assets, instruments, scopes)
@@ -132,11 +129,17 @@ class Catalog:
         return self.account_names[cell // len(self.assets)], self.assets[cell % len(self.assets)]
 
     def may_record(self, node: str, account: int) -> bool:
-        """Whether the genesis lets ``node`` record facts for an account, by its local number; asked once per pair."""
-        key = (node, account)
-        if key not in self._authority:
-            self._authority[key] = self.genesis.may_record(node, self.account_names[account])
-        return self._authority[key]
+        """Whether the genesis lets ``node`` record facts for an account, by its local number."""
+        return bool(self.allowed(node)[account])
+
+    def allowed(self, node: str) -> npt.NDArray[np.bool_]:
+        """The same for every account that has a number; asked once per pair."""
+        known = self._authority.get(node)
+        if known is None or len(known) < len(self.account_names):
+            asked = self.account_names[0 if known is None else len(known) :]
+            fresh = np.fromiter((self.genesis.may_record(node, name) for name in asked), np.bool_, len(asked))
+            known = self._authority[node] = fresh if known is None else np.concatenate((known, fresh))
+        return known
 
     # -- reference data -------------------------------------------------------------------------------------
 

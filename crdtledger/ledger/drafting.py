@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from crdtledger.errors import AmountOutOfRange, BadInput, UnknownName
 from crdtledger.ledger import body as columns
+from crdtledger.ledger import noteform
 from crdtledger.ledger.body import AccountEntry, Cursor, WireBody, is_text, split_id
 from crdtledger.ledger.facts import (
     AMENDS,
@@ -45,6 +46,7 @@ from crdtledger.ledger.facts import (
     Kind,
     Mark,
     Match,
+    Note,
     Order,
     Post,
     Reserve,
@@ -128,7 +130,7 @@ class _Dictionary:
 
 def draft_facts(facts: Sequence[Fact], resolve: Resolve, member: Callable[[str], int]) -> list[WireBody]:
     """Bodies for ``facts``: those that move rights in one, those about orders in one after it, the others before them in as many
-    as they need.
+    as they need. Notes are not drafted here (``boardpen``).
 
     ``member`` gives a node's index in the genesis. Facts were checked by ``check_fact``.
     """
@@ -188,7 +190,7 @@ def _pack(fact: Fact, names: _Dictionary, member: Callable[[str], int]) -> tuple
         account = names.text(fact.account)
         side = _side(fact.side)
         return number, fact.price, fact.qty, fact.fee, fact.ts_us, scope, account, fee_asset, side, flags
-    assert not isinstance(fact, Instrument | Account)
+    assert not isinstance(fact, Instrument | Account | Note)
     number, flags = _id(fact.id, names, ID_IS_TEXT)
     if isinstance(fact, Order | Cancel | Match | Accept | Share | Reveal):
         return _pack_about_order(fact, number, flags, names, member)
@@ -262,6 +264,11 @@ def check_fact(fact: Fact, where: str = "fact") -> None:
         why, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`")
         raise BadInput(what=repr(getattr(fact, field, fact))[:60], where=f"{where}.{field}", why=why) from None
+    if isinstance(fact, Note):
+        fault = noteform.fault(fact.break_id, fact.field, fact.text)
+        if fault is not None:
+            raise BadInput(what=repr(getattr(fact, fault[0])[:40]), where=f"{where}.{fault[0]}", why=fault[1])
+        return
     for field in fact.__struct_fields__:
         value = getattr(fact, field)
         at = f"{where}.{field}"

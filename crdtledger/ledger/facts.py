@@ -2,7 +2,8 @@
 
 A fact is one immutable statement about positions, collateral, orders or reference data, idempotent by its id. People
 and programs hand facts in as the frozen structs below; inside a batch each kind is one numpy table with the record
-layout in ``TABLES`` (packed, little-endian), and from there on no fact is a Python object again.
+layout in ``TABLES`` (packed, little-endian), and from there on no fact is a Python object again. (Reference data and notes are few
+and stand in a body as they are.)
 
 Amounts, prices and quantities are integers in minor units: an asset's decimals stand in the genesis, an instrument's
 price and quantity decimals in its definition. Sides are ``+1`` bought and ``-1`` sold, seen from the account.
@@ -45,7 +46,7 @@ class Kind(enum.IntEnum):
     ACCEPT = 33
     SHARE = 34
     REVEAL = 35
-    # A place is kept: NOTE 40 (the board).
+    NOTE = 40
 
 
 RIGHTS_KINDS: Final = frozenset(
@@ -390,6 +391,16 @@ class Reveal(_Fact, frozen=True, tag="reveal"):
     nonce: str
 
 
+class Note(_Fact, frozen=True, tag="note"):
+    """Something noted on the board about a break: who looks after it, where it stands, how it ended, or a comment. A node that notes
+    what stands already notes nothing: that is how noting twice counts once. In a batch a note is the update of the board's document
+    (``noteform``), which its recorder writes. ``break_id``: 16 hex digits, as reports name breaks."""
+
+    break_id: str
+    field: Literal["owner", "status", "resolution", "comment"]
+    text: str
+
+
 Fact: TypeAlias = (
     Instrument
     | Account
@@ -409,6 +420,7 @@ Fact: TypeAlias = (
     | Accept
     | Share
     | Reveal
+    | Note
 )
 
 KIND_OF: Final[dict[type, Kind]] = {
@@ -430,4 +442,5 @@ KIND_OF: Final[dict[type, Kind]] = {
     Accept: Kind.ACCEPT,
     Share: Kind.SHARE,
     Reveal: Kind.REVEAL,
+    Note: Kind.NOTE,
 }

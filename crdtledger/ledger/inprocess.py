@@ -26,10 +26,11 @@ from crdtledger.ledger.facts import Fact, Instrument
 from crdtledger.ledger.frontier import Frontier
 from crdtledger.ledger.genesis import Asset, Genesis, Member, Policies, check
 from crdtledger.ledger.identity import Identity, digest
+from crdtledger.ledger.orderrows import MatchRow, OrderRow
 from crdtledger.ledger.positions import Position
 from crdtledger.ledger.recorder import Recorded, Recorder
 from crdtledger.ledger.replica import Applied, Forked, Replica
-from crdtledger.ledger.text import balance_json, fact_from_json, position_json
+from crdtledger.ledger.text import balance_json, fact_from_json, match_json, order_json, position_json
 
 STATE = "provisional"
 TICK_US = 1_000
@@ -154,6 +155,32 @@ class Ledger:
     def collateral_json(self) -> list[dict[str, Any]]:
         """Collateral as the command line shows it: decimal text."""
         return [balance_json(row, STATE) for row in self.collateral()]
+
+    def orders(self) -> list[OrderRow]:
+        """Orders that are not done and settled, sorted by home, then id; integers in minor units."""
+        return self.replica.view.order_rows()
+
+    def matches(self) -> list[MatchRow]:
+        """Matches that are not settled, or wait for their answer, sorted by their writer, then id; integers in minor units."""
+        return self.replica.view.match_rows()
+
+    def orders_json(self) -> list[dict[str, Any]]:
+        """Orders as the command line shows them: decimal text."""
+        definitions = self.replica.view.catalog.definitions
+        return [
+            order_json(row, STATE, definitions[row.definition])
+            for row in self.orders()
+            if row.definition in definitions
+        ]
+
+    def matches_json(self) -> list[dict[str, Any]]:
+        """Matches as the command line shows them: decimal text."""
+        catalog = self.replica.view.catalog
+        return [
+            match_json(row, STATE, definition)
+            for row in self.matches()
+            if (definition := catalog.definition(row.instrument))
+        ]
 
     def breaks(self) -> list[Break]:
         """Everything recorded that does not simply count."""

@@ -1,4 +1,4 @@
-"""A lane's document: the chain of batches as a pycrdt ``Doc``. The only file that touches pycrdt.
+"""A lane's document: the chain of batches as a pycrdt ``Doc``. Beside the board the only file that touches pycrdt.
 
 The document has one root Array ``batches`` with one bytes element per batch, appended strictly in seq order by every
 replica *with the lane's own client id*, derived from the lane. Every replica's document is therefore the same, bit for
@@ -21,16 +21,15 @@ from collections.abc import Iterable, Sequence
 from pycrdt import Array, Doc
 
 from crdtledger.errors import InvalidBatch
-from crdtledger.ledger.identity import digest
+from crdtledger.ledger.yjs import client_of, varint
 
-CLIENT_ID_BITS = 53  # what a JavaScript number holds exactly
 MAX_APPENDS = 400  # per transaction: beyond some hundreds yrs takes quadratic time
 MAX_DUMP_BYTES = 1 << 30
 
 
 def client_id(lane: bytes) -> int:
     """The Yjs client id under which everybody appends to ``lane``: 53 bits of its digest, never 0."""
-    return (int.from_bytes(digest("lane-client", lane)[:8], "big") >> (64 - CLIENT_ID_BITS)) or 1
+    return client_of("lane-client", lane)
 
 
 class LaneDocument:
@@ -75,20 +74,10 @@ def _pruned_update(client: int, count: int) -> bytes:
     To append that many elements and delete them gives the same bytes, and takes seconds for a lane of some 100,000 batches.
     """
     name = b"batches"
-    root = _varint(1) + _varint(len(name)) + name
-    deleted = _varint(1) + _varint(1) + _varint(client) + _varint(0) + b"\x01" + root + _varint(count)
-    delete_set = _varint(1) + _varint(client) + _varint(1) + _varint(0) + _varint(count)
+    root = varint(1) + varint(len(name)) + name
+    deleted = varint(1) + varint(1) + varint(client) + varint(0) + b"\x01" + root + varint(count)
+    delete_set = varint(1) + varint(client) + varint(1) + varint(0) + varint(count)
     return deleted + delete_set
-
-
-def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first, as Yjs writes unsigned integers."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def rebuild(lane: bytes, raw: Iterable[bytes], pruned: int = 0) -> LaneDocument:

@@ -124,7 +124,7 @@ def _match(orders: Orders, name: Name) -> MatchRow:
         maker, taker, qty = pending.maker, pending.taker, pending.held
         price, survival = pending.price, pending.survival
     answer = orders.answer(name)
-    order = orders.get(maker)
+    order = orders.get(maker) or orders.get(taker)  # the maker may be done and settled
     stands = qty if fact is not None and fact.firm else min(answer.qty, qty) if answer else 0
     state: Literal["firm", "tentative", "accepted", "refused"]
     if fact is not None and fact.firm:

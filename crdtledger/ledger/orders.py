@@ -145,6 +145,7 @@ class Orders:
         self._members = {member.name: index for index, member in enumerate(genesis.nodes)}
         self._records: dict[Name, Record] = {}
         self._stated: dict[tuple[Kind, Name], list[Statement]] = {}
+        self._repeated: set[tuple[Kind, Name]] = set()
         self._accepts: dict[Name, list[tuple[Kind, Name]]] = {}
         self._answers: dict[Name, Answer] = {}
         self._reserved: dict[tuple[bytes, str], set[Name]] | None = None  # by (lane, reserve), once somebody asks
@@ -216,11 +217,8 @@ class Orders:
 
     def conflicts(self) -> list[list[Statement]]:
         """Ids under which unsettled statements say different things: all of each, the one that stands first."""
-        out = []
-        for _, told in sorted(self._stated.items()):
-            if len(told) > 1 and len({self.content(one) for one in told}) > 1:
-                out.append(told)
-        return out
+        repeated = (self._stated[at] for at in sorted(self._repeated))
+        return [told for told in repeated if len({self.content(one) for one in told}) > 1]
 
     def content(self, one: Statement) -> bytes:
         """What a statement says, as 16 bytes."""
@@ -256,6 +254,8 @@ class Orders:
 
     def _state(self, one: Statement) -> None:
         told = self._stated.setdefault((one.fact.kind, one.fact.name), [])
+        if told:
+            self._repeated.add((one.fact.kind, one.fact.name))
         if told and told[0] < one:
             told.append(one)
             return

@@ -359,7 +359,7 @@ class Positions:
         for number, count in self._sums.counts():
             key = catalog.instrument_keys[number]
             if count and catalog.standing(key.name) != key.digest:
-                losing[number] = losing.get(number, 0) + abs(count)
+                losing[number] = count
         for held in self.lost:
             numbers, counts = np.unique(self.terms(*held)[:, INSTRUMENT], return_counts=True)
             for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):

@@ -29,7 +29,6 @@ class PositionSums:
     def __init__(self, salt: int, assets: int) -> None:
         self._assets = assets
         self._cells = KeyTable(salt)
-        self._keys: list[tuple[int, int, int]] = []
         self._sums = np.zeros((64, WIDTH), np.int64)
         self._fees: dict[tuple[int, int], dict[int, int]] = {}
 
@@ -42,10 +41,11 @@ class PositionSums:
         """Add rows of one instrument; ``contribution`` is of shape (n, WIDTH) and aligned with the others, negative for busts."""
         local = accounts * 2 + (sides < 0)
         order = np.argsort(local, kind="stable")
-        distinct, starts = np.unique(local[order], return_index=True)
+        ascending = local[order]
+        starts = np.flatnonzero(np.concatenate(([True], ascending[1:] != ascending[:-1])))
         sums = np.add.reduceat(contribution[order], starts, axis=0)
-        cells, new = self._cells.insert(distinct.astype(np.uint64), np.full(len(distinct), instrument, np.uint64))
-        self._keys += [(cell >> 1, instrument, -1 if cell & 1 else 1) for cell in distinct[new].tolist()]
+        distinct = ascending[starts].astype(np.uint64)
+        cells, _ = self._cells.insert(distinct, np.full(len(distinct), instrument, np.uint64))
         if len(self._cells) > len(self._sums):
             grown = np.zeros((max(len(self._cells), 2 * len(self._sums)), WIDTH), np.int64)
             grown[: len(self._sums)] = self._sums
@@ -64,9 +64,10 @@ class PositionSums:
     def sides(self) -> dict[tuple[int, int], dict[int, list[int]]]:
         """(account, instrument) -> side (+1 bought, -1 sold) -> its row of sums."""
         out: dict[tuple[int, int], dict[int, list[int]]] = {}
+        local, instruments = self._cells.keys(0, len(self._cells))
         table = self._sums[: len(self._cells)].tolist()
-        for (account, instrument, side), sums in zip(self._keys, table, strict=True):
-            out.setdefault((account, instrument), {})[side] = sums
+        for account_side, instrument, sums in zip(local.tolist(), instruments.tolist(), table, strict=True):
+            out.setdefault((account_side >> 1, instrument), {})[-1 if account_side & 1 else 1] = sums
         return out
 
     def fees(self, account: int, instrument: int) -> dict[int, int]:
@@ -74,6 +75,8 @@ class PositionSums:
         return {asset: fee for asset, fee in self._fees.get((account, instrument), {}).items() if fee}
 
     def counts(self) -> Iterator[tuple[int, int]]:
-        """(instrument, number of fills less busts) of every cell."""
-        for (_, instrument, _), count in zip(self._keys, self._sums[: len(self._cells), COUNT].tolist(), strict=True):
-            yield instrument, count
+        """(instrument, over all its cells the numbers of fills less busts, or of busts less fills) of every instrument with any."""
+        instruments, which = np.unique(self._cells.keys(0, len(self._cells))[1], return_inverse=True)
+        counts = np.zeros(len(instruments), np.int64)
+        np.add.at(counts, which, np.abs(self._sums[: len(self._cells), COUNT]))
+        return zip(instruments.tolist(), counts.tolist(), strict=True)

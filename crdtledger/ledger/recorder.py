@@ -30,6 +30,7 @@ from crdtledger.errors import (
 from crdtledger.ledger import batch as batches
 from crdtledger.ledger import body as columns
 from crdtledger.ledger.batch import Batch, Dep, Lane
+from crdtledger.ledger.boardpen import BoardPen, note_bodies
 from crdtledger.ledger.body import Body, Cursor, Keys, WireBody, fact_id, fact_keys, is_cursor, split_id, stated
 from crdtledger.ledger.catalog import Binding
 from crdtledger.ledger.clock import HybridClock
@@ -47,6 +48,7 @@ from crdtledger.ledger.facts import (
     Instrument,
     Kind,
     Mark,
+    Note,
     Order,
     Post,
     Reserve,
@@ -97,7 +99,10 @@ class Recorder:
         self._check_names(facts)
         fresh = self._not_defined_yet(facts)
         definitions = {fact.name: instrument_digest(fact) for fact in fresh if isinstance(fact, Instrument)}
-        bodies = draft_facts(fresh, lambda name: definitions.get(name) or self._definition(name), self._member_index)
+        notes = [fact for fact in fresh if isinstance(fact, Note)]
+        others = [fact for fact in fresh if not isinstance(fact, Note)]
+        bodies = draft_facts(others, lambda name: definitions.get(name) or self._definition(name), self._member_index)
+        bodies += note_bodies(BoardPen(self.replica.view.board, self.lane.key, self._name).updates(notes))
         self._check_reserves(fresh)
         # What can be refused goes first, for a refusal must leave no trace: orders are looked at before rights are recorded.
         for wire in bodies:
@@ -234,7 +239,7 @@ class Recorder:
         body = columns.decode(columns.encode(wire))
         binding = self.replica.view.catalog.bind(body)
         wire, dropped = self._without_known(wire, body, binding)
-        if not (wire.tables or wire.definitions or wire.accounts or wire.cursors):
+        if not (wire.tables or wire.definitions or wire.accounts or wire.cursors or wire.notes):
             return None
         deps: tuple[Dep, ...] = ()
         if ORDER_KINDS & body.tables.keys():

@@ -110,6 +110,11 @@ class Replica:
                 self._view.apply(batch)
         return self._view
 
+    @property
+    def folded(self) -> View | None:
+        """The view, unless it is to be folded anew: to tell whether it is still the one that was looked at."""
+        return self._view
+
     # -- admitting ------------------------------------------------------------------------------------------
 
     def admit(self, raw: bytes, check_signature: bool = True) -> Outcome:

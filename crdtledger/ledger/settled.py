@@ -39,6 +39,7 @@ from crdtledger.ledger.settledparts import (
     Reserved,
     SettledBalance,
     SettledLane,
+    SettledNote,
     SettledOrder,
     SettledPosition,
     SuspendedFills,
@@ -62,7 +63,8 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     ``used``: member's index -> ids of facts that move rights or are about orders, used in any lane of that node. ``orders``: those that
     are not done, by (home, id); ``pending``: matches that their makers' homes have not answered, by (writer's node, id). ``carried``: by
     (account, derivative's name); ``prices``: derivative's name -> its settlement price. ``shared``: ids that the whole
-    cluster shares (deposits, withdrawals, transfers), each with what the statement that counts says.
+    cluster shares (deposits, withdrawals, transfers), each with what the statement that counts says. ``board``: by lane, everything that
+    was noted in it.
     """
 
     cluster: bytes
@@ -86,6 +88,7 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     prices: Mapping[str, int] = _NOTHING
     suspended: tuple[SuspendedFills, ...] = ()
     breaks: tuple[Break, ...] = ()
+    board: Mapping[bytes, tuple[SettledNote, ...]] = _NOTHING
 
     @classmethod
     def empty(cls, genesis: Genesis, salt: int = 0) -> SettledState:

@@ -4,7 +4,8 @@
 
 Amounts are decimal text, because sums outgrow what msgpack carries; columns of ids are bytes. Decoding takes nothing for granted:
 bytes from a torn file, or from somebody who means harm, are answered with InvalidProof. That rows are sorted, and that
-everything is spelt in its one way, is seen by encoding again (``settled.decode_state``).
+everything is spelt in its one way, is seen by encoding again (``settled.decode_state``). The board comes last, and only if something
+stands on it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from crdtledger.errors import InvalidBatch, InvalidProof
 from crdtledger.ledger import ordercodec
 from crdtledger.ledger.batch import LANE_BYTES, MAX_SEQ, parse_lane
 from crdtledger.ledger.breaks import Break
+from crdtledger.ledger.clock import MAX_TIMESTAMP
 from crdtledger.ledger.facts import MAX_AMOUNT, Instrument
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import DIGEST_BYTES
+from crdtledger.ledger.noteform import decode_entry
 from crdtledger.ledger.ordercodec import WHERE, amount_of, need
 from crdtledger.ledger.reference import (
     INSTRUMENT_DIGEST_BYTES,
@@ -34,6 +37,7 @@ from crdtledger.ledger.settledparts import (
     Reserved,
     SettledBalance,
     SettledLane,
+    SettledNote,
     SettledPosition,
     SuspendedFills,
 )
@@ -84,6 +88,7 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     suspended: tuple[tuple[_LaneKey, _Count, tuple[_Count, ...], bytes], ...]
     breaks: tuple[tuple[str, str, str], ...]
     trading: ordercodec.Wire
+    board: tuple[tuple[_LaneKey, tuple[SettledNote, ...]], ...] = ()
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -92,39 +97,39 @@ _decoder = msgspec.msgpack.Decoder(_Wire)
 
 def encode(state: SettledState) -> bytes:
     """The bytes of a state."""
-    return _encoder.encode(
-        _Wire(
-            version=VERSION,
-            cluster=state.cluster,
-            facts=state.facts,
-            batches=state.batches,
-            lanes=tuple(sorted(state.lanes.items())),
-            definitions=tuple(
-                (name, tuple(_plain(rival.instrument) for rival in state.definitions[name]))
-                for name in sorted(state.definitions)
-            ),
-            labels=tuple(sorted(state.labels.items())),
-            marks=tuple(
-                (*slot, mark.ts_us, mark.sequence, mark.price, mark.instrument.digest)
-                for slot, mark in sorted(state.marks.items())
-            ),
-            cursors=tuple((*slot, *at) for slot, at in sorted(state.cursors.items())),
-            positions=tuple(_position(*name, state.positions[name]) for name in sorted(state.positions)),
-            collateral=tuple(_balance(*name, state.collateral[name]) for name in sorted(state.collateral)),
-            reserves=tuple(
-                (lane, *key, held.account, held.asset, str(held.remaining), held.id, held.expires_us)
-                for lane, reserves in sorted(state.reserves.items(), key=lambda item: item[0])
-                for key, held in sorted(reserves.items(), key=lambda item: item[0])
-            ),
-            fills=state.fills.pack(),
-            busts=state.busts.pack(),
-            used=tuple((member, state.used[member].pack()) for member in sorted(state.used)),
-            shared=state.shared.pack(),
-            suspended=tuple(waiting.stated for waiting in state.suspended),
-            breaks=tuple((one.type, one.subject, one.detail) for one in state.breaks),
-            trading=ordercodec.encode(state),
-        )
+    wire = _Wire(
+        version=VERSION,
+        cluster=state.cluster,
+        facts=state.facts,
+        batches=state.batches,
+        lanes=tuple(sorted(state.lanes.items())),
+        definitions=tuple(
+            (name, tuple(_plain(rival.instrument) for rival in state.definitions[name]))
+            for name in sorted(state.definitions)
+        ),
+        labels=tuple(sorted(state.labels.items())),
+        marks=tuple(
+            (*slot, mark.ts_us, mark.sequence, mark.price, mark.instrument.digest)
+            for slot, mark in sorted(state.marks.items())
+        ),
+        cursors=tuple((*slot, *at) for slot, at in sorted(state.cursors.items())),
+        positions=tuple(_position(*name, state.positions[name]) for name in sorted(state.positions)),
+        collateral=tuple(_balance(*name, state.collateral[name]) for name in sorted(state.collateral)),
+        reserves=tuple(
+            (lane, *key, held.account, held.asset, str(held.remaining), held.id, held.expires_us)
+            for lane, reserves in sorted(state.reserves.items(), key=lambda item: item[0])
+            for key, held in sorted(reserves.items(), key=lambda item: item[0])
+        ),
+        fills=state.fills.pack(),
+        busts=state.busts.pack(),
+        used=tuple((member, state.used[member].pack()) for member in sorted(state.used)),
+        shared=state.shared.pack(),
+        suspended=tuple(waiting.stated for waiting in state.suspended),
+        breaks=tuple((one.type, one.subject, one.detail) for one in state.breaks),
+        trading=ordercodec.encode(state),
+        board=tuple(sorted(state.board.items(), key=lambda item: item[0])),
     )
+    return _encoder.encode(wire if wire.board else msgspec.structs.astuple(wire)[:-1])
 
 
 def _plain(instrument: Instrument) -> Instrument:
@@ -200,6 +205,7 @@ def _fields(wire: _Wire, genesis: Genesis, salt: int) -> dict[str, Any]:
         "shared": unpack_seen(wire.shared, salt, WHERE),
         "suspended": tuple(_suspended(*entry) for entry in wire.suspended),
         "breaks": tuple(Break(*words) for words in wire.breaks),
+        "board": _board(wire, genesis),
         **trading,
     }
 
@@ -211,6 +217,17 @@ def _lanes(wire: _Wire, genesis: Genesis) -> dict[bytes, SettledLane]:
         need(lane.base_height >= 0 and lane.closed >= 0, "a lane's base or its fork is below zero")
         need((lane.closed > 0) == bool(lane.evidence), "a lane is closed without evidence, or open with it")
     return dict(wire.lanes)
+
+
+def _board(wire: _Wire, genesis: Genesis) -> dict[bytes, tuple[SettledNote, ...]]:
+    for lane, notes in wire.board:
+        need(
+            parse_lane(lane).node in genesis.by_id and bool(notes),
+            "a lane on the board is of no member, or noted nothing",
+        )
+        sound = all(0 < one.clock <= MAX_TIMESTAMP and decode_entry(one.entry) is not None for one in notes)
+        need(sound, "what stands on the board is no note")
+    return dict(wire.board)
 
 
 def _definitions(name: str, rivals: tuple[Instrument, ...], genesis: Genesis) -> tuple[Definition, ...]:

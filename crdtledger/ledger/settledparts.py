@@ -144,6 +144,13 @@ class Carried(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     margin: int
 
 
+class SettledNote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A note on the board. ``clock``: as its batch states it. ``entry``: what it says (``noteform``)."""
+
+    clock: int
+    entry: bytes
+
+
 class SuspendedFills:
     """Fills (or busts) of one batch that wait for a definition: a body with these rows alone, and where they came from."""
 

@@ -14,12 +14,15 @@ from typing import Any
 import msgspec
 
 from crdtledger.errors import BadInput, UnknownName, decimal_text
+from crdtledger.ledger.board import BoardRow, Noted
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.catalog import Catalog
+from crdtledger.ledger.clock import COUNTER_BITS
 from crdtledger.ledger.collateral import Balance
 from crdtledger.ledger.decimals import InexactError, to_minor
 from crdtledger.ledger.facts import KIND_OF, Fact, Instrument
 from crdtledger.ledger.genesis import MAX_DECIMALS, Genesis
+from crdtledger.ledger.orderrows import MatchRow, OrderRow
 from crdtledger.ledger.positions import Position
 
 _ABOUT_ORDERS = ("match", "accept", "share", "reveal")
@@ -163,7 +166,7 @@ def _average_entry(position: Position, definition: Instrument) -> str:
 
 
 def balance_json(balance: Balance, state: str) -> dict[str, Any]:
-    """One row of ``collateral``. ``rights`` is what each node may still spend."""
+    """One row of ``collateral``. ``rights`` is what each node may still spend; ``margin`` and ``shortfall`` stand there if there is any."""
 
     def text(amount: int) -> str:
         return decimal_text(amount, balance.decimals)
@@ -172,8 +175,61 @@ def balance_json(balance: Balance, state: str) -> dict[str, Any]:
         field: text(getattr(balance, field))
         for field in ("deposited", "withdrawn", "held", "free", "reserved", "in_transit", "incoming", "refundable")
     }
+    amounts |= {name: text(amount) for name in ("margin", "shortfall") if (amount := getattr(balance, name))}
     rights = {node: text(amount) for node, amount in balance.rights}
     return {"account": balance.account, "asset": balance.asset, **amounts, "rights": rights, "state": state}
+
+
+def order_json(row: OrderRow, state: str, definition: Instrument) -> dict[str, Any]:
+    """One row of ``orders``: quantities and the price as decimal text, what is left at its default left out."""
+
+    def qty(amount: int) -> str:
+        return decimal_text(amount, definition.qty_decimals)
+
+    out: dict[str, Any] = {
+        "home": row.home,
+        "id": row.id,
+        "account": row.account,
+        "instrument": row.instrument,
+        "side": "buy" if row.side > 0 else "sell",
+        "qty": qty(row.qty),
+        "price": decimal_text(row.price, definition.price_decimals),
+        "tif": row.tif,
+        "status": row.state,
+        "open": qty(row.open),
+        "held": {node: qty(held) for node, held in row.held},
+        "filled": qty(row.filled),
+        "matched": qty(row.matched),
+        "asked": qty(row.asked),
+        "asking": qty(row.asking),
+        "reserve": row.reserve,
+        "state": state,
+    }
+    for field in ("market", "post_only", "reduce_only", "expires_us", "amends", "min_survival", "hidden"):
+        if getattr(row, field):
+            out[field] = getattr(row, field)
+    if row.shown is not None:
+        out["shown"] = {"qty": qty(row.shown[0]), "price": decimal_text(row.shown[1], definition.price_decimals)}
+    return out
+
+
+def match_json(row: MatchRow, state: str, definition: Instrument) -> dict[str, Any]:
+    """One row of ``matches`` that are not settled. ``survival``: the probability in ppm, for a tentative one."""
+    out: dict[str, Any] = {
+        "home": row.home,
+        "id": row.id,
+        "instrument": row.instrument,
+        "taker": row.taker,
+        "maker_home": row.maker_home,
+        "maker": row.maker,
+        "qty": decimal_text(row.qty, definition.qty_decimals),
+        "price": decimal_text(row.price, definition.price_decimals),
+        "status": row.state,
+        "stands": decimal_text(row.stands, definition.qty_decimals),
+        "survival": row.survival,
+        "state": state,
+    }
+    return out | ({"reason": row.reason} if row.reason else {})
 
 
 def instrument_json(instrument: Instrument, digest: bytes) -> dict[str, Any]:
@@ -191,3 +247,32 @@ def instrument_json(instrument: Instrument, digest: bytes) -> dict[str, Any]:
 def break_json(item: Break) -> dict[str, Any]:
     """One row of ``breaks``."""
     return {"type": item.type, "subject": item.subject, "detail": item.detail}
+
+
+def board_json(row: BoardRow, state: str) -> dict[str, Any]:
+    """One row of ``board``. ``contested``: fields for which several values stand, noted apart."""
+    return {
+        "break": row.break_id,
+        "owner": row.owner,
+        "status": row.status,
+        "resolution": row.resolution,
+        "comments": row.comments,
+        "last_comment": row.last,
+        "last_by": row.last_by,
+        "contested": list(row.contested),
+        "noted_us": (row.clock >> COUNTER_BITS) * 1_000,
+        "state": state,
+    }
+
+
+def noted_json(note: Noted, stands: bool, state: str) -> dict[str, Any]:
+    """One row of a break's history on the board."""
+    return {
+        "break": note.break_id,
+        "noted_us": (note.clock >> COUNTER_BITS) * 1_000,
+        "node": note.node,
+        "field": note.field,
+        "text": note.text,
+        "stands": stands,
+        "state": state,
+    }

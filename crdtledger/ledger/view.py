@@ -1,4 +1,4 @@
-"""A view: positions, collateral and reference data as a pure function of (base, batches).
+"""A view: positions, collateral, the board and reference data as a pure function of (base, batches).
 
 Batches go in one at a time, in any order that respects lanes and deps; the same set on the same base gives the same figures,
 byte for byte (``canonical``). Nothing here refuses a batch: what it may not do is void and named among the breaks.
@@ -13,7 +13,7 @@ settled. Settlement is a view too, a *settling* one, and differs where it must:
   each other cannot be told apart from honest ones until they are put in order.
 
 What a finished one leaves to the next state: ``judged`` (which ids are used, by whom), ``collateral.landed()``,
-``rights.reserves_after()``, ``catalog.fresh_*()``, ``unsettled_cursors()``, ``void_batches``, ``void_facts()``,
+``rights.reserves_after()``, ``catalog.fresh_*()``, ``board.extended()``, ``unsettled_cursors()``, ``void_batches``, ``void_facts()``,
 ``lasting_breaks()``, and of fills ``positions.counted``, ``repeated``, ``contradicted``, ``lost`` and ``waiting()``.
 """
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from crdtledger.ledger import findings
 from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.board import NOT_NEXT, Board
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.catalog import Binding, Catalog, Place, layered
 from crdtledger.ledger.collateral import Balance, Collateral
@@ -96,6 +97,7 @@ class View:
         self.collateral = Collateral(self.catalog, self.batches, self._bindings, self._places, salt, settling)
         self.orders = Orders(genesis, self.base, self.batches, self._places)
         """Empty while settling: ``reconcile.matchsettling`` takes orders up when everything else is known."""
+        self.board = Board(genesis, self.base.board)
         self.void_batches: list[VoidBatch] = []
         self._void_facts: list[VoidFacts] = []
         self.judged: list[Judged] = []
@@ -136,6 +138,9 @@ class View:
             self._apply_orders(number, batch, binding)
         elif batch.header.deps or RIGHTS_KINDS & batch.body.tables.keys():
             self._apply_rights(number, batch, binding)
+        void = self.board.apply(batch)
+        if void:
+            self._void_facts.append(VoidFacts(batch.key, batch.seq, Kind.NOTE, NOT_NEXT, void))
         for cursor in batch.body.cursors:
             self._unsettled_cursors[batch.key, cursor.source] = (cursor.position, cursor.line)
 
@@ -157,10 +162,7 @@ class View:
             self.positions.apply(number, kind, np.arange(len(table)))  # its node's right to record them is settled too
             return
         node = self.genesis.by_id[source.lane.node].name
-        accounts = self._bindings[number].accounts[table["account"]]
-        distinct, inverse = np.unique(accounts, return_inverse=True)
-        may = (self.catalog.may_record(node, account) for account in distinct.tolist())
-        allowed = np.fromiter(may, np.bool_, len(distinct))[inverse]
+        allowed = self.catalog.allowed(node)[self._bindings[number].accounts[table["account"]]]
         if not allowed.all():
             count = int((~allowed).sum())
             self._void_facts.append(VoidFacts(source.key, source.seq, kind, NOT_ITS_ACCOUNT, count))
@@ -258,6 +260,7 @@ class View:
             "collateral": self.collateral_rows(),
             "orders": self.order_rows(),
             "matches": self.match_rows(),
+            "board": self.board.notes(),
             "breaks": self.breaks(),
             "instruments": {name: self.catalog.standing(name) for name in self.catalog.names()},
             "accounts": dict(self.catalog.labels),

@@ -13,10 +13,11 @@ The rules (DESIGN section 7, docs/decisions/0017):
 * The home of a maker answers each tentative match when it sees it, so its lane decides every race between matches and cancels. It accepts
   as much as is left, or refuses and says why.
 * A taker's open quantity is without its unanswered matches; a refusal gives it back, and the taker, if it rests, is matched on.
-* To amend is to enter an order that names the one it replaces: that is cancelled, and the new one has its own quantity and place in time.
+* To amend is to enter an order that names the one it replaces: that is closed by it, and the new one has its own quantity and place.
 * A reduce-only order rests with all of its quantity; its home lets it trade only as far as the position goes, at every match anew.
 * Quantity of others' orders held here goes home as soon as their cancel is seen.
-* Until ``begin`` is called the desk only listens: a node that starts reads its lanes first, its own answers among them.
+* Until ``begin`` is called the desk only listens: a node that starts reads its lanes first, its own answers among them, or takes up what
+  a view says they have come to (``resume``).
 
 Bounds: ``DeskLimits``. Nothing that was recorded is ever dropped; a full desk takes no events, and makes no tentative matches beyond
 ``unanswered``. An order stopped by ``proposals`` goes on at the next tick.
@@ -24,7 +25,7 @@ Bounds: ``DeskLimits``. Nothing that was recorded is ever dropped; a full desk t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from crdtledger.ledger.facts import Accept, Cancel, FactId, Match, Order, Share
@@ -117,11 +118,35 @@ class MatchingDesk(DeskQueues):
 
     # -- events ---------------------------------------------------------------------------------------------
 
+    def resume(
+        self, standings: Iterable[Standing], asked: Iterable[tuple[Name, Match]], before: MatchingDesk | None
+    ) -> None:
+        """Take up what lanes have come to, instead of reading them: orders, and tentative matches without an answer. ``before``: the desk
+        whose place this one takes; what it thought of its own matches is learned from when their answers come."""
+        for standing in standings:
+            self._standings.orders[standing.name] = standing
+            self._refresh((standing,))
+            order = standing.order
+            if order is None or standing.name[0] != self._node or standing.closed:
+                continue
+            if order.expires_us:
+                self._expiring[standing.name] = order.expires_us
+            if not standing.visible() and standing.held(self._node) and not order.hidden:
+                self._unfinished[standing.name] = None  # an order of the moment that was not gone through yet
+        for name, one in asked:
+            self._standings.question(name).match = one
+            if one.maker_home == self._node:
+                self._unanswered[name] = None
+            if before is not None and name[0] == self._node and one.id in before._asked:
+                self._asked[one.id] = before._asked[one.id]
+
     def begin(self, now_us: int) -> None:
         """The lanes have been read: answer what waits for an answer, and match from here on."""
         self._live = True
         for name in list(self._unanswered):
             self._answer(name, now_us)
+        for standing in list(self._standings.orders.values()):
+            self._hand_back(standing)
         self._tick(now_us)
 
     def _step(self, event: DeskEvent, now_us: int) -> None:
@@ -164,6 +189,8 @@ class MatchingDesk(DeskQueues):
         match fact:
             case Order() if touched:
                 self._order(touched[0], fact, own, now_us)
+                for replaced in touched[1:]:
+                    self._hand_back(replaced)
             case Cancel():
                 self._hand_back(touched[0])
             case Match():
@@ -194,9 +221,6 @@ class MatchingDesk(DeskQueues):
         if not self._live or order.hidden:
             return
         if own:
-            replaced = self._standings.orders.get((self._node, order.amends)) if order.amends is not None else None
-            if replaced is not None and replaced.order is not None and not replaced.closed:
-                self._write(Cancel(id=next(self._ids), order=replaced.order.id), reason="amended")
             self._match(standing, now_us)
             for share in self._shares.spread(standing, now_us):
                 self._write(share)

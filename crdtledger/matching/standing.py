@@ -24,7 +24,8 @@ Fact: TypeAlias = Order | Cancel | Share | Match | Accept
 
 
 class Standing:
-    """One order as seen so far. ``order`` and ``place`` are None until it is; ``closed``: its home cancelled it."""
+    """One order as seen so far. ``order`` and ``place`` are None until it is; ``closed``: its home cancelled it, or
+    entered another one that amends it."""
 
     __slots__ = ("asked", "at", "closed", "name", "order", "place", "sign")
 
@@ -105,7 +106,11 @@ class Standings:
                 standing.order, standing.place = fact, place
                 standing.sign = BUY if fact.side == "buy" else SELL
                 standing.move(writer, fact.qty)
-                return (standing,)
+                if fact.amends is None:
+                    return (standing,)
+                replaced = self.of((writer, fact.amends))
+                replaced.closed = True
+                return standing, replaced
             case Cancel():
                 standing = self.of((writer, fact.order))
                 standing.closed = True

@@ -16,6 +16,8 @@ def watch(survival: Survival, standings: Standings, event: Seen, node: str) -> N
     match fact:
         case Order():
             survival.placed((home, fact.id), fact.instrument, event.recorded_us)
+            if fact.amends is not None:
+                survival.cancelled((home, fact.amends), event.recorded_us)
         case Cancel():
             survival.cancelled((home, fact.order), event.recorded_us)
         case Accept():

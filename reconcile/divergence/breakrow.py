@@ -80,16 +80,19 @@ class AtRisk(msgspec.Struct, frozen=True):
 
 
 class Handling(msgspec.Struct, frozen=True):
-    """What people wrote about a break: who looks after it, and how it ended."""
+    """What people wrote about a break: who looks after it, how it ended, where it stands, and the newest comment."""
 
     owner: str = ""
     resolution: str = ""
+    progress: str = ""
+    comment: str = ""
 
 
 class BreakRow(msgspec.Struct, frozen=True, kw_only=True):
     """One difference. ``a``, ``b``, ``c``: what each of ``sources`` says, as exact text. ``difference``: a less b, or less c where a and
     b agree. ``missing``: batches by name (``lane#first-last``) and who lacks them. ``first_height``: the checkpoint that settled what it
     rests on, 0 while none has. ``root``: rows of one root are one problem. ``also``: further fields of the record that differ.
+    ``owner``, ``progress``, ``resolution`` and ``comment`` are what the board says.
     ``commands``: what shows the cause, nearest first."""
 
     id: str
@@ -114,8 +117,10 @@ class BreakRow(msgspec.Struct, frozen=True, kw_only=True):
     last_seen_us: int = 0
     age: str = NO_TIME
     owner: str = ""
+    progress: str = ""
     correction: Correction = Correction("")
     resolution: str = ""
+    comment: str = ""
     at_risk: AtRisk | None = None
     root: str = ""
     also: tuple[str, ...] = ()
@@ -156,7 +161,7 @@ def handled(rows: Iterable[BreakRow], board: Mapping[str, Handling]) -> list[Bre
     out = []
     for row in rows:
         told = board.get(row.id)
-        out.append(msgspec.structs.replace(row, owner=told.owner, resolution=told.resolution) if told else row)
+        out.append(msgspec.structs.replace(row, **msgspec.structs.asdict(told)) if told else row)
     return out
 
 

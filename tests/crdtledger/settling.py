@@ -82,6 +82,7 @@ def settle_plainly(genesis: Genesis, state: SettledState, batches: Sequence[Batc
         shared=shared,
         suspended=tuple(_waiting(view)),
         breaks=(*state.breaks, *view.lasting_breaks()),
+        board={**state.board, **view.board.extended()},
     )
 
 

@@ -22,6 +22,7 @@ from crdtledger.ledger.facts import (
     Fill,
     Grant,
     Mark,
+    Note,
     Post,
     Reserve,
     Transfer,
@@ -29,6 +30,7 @@ from crdtledger.ledger.facts import (
     Withdrawal,
 )
 from crdtledger.ledger.genesis import Authority, Custodian, Policies
+from crdtledger.ledger.noteform import STATUSES
 from crdtledger.ledger.reference import instrument_digest
 from crdtledger.ledger.replica import Replica
 from tests.crdtledger import model
@@ -47,7 +49,7 @@ small = st.integers(0, 3)
 WORDS = [
     *["fill"] * 3,
     *["deposit", "grant", "withdraw", "send"] * 2,
-    *["bust", "column", "define", "rival", "account", "mark", "reserve", "post", "void", "transfer", "restore"],
+    *["bust", "column", "define", "rival", "account", "mark", "reserve", "post", "void", "transfer", "restore", "note"],
 ]
 Action = tuple[str, int, int, int, int, int]
 actions = st.lists(
@@ -92,9 +94,15 @@ def fact(word: str, node: int, a: int, b: int, c: int, amount: int) -> Fact:
         "post": Post(id=amount, reserve=a, amount=1 + amount % 20, credit=credit),
         "void": Void(id=amount, reserve=a),
         "transfer": Transfer(id=c, account=account, asset="USDT", amount=1 + amount % 50, credit=credit),
+        "note": note(a, b, c, amount),
         "withdraw": Withdrawal(id=c, account=account, asset="USDT", amount=1 + amount % 50),
     }
     return made[word]
+
+
+def note(a: int, b: int, c: int, amount: int) -> Note:
+    texts = (("kim", "lee", "")[b % 3], STATUSES[b], ("booked", "")[b % 2], f"comment {amount % 3}")
+    return Note(break_id=f"{a % 2:016x}", field=("owner", "status", "resolution", "comment")[c], text=texts[c])
 
 
 def column(a: int, b: int, c: int, amount: int) -> FillColumns:

@@ -30,6 +30,7 @@ from crdtledger.ledger.facts import (
     Kind,
     Mark,
     Match,
+    Note,
     Order,
     Post,
     Reserve,
@@ -69,6 +70,8 @@ TRADES: list[Fact] = [
         for name, asset in ((SPOT.name, None), ("ODD", "BTC"), (INVERSE.name, "no such"))
     ),
     Mark(instrument=SPOT.name, price=-5, ts_us=3, source="s", sequence=9),
+    Note(break_id="0" * 16, field="owner", text="kim"),
+    Note(break_id="0" * 16, field="comment", text="forged"),
 ]
 MOVES: list[Fact] = [
     Deposit(id=1, account="A", asset="USDT", amount=1000),

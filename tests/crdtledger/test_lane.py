@@ -14,6 +14,7 @@ from crdtledger.ledger import lane as lanes
 from crdtledger.ledger.facts import Account
 from crdtledger.ledger.lane import LaneDocument, client_id, read_dump, rebuild
 from crdtledger.ledger.replica import Applied, Replica
+from crdtledger.ledger.yjs import CLIENT_ID_BITS
 from tests.crdtledger.worlds import Pen, documents, genesis
 
 LANE = bytes(range(22))
@@ -36,7 +37,7 @@ def test_the_dump_does_not_show_how_appends_were_grouped(raw: list[bytes], data:
 
 @given(elements, st.binary(max_size=22).map(lambda end: LANE[: 22 - len(end)] + end))
 def test_each_lane_has_its_own_client(raw: list[bytes], other: bytes) -> None:
-    assert 0 < client_id(other) < 1 << lanes.CLIENT_ID_BITS
+    assert 0 < client_id(other) < 1 << CLIENT_ID_BITS
     assert (client_id(other) == client_id(LANE)) == (other == LANE)
     assert (rebuild(other, raw).dump() == rebuild(LANE, raw).dump()) == (other == LANE)
 

@@ -27,6 +27,7 @@ from crdtledger.ledger.drafting import FillColumns
 from crdtledger.ledger.facts import (
     MAX_AMOUNT,
     MAX_NUMBER,
+    TABLES,
     Account,
     Bust,
     Deposit,
@@ -35,6 +36,7 @@ from crdtledger.ledger.facts import (
     Grant,
     Kind,
     Mark,
+    Note,
     Post,
     Reserve,
     Transfer,
@@ -161,6 +163,8 @@ EVERYTHING: list[Fact] = [
     Post(id="x", reserve="r", amount=1, credit="C"),
     Transfer(id=3, account="A", asset="USDT", amount=1, credit="B"),
     but(PAY, id="w2"),
+    Note(break_id="0" * 16, field="owner", text="kim"),
+    Note(break_id="0" * 16, field="comment", text="seen"),
 ]
 
 
@@ -182,9 +186,9 @@ def test_recording_twice_changes_nothing(facts: list[Fact], times: int) -> None:
 def test_what_is_recorded_decodes_to_the_same_facts() -> None:
     desk = world().desks[0]
     recorded = desk.record(*EVERYTHING).batches
-    read = {kind: [row for batch in recorded for row in rows(batch, kind)] for kind in Kind if kind > 2}
+    read = {kind: [row for batch in recorded for row in rows(batch, kind)] for kind in TABLES}
     members = [member.name for member in desk.genesis.nodes]
-    for fact in EVERYTHING[2:]:
+    for fact in EVERYTHING[2:-2]:
         wanted = msgspec.structs.asdict(fact)
         kind = Kind[type(fact).__name__.upper()]
         if "trade_id" in wanted:
@@ -195,6 +199,10 @@ def test_what_is_recorded_decodes_to_the_same_facts() -> None:
         assert any(wanted.items() <= row.items() for row in read[kind]), fact
     assert [d for batch in recorded for d in batch.body.definitions] == [EVERYTHING[1]]
     assert [(a.name, a.label) for batch in recorded for a in batch.body.accounts] == [("C", "third")]
+    noted = desk.replica.view.board.notes()
+    assert sorted((one.break_id, one.field, one.text) for one in noted) == sorted(
+        map(msgspec.structs.astuple, EVERYTHING[-2:])
+    )
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,16 @@ def test_recording_the_same_words_again_changes_nothing() -> None:
 
 def test_a_plain_order_is_small() -> None:
     assert TABLES[Kind.ORDER].itemsize < 100
+
+
+def test_orders_and_matches_are_read_in_the_units_they_were_written_in() -> None:
+    london, tokyo = desks()
+    london.record(order(1, "A", "sell", "5", post_only=True))
+    tokyo.join(london)
+    tokyo.record(order("t1", "B", "buy", "5.50", price="100.5"))
+    tokyo.record(match(1, "t1", "london", 1, "2.25", survival=700_000))
+    sold, bought = tokyo.orders_json()
+    assert (sold["home"], sold["open"], sold["asked"], sold["post_only"]) == ("london", "5.00", "2.25", True)
+    assert (bought["id"], bought["qty"], bought["price"], bought["held"]) == ("t1", "5.50", "100.5", {"tokyo": "3.25"})
+    (told,) = tokyo.matches_json()
+    assert (told["status"], told["qty"], told["stands"], told["survival"]) == ("tentative", "2.25", "0.00", 700_000)

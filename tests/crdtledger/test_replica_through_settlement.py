@@ -12,7 +12,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdtledger.ledger.facts import Account
+from crdtledger.ledger.facts import Account, Note
 from crdtledger.ledger.genesis import Policies
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.replica import Missing, Replica
@@ -36,6 +36,8 @@ WORDS = [
     "post",
     "void",
     "rival",
+    "note",
+    "note",
 ]
 small = st.integers(0, 3)
 scripts = st.lists(
@@ -183,3 +185,29 @@ def test_nodes_that_adopt_checkpoints_whenever_they_can_hold_the_same_ledger(
         assert cut == group.heights[-1].cut
         assert replica.digest() == group.world.desks[0].replica.digest()
         assert all(len(replica.lane_document(lane)) == 0 for lane in replica.frontier())
+
+
+noted = st.tuples(st.just("note"), small, small, small, small, st.integers(1, 9))
+meets = st.tuples(st.sampled_from(["send", "settle", "adopt"]), small, small, small, small, small)
+
+
+@settings(max_examples=15)
+@given(st.lists(noted | meets | noted, min_size=4, max_size=30), st.integers(0, 1 << 30))
+def test_checkpoints_and_pruning_change_nothing_on_the_board(
+    script: list[tuple[str, int, int, int, int, int]], seed: int
+) -> None:
+    plain = played(Policies(), 3, [step for step in script if step[0] in ("note", "send")], seed)
+    group = played(Policies(), 3, script, seed)
+    for desk, other in zip(plain.world.desks, group.world.desks, strict=True):
+        after = Note(break_id="0" * 16, field="comment", text="after all that")
+        assert desk.record(after).facts == other.record(after).facts == 1
+    for one in (plain, group):
+        one.meet()
+    said = [one._replace(settled=False) for one in plain.world.desks[0].replica.view.board.notes()]
+    group.settle(group.world.desks[0], everything=True)
+    group.meet()
+    for replica in (*(desk.replica for desk in group.world.desks), group.joiner()):
+        board = replica.view.board
+        assert all(one.settled for one in board.notes())
+        assert [one._replace(settled=False) for one in board.notes()] == said
+        assert board.dump() == plain.world.desks[0].replica.view.board.dump()

@@ -314,6 +314,26 @@ def test_a_lane_that_goes_on_after_its_successor_took_over_hurts_only_its_own_no
     assert [entry[2:] for entry in replica.view.collateral.overdrawn()] == [("n0", -70)]
 
 
+def test_who_is_overdrawn_may_still_record_what_spends_nothing_on_balance() -> None:
+    old, new = Pen(FOUNDED, 0, 1), Pen(FOUNDED, 0, 2)
+    start = old.write(deposit(1, 100))
+    claim = new.write(deps=[dep_on(start)])
+    spends = [pen.write(withdrawal(pen.lane.epoch, 100)) for pen in (old, new)]
+    late = new.write(deps=[dep_on(spends[0])])
+    even = new.write(deposit(2, 30), withdrawal(3, 30))
+    more = new.write(deposit(3, 30), withdrawal(4, 31))
+    replica = everywhere([start, claim, *spends, late, even, more])
+    assert void(replica) == {(more.key, more.seq)}
+
+
+def test_a_lane_may_grant_in_its_very_first_batch() -> None:
+    giver, taker = Pen(FOUNDED, 0), Pen(FOUNDED, 1)
+    first = giver.write(deposit(1, 100), grant(1, 30, "n1"))
+    replica = everywhere([first, taker.write(withdrawal(1, 30), deps=[dep_on(first)]), taker.write(withdrawal(2, 1))])
+    assert void(replica) == {(taker.lane.key, 2)}
+    assert rights(replica) == {"n0": 70}
+
+
 def test_what_a_dep_covers_is_read_at_its_seq_not_at_what_came_since() -> None:
     one, two, three = (Pen(FOUNDED, 0, epoch) for epoch in (1, 2, 3))
     start = one.write(deposit(1, 100))

@@ -15,7 +15,7 @@ from crdtledger.errors import InvalidProof
 from crdtledger.ledger.body import Keys, fact_keys, stated
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.contents import fact_contents
-from crdtledger.ledger.facts import Deposit, Fact, Fill, Grant, Kind, Post, Reserve, Transfer, Void, Withdrawal
+from crdtledger.ledger.facts import Deposit, Fact, Fill, Grant, Kind, Note, Post, Reserve, Transfer, Void, Withdrawal
 from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settled import SettledState, decode_state
 from crdtledger.ledger.settledparts import SettledPosition, cut_fills
@@ -59,6 +59,7 @@ def whole() -> SettledState:
     pen, late = Pen(FOUNDED, 0), Pen(FOUNDED, 1)
     facts: list[list[Fact]] = [
         [SPOT, fill(1, fee=2, fee_asset="BTC")],
+        [Note(break_id="0" * 16, field="owner", text="kim")],
         [deposit(1, 100), Reserve(id="r", account="A", asset="USDT", amount=5, expires_us=9)],
     ]
     batches = [pen.write(*some) for some in facts]
@@ -109,6 +110,10 @@ def test_bytes_that_are_no_state_are_refused_and_nothing_else_happens() -> None:
         (14, (0, 0), 3, "a member that the genesis does not have"),
         (12, (2,), b"", "not of one length"),
         (16, (0, 2), [0, 1], "no fills wait"),
+        (19, (0, 0), bytes(22), "of no member"),
+        (19, (0, 1), [], "noted nothing"),
+        (19, (0, 1, 0, 1), b"kim", "no note"),
+        (19, (0, 1, 0, 0), 0, "no note"),
     ],
 )
 def test_what_cannot_stand_is_named(field: int, at: tuple[int, ...], value: object, says: str) -> None:
@@ -119,6 +124,14 @@ def test_what_cannot_stand_is_named(field: int, at: tuple[int, ...], value: obje
     part[at[-1]] = value
     with pytest.raises(InvalidProof, match=says):
         decode_state(msgspec.msgpack.encode(wire), FOUNDED)
+
+
+def test_a_state_on_whose_board_nothing_stands_has_the_bytes_that_it_had_before_there_was_one() -> None:
+    bare = msgspec.structs.replace(whole(), board={})
+    assert len(msgspec.msgpack.decode(bare.encode())) == 19
+    assert decode_state(bare.encode(), FOUNDED).board == {}
+    with pytest.raises(InvalidProof, match="one encoding"):
+        decode_state(msgspec.msgpack.encode([*msgspec.msgpack.decode(bare.encode()), []]), FOUNDED)
 
 
 def test_rows_out_of_order_are_refused() -> None:

@@ -20,9 +20,10 @@ from crdtledger.ledger.batch import FIRST_PREV, Batch, Dep, Header, Lane
 from crdtledger.ledger.body import Cursor, WireBody
 from crdtledger.ledger.clock import HybridClock
 from crdtledger.ledger.drafting import draft_facts
-from crdtledger.ledger.facts import TABLES, Account, Fact, Instrument, Kind
+from crdtledger.ledger.facts import TABLES, Account, Fact, Instrument, Kind, Note
 from crdtledger.ledger.genesis import Asset, Genesis, Member, Policies, check
 from crdtledger.ledger.identity import Identity, digest
+from crdtledger.ledger.noteform import FIELDS, Entry, encode_entry, update_of
 from crdtledger.ledger.recorder import Recorded, Recorder
 from crdtledger.ledger.reference import instrument_digest
 from crdtledger.ledger.replica import Applied, Forked, Replica
@@ -174,22 +175,34 @@ class Pen:
         self.identity = identity(node)
         self.seq, self.head = 0, FIRST_PREV
         self.clock = 1 << 16
+        self.noted = 0
         self.base = (0, founded.hash)
 
     def copy(self, nonce: int | None = None) -> Pen:
         """A second hand on the same lane (or on another one of the node): what it writes next forks the lane."""
         other = Pen(self.genesis, self.node, self.lane.epoch)
         other.lane, other.seq, other.head, other.clock = self.lane, self.seq, self.head, self.clock
-        other.base = self.base
+        other.base, other.noted = self.base, self.noted
         return other
 
     def draft(self, facts: Sequence[Fact], definitions: Mapping[str, bytes] | None = None) -> WireBody:
-        """One body of these facts. ``definitions``: names to digests, beyond the usual instruments."""
+        """One body of these facts. ``definitions``: names to digests, beyond the usual instruments. A note is the next of its lane, but
+        for one that says ``forged``: that leaves a gap before it."""
         known = {i.name: instrument_digest(i) for i in (SPOT, INVERSE)} | dict(definitions or {})
         members = {member.name: index for index, member in enumerate(self.genesis.nodes)}
-        bodies = draft_facts(facts, known.__getitem__, members.__getitem__)
+        others = [fact for fact in facts if not isinstance(fact, Note)]
+        bodies = draft_facts(others, known.__getitem__, members.__getitem__) or [WireBody([], [], [], [], [], [], [])]
         assert len(bodies) == 1
-        return bodies[0]
+        updates = [self.note(fact) for fact in facts if isinstance(fact, Note)]
+        return msgspec.structs.replace(bodies[0], notes=updates)
+
+    def note(self, note: Note) -> bytes:
+        """The update of the board that carries a note."""
+        entry = encode_entry(Entry(note.break_id, FIELDS.index(note.field), note.text))
+        if note.text == "forged":
+            return update_of(self.lane.key, self.noted + 1, entry)
+        self.noted += 1
+        return update_of(self.lane.key, self.noted - 1, entry)
 
     def write(self, *facts: Fact, deps: Sequence[Dep] = (), clock: int | None = None) -> Batch:
         """The next batch of the lane, with these facts (or none: a bare claim)."""

@@ -62,6 +62,7 @@ def sighting(genesis: Genesis, node: str = "node-1", **more: Any) -> Sighting:
         "instruments": {"PERP": PERP},
         "positions": [],
         "collateral": [],
+        "board": {},
         "moved": False,
     }
     return Sighting(**(told | more))

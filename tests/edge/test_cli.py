@@ -85,7 +85,7 @@ def test_facts_are_read_from_standard_input_in_blocks(it: Cluster) -> None:
         ("{not json\n", ":2", "not JSON"),
         ("[1]\n", ":2", "one JSON object per line"),
         ('{"kind":"account","name":"\\ud800"}\n', ":2", "not JSON"),
-        ({"kind": "depoist"}, ":2", "one of account, bust, deposit"),
+        ({"kind": "depoist"}, ":2", "one of accept, account, bust"),
         (deposit("e1", amount=1.5), ":2", "decimal text in quotes"),
         (deposit("e1", amount="1.123456789"), ":2", "deposit.amount"),
         (deposit("e1", amount=10**40), ":2", "deposit.amount"),

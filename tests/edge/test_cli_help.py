@@ -12,7 +12,8 @@ from tests.edge.processes import run, spawn_cli
 
 HEAVY = ("numpy", "pycrdt", "zmq", "apsw", "nacl", "msgspec", "asyncio")
 COMMANDS = [
-    *("demo", "init", "up", "node", "import", "record", "define", "positions", "collateral", "instruments", "frontier"),
+    *("demo", "init", "up", "node", "import", "record", "define", "board", "positions", "collateral"),
+    *("instruments", "frontier", "orders", "matches", "book"),
     *(
         "members",
         "status",
@@ -82,6 +83,8 @@ def test_the_console_script_the_module_and_its_version() -> None:
         (["checkpoint", "list", "x", "--last", "-1"], "0 or more"),
         (["verify-proof", "x"], "--genesis"),
         (["prove", "account", "A", "--cluster", "/nowhere"], "--target NODE"),
+        (["board", "x", "--owner", "kim"], "name the BREAK"),
+        (["board", "x", "0" * 16, "--status", "done"], "done"),
         (["define", "x"], "FILE.toml or --preset"),
         (["report", "x", "--format", "parquet"], "name a file"),
         (["recon", "x", "s", "--statement-format", "fix"], "--venue"),

@@ -30,6 +30,7 @@ from crdtledger.edge.demo.feeds import Consignment, Feed, accounts_of, deal, sel
 from crdtledger.edge.demo.market import generate
 from crdtledger.edge.demo.performance import instrument_fact
 from crdtledger.edge.demo.picture import Picture
+from crdtledger.edge.demo.pit import FAR, NEAR, PIT, SELLER, judge_pit
 from crdtledger.edge.demo.record import Record
 from crdtledger.edge.demo.replay import detect, read
 from crdtledger.edge.demo.scene import Scene
@@ -591,3 +592,38 @@ def test_a_folder_that_holds_something_is_not_kept_in(tmp_path: Path) -> None:
     (tmp_path / "something").write_text("mine")
     with pytest.raises(BadInput, match="empty"):
         run(keep=tmp_path)
+
+
+# -- the pit --------------------------------------------------------------------------------------------------
+
+
+def _pit_rows() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Two matches on one quote: the first stands, of the second a quarter; and what a node should show of it."""
+    row = {"instrument": PIT.name, "maker": "q", "maker_account": SELLER, "qty": "0.300", "survival": 900_000}
+    rows = [
+        {**row, "taker": "n", "taker_account": NEAR, "status": "settled", "stands": "0.300"},
+        {**row, "taker": "f", "taker_account": FAR, "status": "trimmed", "stands": "0.100"},
+    ]
+    held = {SELLER: "-0.400", NEAR: "0.300", FAR: "0.100"}
+    return rows, {"positions": [{"account": a, "instrument": PIT.name, "qty": qty} for a, qty in held.items()]}
+
+
+def test_the_pit_is_judged_by_what_became_of_its_matches() -> None:
+    rows, answers = _pit_rows()
+    calibration, amiss = judge_pit(rows, {"node-1": answers})
+    assert amiss == ""
+    assert (calibration.tentative, calibration.survived, calibration.trimmed, calibration.voided) == (2, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"stands": "0.200"}, "beyond its quantity"),
+        ({"status": "tentative", "stands": "0.000"}, "wait for an answer"),
+        ({"stands": "0.000"}, "node-1 shows"),
+    ],
+)
+def test_a_pit_that_does_not_add_up_is_named(change: dict[str, str], why: str) -> None:
+    rows, answers = _pit_rows()
+    _, amiss = judge_pit([rows[0], {**rows[1], **change}], {"node-1": answers})
+    assert why in amiss

@@ -15,7 +15,6 @@ from crdtledger.edge.client import Client
 from crdtledger.edge.report.gathering import Asked, Gathered, gather
 from crdtledger.errors import Unreachable
 from crdtledger.ledger.genesis import Genesis
-from reconcile.divergence.breakrow import Handling
 from tests.edge.sightings import NOW_US, PERP, SECOND_US, made_genesis, position
 
 LANE = "node-2/1.aabbccdd"
@@ -48,6 +47,7 @@ class Node:
             "status": {"base": {"height": more.get("height", 0)}},
             "positions": more.get("positions", []),
             "instruments": [instrument],
+            "board": more.get("board", []),
             "members": [{"node": member.name, "offences": more.get("offences", [])} for member in genesis.nodes],
             "digest": {"frontier": "", "view": ""},
         }
@@ -149,6 +149,14 @@ def test_votes_that_contradict_each_other_are_a_fork_of_their_voter(genesis: Gen
 
 def test_what_people_wrote_about_a_break_stands_beside_it(genesis: Genesis) -> None:
     (row,) = [row for row in told(genesis, pair(genesis, 60)).rows if row.account]
-    board = {row.id: Handling("kim", "waiting for the cable")}
-    (again,) = [row for row in told(genesis, pair(genesis, 60), Asked(board=board)).rows if row.account]
-    assert (again.owner, again.resolution) == ("kim", "waiting for the cable")
+    noted = {
+        "break": row.id,
+        "owner": "kim",
+        "status": "in progress",
+        "resolution": "",
+        "last_comment": "cable",
+        "last_by": "n",
+    }
+    (again,) = [row for row in told(genesis, pair(genesis, 60, board=[noted])).rows if row.account]
+    assert (again.owner, again.progress, again.comment) == ("kim", "in progress", "cable (n)")
+    assert (again.id, again.status, again.why) == (row.id, row.status, row.why)

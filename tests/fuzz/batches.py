@@ -15,6 +15,7 @@ with imports():
     from crdtledger.ledger.body import AccountEntry, Cursor, WireBody
     from crdtledger.ledger.drafting import draft_facts
     from crdtledger.ledger.facts import ORDER_KINDS, RIGHTS_KINDS, TABLES, Account, Fact, Instrument
+    from crdtledger.ledger.noteform import STATUSES, Entry, encode_entry, update_of
     from crdtledger.ledger.reference import instrument_digest
     from crdtledger.ledger.replica import Replica
     from tests.crdtledger.worlds import INVERSE, SPOT, Pen, genesis, header_for, seal_raw, sign_raw
@@ -23,6 +24,7 @@ FOUNDED = genesis(3)
 NAMES = ["A", "B", "USDT", "BTC", SPOT.name, INVERSE.name, "v", "trade", "", "x", "no such", "1", "0a" * 32]
 ACCOUNTS: list[Fact] = [Account(name="A"), Account(name="B"), SPOT, INVERSE]
 DIGESTS = [instrument_digest(SPOT), instrument_digest(INVERSE), bytes(16), b"short"]
+BREAKS = ["0" * 16, "f" * 16, "x"]
 ENCODE = msgspec.msgpack.Encoder().encode
 
 
@@ -61,7 +63,20 @@ def body_of(draw: Draw) -> WireBody:
     definitions = [instrument_of(draw) for _ in range(draw.integer(0, 1))]
     entries = [AccountEntry(draw.one_of(NAMES), draw.one_of(NAMES)) for _ in range(draw.integer(0, 1))]
     cursors = [Cursor(draw.one_of(NAMES), draw.integer(0, 9), draw.integer(0, 9)) for _ in range(draw.integer(0, 1))]
-    return WireBody(strings, scopes, instruments, tables, definitions, entries, cursors)
+    notes = [note_of(draw) for _ in range(draw.integer(0, 7) // 6)]
+    return WireBody(strings, scopes, instruments, tables, definitions, entries, cursors, notes)
+
+
+def note_of(draw: Draw) -> bytes:
+    """An update near one that the board takes in some lane."""
+    lane = Pen(FOUNDED, draw.integer(0, 1), draw.integer(2, 3)).lane.key
+    field, text = draw.integer(-1, 4), draw.one_of((*NAMES, *STATUSES))
+    over = tuple(bytes([n]) * 16 for n in range(draw.integer(0, 3)))
+    update = update_of(lane, draw.integer(0, 3), encode_entry(Entry(draw.one_of(BREAKS), field, text, over)))
+    if draw.integer(0, 3) == 0:
+        at = draw.integer(0, len(update) - 1)
+        update = update[:at] + draw.bytes(2) + update[at + draw.integer(0, 4) :]
+    return update
 
 
 def instrument_of(draw: Draw) -> Instrument:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from pycrdt import Doc
+
 from crdtledger.ledger.batch import Batch, ForkEvidence, parse_lane
 from crdtledger.ledger.facts import Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
@@ -52,6 +54,7 @@ class Ledger:
         self.labels: dict[str, str] = {}
         self.marks: dict[tuple[str, str], Any] = {}
         self.cursors: dict[tuple[bytes, str], tuple[int, int]] = {}
+        self.board: dict[bytes, Doc[Any]] = {}
         self.taken: dict[Any, Any] = {}
         self.waiting: list[tuple[Any, Kind, dict[str, Any]]] = []
         self.positions: dict[Cell, dict[str, Any]] = {}
@@ -80,6 +83,9 @@ class Ledger:
                 self._rights(batch)
             for cursor in batch.body.cursors:
                 self.cursors[batch.key, cursor.source] = (cursor.position, cursor.line)
+            for update in batch.body.notes:
+                if b"forged" not in update:  # what stock Yjs makes of the honest ones
+                    self.board.setdefault(batch.key, Doc()).apply_update(update)
         self._count()
         for node, cell, amount in self.gains:
             self.rights[node][cell] += amount

@@ -23,6 +23,7 @@ from crdtledger.ledger.facts import (
     Fill,
     Grant,
     Mark,
+    Note,
     Post,
     Reserve,
     Transfer,
@@ -90,6 +91,12 @@ _reference = st.lists(
     | st.builds(Account, name=st.sampled_from(tuple(a for a in ACCOUNTS if a)), label=st.sampled_from(("l", *ODD)))
     | st.builds(
         Mark, instrument=st.just("BTCUSDT"), price=_price, ts_us=st.integers(0, 3), source=st.sampled_from(("", "s"))
+    )
+    | st.builds(
+        Note,
+        break_id=st.sampled_from(("0" * 16, "f" * 16)),
+        field=st.sampled_from(("owner", "comment")),
+        text=st.sampled_from(("kim", "lee", "forged")),
     ),
     min_size=1,
     max_size=3,

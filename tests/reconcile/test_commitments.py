@@ -17,12 +17,29 @@ from crdtledger.ledger.orderfacts import Terms
 from crdtledger.ledger.ordermoney import Drawn, Tally
 from crdtledger.ledger.reference import InstrumentKey, MarkEntry
 from crdtledger.ledger.settled import SettledState
-from crdtledger.ledger.settledparts import Carried, PendingMatch, Reserved, SettledLane, SettledOrder, SuspendedFills
+from crdtledger.ledger.settledparts import (
+    Carried,
+    PendingMatch,
+    Reserved,
+    SettledLane,
+    SettledNote,
+    SettledOrder,
+    SuspendedFills,
+)
 from reconcile.cells import CellName, decode_value, manifest_name, manifest_value
 from reconcile.commitments import Commitments
 from reconcile.salts import Salts
 from reconcile.settlement import settle
-from reconcile.statecells import CHUNK, account_cells, cells_of, changed_cells, everything, liabilities_of
+from reconcile.statecells import (
+    CHUNK,
+    NOTES,
+    Touched,
+    account_cells,
+    cells_of,
+    changed_cells,
+    everything,
+    liabilities_of,
+)
 from reconcile.statetree import verify_cell
 from reconcile.sumtree import verify_sum
 from tests.crdtledger.worlds import SPOT, Pen, genesis
@@ -137,7 +154,33 @@ def variations(state: SettledState) -> Iterator[tuple[str, SettledState]]:
     yield "who carries", replace(state, carried={("B", "P"): Carried(1, 2)})
     for price in (1, 2):
         yield f"price {price}", replace(state, prices={"P": price})
+    for name, at, notes in (
+        ("note", lane, (SettledNote(1, b"kim"),)),
+        ("note's clock", lane, (SettledNote(2, b"kim"),)),
+        ("what is noted", lane, (SettledNote(1, b"lee"),)),
+        ("who noted", bytes(22), (SettledNote(1, b"kim"),)),
+        ("notes in order", lane, (SettledNote(1, b"kim"), SettledNote(1, b"lee"))),
+        ("notes turned round", lane, (SettledNote(1, b"lee"), SettledNote(1, b"kim"))),
+        ("many notes", lane, (SettledNote(1, b"kim"),) * (NOTES + 1)),
+        ("more notes", lane, (SettledNote(1, b"kim"),) * (NOTES + 2)),
+    ):
+        yield name, replace(state, board={at: notes})
     yield "break", replace(state, breaks=(Break("conflict", "x", "y"),))
+
+
+@given(st.lists(st.integers(0, 2 * NOTES), max_size=4))
+def test_notes_that_come_height_by_height_have_the_cells_of_all_of_them(grown: list[int]) -> None:
+    lane, state = bytes(22), SettledState.empty(GENESIS)
+    cells: dict[CellName, bytes | None] = {}
+    for count in grown:
+        held = state.board.get(lane, ())
+        notes = (*held, *(SettledNote(1, (len(held) + number).to_bytes(4, "big")) for number in range(count)))
+        after = msgspec.structs.replace(state, board={lane: notes} if notes else {})
+        changed = changed_cells(state, after, Touched(board=frozenset({lane})), GENESIS)
+        assert all(cells.get(name) != value for name, value in changed.items())
+        cells |= changed
+        state = after
+    assert cells == cells_of(state, GENESIS)
 
 
 def test_changing_any_part_of_the_state_changes_the_root() -> None:

@@ -141,3 +141,22 @@ def test_a_closed_lane_stays_where_it_was_closed_and_takes_no_second_proof() -> 
     extended(state, cut(first, user), [user])  # beyond the fork nothing counts, so it need not be here
     extended(EMPTY, cut(first, user), [first, user], [proof])
     refused(EMPTY, cut(first, user), [first, user], "which is not in it")
+
+
+def test_of_evidence_the_earliest_fork_of_each_lane_is_taken_in_the_order_of_its_bytes() -> None:
+    proofs, heads = [], []
+    for node in range(3):
+        pen = Pen(GENESIS, node)
+        for _ in range(2):
+            twin = pen.copy()
+            batch = pen.write()
+            proofs.append(fork_evidence(batch, twin.write(clock=1 << 30)))
+        heads.append(batch)
+    state = stands(*heads)  # settled beyond both forks, so either piece would close the lane where it stands
+    expected = sorted(proofs[::2], key=lambda one: one.raw)
+    assert [one.seq for one in expected] == [1, 1, 1]
+    for order in (proofs, proofs[::-1]):
+        assert fitting_evidence(state, cut(*heads), order) == expected
+    assert extended(state, cut(*heads), [], expected).closed == {one.lane: one for one in expected}
+    # A lane that no batch of is in the cut closes at its start, and only by a fork at its first batch.
+    assert fitting_evidence(EMPTY, (), proofs) == expected

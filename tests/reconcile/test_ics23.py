@@ -37,3 +37,13 @@ def test_the_reference_proofs_of_absence_hold(vector: dict[str, str]) -> None:
     lopsided = NonExistenceProof(key, proof.left, None)
     with pytest.raises(InvalidProof):
         verify_non_existence(lopsided, key, root)
+
+
+@pytest.mark.parametrize(
+    ("length", "head"), [(127, "7f"), (128, "8001"), (129, "8101"), (16_383, "ff7f"), (16_384, "808001")]
+)
+def test_lengths_are_the_shortest_varints(length: int, head: str) -> None:
+    proof = ExistenceProof(b"k", bytes(length), ())
+    raw = proof.encode()
+    assert bytes.fromhex(f"0a016b12{head}") + bytes(length) in raw
+    assert decode(raw) == proof

@@ -183,3 +183,36 @@ def test_a_lane_that_forks_has_its_waiting_matches_decided_and_its_orders_ended(
     bench.order(1, 9, "buy", 5, 10)
     bench.match(1, 9, 9, (0, 1), 5, 10, ask=1)
     assert told(bench.settle()) == {("voided", "no such order")}
+
+
+def test_what_losers_pay_reaches_winners_to_the_unit_the_largest_remainder_first() -> None:
+    bench = Bench()
+    bench.order(0, 1, "sell", 3, 100, "P")
+    for node, qty in ((1, 1), (2, 2)):
+        bench.order(node, 1, "buy", qty, 100, "P")
+        bench.match(node, 1, 1, (0, 1), qty, 100, ask=1)
+        bench.write(0, Accept(id=node, match_home=f"n{node}", match=1, qty=qty))
+    bench.settle()
+    assert {at[0]: held.margin for at, held in bench.state.carried.items()} == {"A": 3, "B": 1, "C": 2}
+    bench.order(1, 7, "sell", 1, 101, "P")
+    bench.order(2, 7, "buy", 1, 101, "P")
+    bench.match(2, 7, 7, (1, 7), 1, 101, ask=1)
+    bench.write(1, Accept(id=7, match_home="n2", match=7, qty=1))
+    bench.settle()
+    # A owes 0.03, rounded up to 0.1. A third of it would be B's, two thirds are C's: the one unit goes to C, whose new contract took 2.
+    assert {at[0]: held.margin for at, held in bench.state.carried.items()} == {"A": 2, "C": 2 + 2 + 1}
+    assert sum(bench.held(account) for account in "ABCF") == 30_000
+
+
+def test_an_order_told_again_in_other_words_is_a_conflict_and_a_break_and_in_the_same_words_neither() -> None:
+    bench = Bench()
+    bench.order(0, 1, "sell", 10, 10)
+    bench.settle()
+    bench.order(0, 1, "sell", 10, 10)
+    assert told(bench.settle()) == {("deduplicated", "recorded before")}
+    assert bench.state.breaks == ()
+    bench.order(0, 1, "sell", 11, 10)
+    assert told(bench.settle()) == {("conflict", "same id, other content")}
+    assert [one.type for one in bench.state.breaks] == ["conflict"]
+    assert "1" in bench.state.breaks[0].subject
+    assert bench.filled(0, 1) == 0

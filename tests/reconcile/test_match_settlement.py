@@ -6,17 +6,24 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crdtledger.errors import InvalidProof
+from crdtledger.ledger import ordercodec
+from crdtledger.ledger.batch import parse_lane
+from crdtledger.ledger.orderfacts import Terms
 from crdtledger.ledger.settled import SettledState, decode_state
+from crdtledger.ledger.settledparts import Carried, PendingMatch, SettledOrder
 from crdtledger.ledger.view import View
 from reconcile.adjustments import adjustments_root
 from reconcile.commitments import Commitments
 from reconcile.salts import Salts
 from reconcile.settlement import Settlement, settle
 from tests.reconcile.match_model import TradingLedger
-from tests.reconcile.match_worlds import stories, written
+from tests.reconcile.match_worlds import ALL, stories, written
 from tests.reconcile.settlement_worlds import Height, Story, cut_at, wants
 from tests.reconcile.test_settlement import plainly, told
 
@@ -146,3 +153,66 @@ def test_views_of_the_same_facts_show_the_same_orders_in_whatever_order_they_cam
 
 def _within(dep: Any, height: Height) -> bool:
     return any((batch.key, batch.seq) == (dep.lane, dep.seq) for batch in height.batches)
+
+
+def test_bytes_that_are_no_state_of_orders_are_refused_and_nothing_else_happens() -> None:
+    luck = random.Random(3)
+    for seed in range(400):  # a story that leaves orders, waiting matches and contracts
+        story = written((ALL, seed, 24))
+        state = list(heights(story, seed, 2))[-1][3].state
+        if state.orders and state.pending and state.carried:
+            break
+    assert state.orders
+    assert state.pending
+    assert state.carried
+    raw = state.encode()
+    start = len(raw) - len(msgspec.msgpack.encode(ordercodec.encode(state)))
+    for at in range(start, len(raw)):
+        for byte in {0, 255, raw[at] ^ 1, luck.randrange(256)} - {raw[at]}:
+            changed = raw[:at] + bytes([byte]) + raw[at + 1 :]
+            try:
+                assert decode_state(changed, story.genesis).encode() == changed
+            except InvalidProof:
+                continue
+
+
+def test_a_state_in_which_orders_do_not_add_up_is_refused() -> None:
+    story = written((ALL, 1, 1))
+    genesis = story.genesis
+    state = next(iter(heights(story, 0, 1)))[3].state
+    lane = next(iter(state.lanes))
+    digest = state.definitions["P"][0].digest
+    home = genesis.by_id[parse_lane(lane).node].name
+    terms = Terms("A", "P", digest, 1, 5, 7, "u")
+    order = SettledOrder(terms=terms, place=(3, lane, 1, 0), height=1, open=((0, 5),))
+    match = PendingMatch(
+        taker=(home, "1"),
+        maker=("n9", "1"),
+        held=1,
+        qty=1,
+        price=7,
+        height=1,
+        number=1,
+        place=(lane, 1, 0),
+        survival=5,
+    )
+    replace = msgspec.structs.replace
+    orders = {(home, "1"): order}
+    assert decode_state(replace(state, orders=orders).encode(), genesis).orders == orders
+    wrong: dict[str, dict[str, Any]] = {
+        "more than its quantity": {"orders": {(home, "1"): replace(order, open=((0, 6),))}},
+        "of nobody": {"orders": {("n9", "1"): order}},
+        "does not stand": {"orders": {(home, "1"): replace(order, terms=replace(terms, definition=bytes(16)))}},
+        "what no order may": {"orders": {(home, "1"): replace(order, terms=replace(terms, side=2))}},
+        "held by nobody": {"orders": {(home, "1"): replace(order, open=((7, 5),))}},
+        "does not hide": {"orders": {(home, "1"): replace(order, shown=(1, 1))}},
+        "has no orders": {"orders": orders, "pending": {(home, "2"): match}},
+        "more contracts are bought": {"carried": {("A", "P"): Carried(1, 0)}, "prices": {"P": 1}},
+        "at no price": {"carried": {("A", "P"): Carried(1, 0), ("B", "P"): Carried(-1, 0)}},
+        "margin is of no balance": {"carried": {("Q", "O"): Carried(1, 1), ("B", "O"): Carried(-1, 0)}},
+        "no derivative": {"carried": {("A", "S"): Carried(1, 0)}},
+        "a price of nothing": {"prices": {"S": 1}},
+    }
+    for says, fields in wrong.items():
+        with pytest.raises(InvalidProof, match=says):
+            decode_state(replace(state, **fields).encode(), genesis)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pycrdt import Array
 
 from crdtledger.errors import BadCut
 from crdtledger.ledger.batch import Batch, fork_evidence
@@ -59,6 +60,7 @@ def told(state: SettledState) -> dict[str, Any]:
         "labels": dict(state.labels),
         "marks": {at: (m.ts_us, m.sequence, m.price, tuple(m.instrument)) for at, m in state.marks.items()},
         "cursors": dict(state.cursors),
+        "board": {lane: [one.entry for one in notes] for lane, notes in state.board.items()},
         "waiting": sum(len(waiting) for waiting in state.suspended),
     }
 
@@ -99,6 +101,7 @@ def plainly(model: Ledger) -> dict[str, Any]:
         "labels": model.labels,
         "marks": model.marks,
         "cursors": model.cursors,
+        "board": {lane: list(map(bytes, doc.get("board", type=Array))) for lane, doc in model.board.items()},
         "waiting": len(model.waiting),
     }
 

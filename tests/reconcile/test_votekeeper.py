@@ -9,18 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtledger.errors import BadInput
 from reconcile.evidence import Offence
-from reconcile.quorum import Committee, Validator
-from reconcile.votekeeper import PAST_ROUNDS, ROUND_WINDOW, STATEMENTS_PER_SLOT, VoteKeeper
-from reconcile.votes import NIL, NO_ROUND, Bundle, Kind, Proposal, Vote, bundle_fault, value_id
-from tests.reconcile.agreement_simulation import committee_of_weights, identity_of
+from reconcile.votekeeper import MAX_QUORUMS, PAST_ROUNDS, ROUND_WINDOW, STATEMENTS_PER_SLOT, VoteKeeper
+from reconcile.votes import NIL, NO_ROUND, Bundle, Kind, Proposal, SummaryRow, Vote, bundle_fault, value_id
+from tests.reconcile.agreement_simulation import committee_of_weights
 from tests.reconcile.transcript import signed
 
 FOUR = committee_of_weights((1, 1, 1, 1))
 A, B, C = value_id(b"A"), value_id(b"B"), value_id(b"C")
-
-weights = st.lists(st.integers(1, 9), min_size=1, max_size=9).map(tuple)
 
 
 def vote(voter: int, round: int, id: bytes, kind: Kind = Kind.PREVOTE, vr: int = NO_ROUND) -> Vote:
@@ -32,48 +28,6 @@ def keeper_with(votes: Iterable[Vote]) -> VoteKeeper:
     for one in votes:
         keeper.add(one)
     return keeper
-
-
-# -- quorums
-
-
-@pytest.mark.parametrize(("total", "least"), [(1, 1), (2, 2), (3, 3), (4, 3), (6, 5), (7, 5), (10, 7)])
-def test_a_quorum_is_strictly_more_than_two_thirds(total: int, least: int) -> None:
-    committee = committee_of_weights((1,) * total)
-    assert next(weight for weight in range(total + 1) if committee.is_quorum(weight)) == least
-    assert not committee.is_quorum(least - 1)
-
-
-@given(weights)
-def test_two_quorums_share_an_honest_validator_and_a_witness_set_has_one(weights: tuple[int, ...]) -> None:
-    committee = committee_of_weights(weights)
-    faulty = committee.tolerated
-    assert 3 * faulty < committee.total <= 3 * (faulty + 1)
-    quorum = next(weight for weight in range(committee.total + 1) if committee.is_quorum(weight))
-    assert 2 * quorum - committee.total > faulty
-    assert committee.is_quorum(committee.total - faulty)  # the honest alone are enough
-    assert committee.has_honest(faulty + 1)
-    assert not committee.has_honest(faulty)
-
-
-@given(st.integers(1, 10**9), st.integers(0, 10**6))
-def test_everybody_proposes_once_in_as_many_rounds_as_there_are_validators(height: int, round: int) -> None:
-    assert {FOUR.proposer(height, round + place) for place in range(4)} == set(range(4))
-    assert FOUR.proposer(height + 1, round) == FOUR.proposer(height, round + 1)
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        (),
-        (Validator("a", identity_of(0).public_key), Validator("b", identity_of(0).public_key)),
-        (Validator("a", b"short"),),
-        (Validator("a", identity_of(0).public_key, 0),),
-    ],
-)
-def test_a_committee_that_cannot_agree_soundly_is_refused(members: tuple[Validator, ...]) -> None:
-    with pytest.raises(BadInput):
-        Committee(FOUR.cluster, members)
 
 
 # -- counting
@@ -218,3 +172,187 @@ def test_a_value_is_known_from_any_proposal_and_forgotten_when_nothing_refers_to
     assert keeper.values == {A: b"A"}
     keeper.move_to(PAST_ROUNDS + 1)
     assert keeper.values == {}
+
+
+# -- what is held, and told
+
+
+def proposal(round: int, value: bytes, voter: int | None = None, vr: int = NO_ROUND) -> Proposal:
+    place = FOUR.proposer(1, round) if voter is None else voter
+    return Proposal(signed(FOUR, (Kind.PROPOSAL, 1, round, value_id(value), vr, place)), value)
+
+
+def polka(round: int, id: bytes, value: bytes = b"", kind: Kind = Kind.PREVOTE) -> Bundle:
+    return Bundle(tuple(vote(voter, round, id, kind) for voter in (0, 1, 2)), value)
+
+
+def test_what_is_kept_is_counted_vote_by_vote_near_and_far() -> None:
+    keeper = keeper_with([vote(1, 0, A), vote(1, 0, NIL), vote(2, 1, A, Kind.PRECOMMIT), vote(3, ROUND_WINDOW + 1, A)])
+    keeper.add(proposal(2, b"A"))
+    assert keeper.size() == 5
+    assert keeper.rounds() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [vote(1, 3, A), vote(1, 3, NIL, Kind.PRECOMMIT), vote(1, ROUND_WINDOW + 1, A), proposal(2, b"A"), polka(1, A, b"A"),
+     polka(1, NIL), polka(ROUND_WINDOW + 1, A, b"A", Kind.PRECOMMIT)],
+)  # fmt: skip
+def test_what_was_taken_is_held_and_no_news_again_and_nothing_like_it_is_held(
+    message: Vote | Proposal | Bundle,
+) -> None:
+    keeper = keeper_with([vote(3, 1, A), vote(3, 3, A), vote(3, 3, A, Kind.PRECOMMIT)])
+    assert not keeper.holds(message)
+    take = keeper.adopt if isinstance(message, Bundle) else keeper.add
+    assert take(message).new  # type: ignore[arg-type]
+    assert keeper.holds(message)
+    assert not take(message).new  # type: ignore[arg-type]
+    assert not keeper.holds(vote(0, 3, A))
+    assert not keeper.holds(vote(1, 3, B))
+    assert not keeper.holds(vote(1, 4, A))
+    assert not keeper.holds(proposal(2, b"B"))
+    assert not keeper.holds(polka(1, B))
+
+
+def test_a_quorum_is_news_and_then_its_value_is_and_then_nothing_is() -> None:
+    keeper = VoteKeeper(FOUR, 1)
+    assert keeper.adopt(polka(0, A)).new
+    assert not keeper.holds(polka(0, A, b"A"))
+    assert keeper.holds(polka(0, A))
+    assert not keeper.adopt(polka(0, A)).new
+    assert keeper.values == {}
+    assert keeper.adopt(polka(0, A, b"A")).new
+    assert not keeper.adopt(polka(0, A, b"A")).new
+    assert keeper.values == {A: b"A"}
+    assert keeper.of(0).prevotes.quorum(A) == polka(0, A).votes
+
+
+def test_an_old_polka_and_a_far_commit_are_kept_whole_and_a_far_polka_vote_by_vote() -> None:
+    keeper = VoteKeeper(FOUR, 1)
+    keeper.move_to(PAST_ROUNDS + 5)
+    assert keeper.adopt(polka(2, A, b"A")).new  # it can still unlock somebody
+    assert keeper.polka(2, A)
+    assert not keeper.polka(2, B)
+    assert not keeper.polka(3, A)
+    far = PAST_ROUNDS + 5 + ROUND_WINDOW + 1
+    assert keeper.adopt(polka(far, B)).new
+    assert not keeper.adopt(polka(far, B)).new
+    assert not keeper.polka(far, B)
+    assert keeper.reached(PAST_ROUNDS + 5) == far
+    assert keeper.adopt(polka(far, B, b"B", Kind.PRECOMMIT)).new
+    assert keeper.commits() == [(far, B)]
+    keeper.adopt(polka(3, NIL, kind=Kind.PRECOMMIT))
+    assert keeper.commits() == [(far, B)]  # nil is nothing to decide
+
+
+def test_quorums_handed_over_whole_are_bounded_a_round_and_heard_together() -> None:
+    keeper = keeper_with([vote(voter, 0, id) for voter in range(4) for id in (NIL, C)])
+    for id in (A, B):
+        assert keeper.adopt(polka(0, id)).new  # everybody is a liar here, so ids beyond the slots come
+    assert MAX_QUORUMS == 2
+    assert not keeper.adopt(polka(0, value_id(b"D"))).new
+    assert keeper.of(0).prevotes.quorum_ids() == tuple(sorted((NIL, A, B, C)))
+
+
+def test_voters_of_a_whole_quorum_and_of_single_votes_make_anything_from_a_quorum_once_each() -> None:
+    weighty = committee_of_weights((3, 2, 2, 3))
+    keeper = VoteKeeper(weighty, 1)
+    assert not keeper.of(0).prevotes.any_quorum
+    keeper.adopt(Bundle(tuple(signed(weighty, (Kind.PREVOTE, 1, 0, A, NO_ROUND, voter)) for voter in (0, 1, 2))))
+    assert keeper.of(0).prevotes.any_quorum
+    assert not keeper.of(0).precommits.any_quorum
+
+
+def test_in_a_committee_of_one_its_word_is_a_quorum() -> None:
+    alone = committee_of_weights((1,))
+    keeper = VoteKeeper(alone, 1)
+    word = signed(alone, (Kind.PRECOMMIT, 1, 0, A, NO_ROUND, 0))
+    assert keeper.adopt(Bundle((word,), b"A")).new
+    assert keeper.commits() == [(0, A)]
+    assert keeper.holds(Bundle((word,), b"A"))
+
+
+def test_a_summary_says_who_is_heard_and_of_quorums_those_whose_value_is_known_too() -> None:
+    keeper = keeper_with([vote(0, 0, A), vote(2, 0, NIL), vote(3, 0, NIL, Kind.PRECOMMIT)])
+    keeper.add(proposal(0, b"A"))
+    for one in (polka(0, A), polka(0, B), polka(0, A, kind=Kind.PRECOMMIT), polka(0, C, kind=Kind.PRECOMMIT)):
+        keeper.adopt(one)
+    row = keeper.of(0).summary(0, keeper.values)
+    assert row == SummaryRow(0, (A,), bytes([0b0111]), bytes([0b1111]), (A,), (A,))
+    assert keeper.of(7).summary(7, keeper.values) == SummaryRow(7, (), b"", b"", (), ())
+    assert keeper.of(0).voters() == {0, 1, 2, 3}
+
+
+def test_the_latest_round_that_honest_voters_reached_counts_whatever_they_said_there() -> None:
+    keeper = keeper_with(
+        [vote(1, 5, A), vote(2, 5, NIL, Kind.PRECOMMIT), vote(1, 9, A), vote(2, ROUND_WINDOW + 3, NIL)]
+    )
+    assert keeper.reached(0) == 5
+    keeper.add(proposal(9, b"B", voter=2))
+    assert keeper.reached(0) == 9
+    assert keeper.reached(8) == 9
+    assert keeper.reached(9) is None
+    keeper.add(vote(3, ROUND_WINDOW + 3, A))
+    assert keeper.reached(9) == ROUND_WINDOW + 3
+
+
+def test_a_far_word_that_comes_near_is_kept_as_if_it_came_now_but_a_proposal_is_asked_for_again() -> None:
+    far = ROUND_WINDOW + 1
+    keeper = keeper_with([vote(1, far, A), vote(2, far + 1, A)])
+    keeper.add(proposal(far, b"B", voter=3))
+    assert keeper.values == {}
+    keeper.move_to(1)
+    assert keeper.of(far).voters() == {1}
+    assert keeper.size() == 2
+    assert keeper.add(proposal(far, b"B", voter=3)).new
+    keeper.move_to(0)  # nobody goes back
+    assert keeper.add(vote(0, far, B)).new
+    assert keeper.of(far).voters() == {0, 1, 3}
+
+
+def test_values_are_kept_while_a_proposal_a_polka_or_anybodys_precommit_names_them() -> None:
+    keeper = keeper_with([vote(1, ROUND_WINDOW, C, Kind.PRECOMMIT)])
+    for round, value in ((0, b"A"), (1, b"B"), (2, b"C"), (ROUND_WINDOW, b"D")):
+        keeper.add(proposal(round, value))
+    keeper.adopt(polka(0, A))
+    assert set(keeper.values) == {A, B, C, value_id(b"D")}
+    keeper.move_to(PAST_ROUNDS + 3)
+    assert set(keeper.values) == {A, C, value_id(b"D")}
+    assert keeper.rounds() == [0, ROUND_WINDOW]
+    assert keeper.of(0).proposals == ()
+
+
+def test_an_old_commit_can_still_decide_so_its_value_stays() -> None:
+    keeper = VoteKeeper(FOUR, 1)
+    keeper.add(proposal(1, b"B"))
+    keeper.adopt(polka(1, B, kind=Kind.PRECOMMIT))
+    keeper.move_to(PAST_ROUNDS + 5)
+    assert keeper.commits() == [(1, B)]
+    assert keeper.values == {B: b"B"}
+
+
+def test_the_round_at_the_edge_of_the_past_is_kept_and_the_one_before_it_is_not() -> None:
+    keeper = keeper_with([vote(1, 0, A), vote(1, 1, A)])
+    keeper.move_to(PAST_ROUNDS)
+    assert keeper.rounds() == [0, 1]
+    assert keeper.add(vote(2, 0, A)).new
+    keeper.move_to(PAST_ROUNDS + 1)
+    assert keeper.rounds() == [1]
+    assert not keeper.add(vote(3, 0, A)).new
+
+
+def test_a_slot_takes_two_proposals_and_no_third() -> None:
+    keeper = VoteKeeper(FOUR, 1)
+    assert [keeper.add(proposal(0, value)).new for value in (b"A", b"A", b"B", b"C")] == [True, False, True, False]
+    assert keeper.values == {A: b"A", B: b"B"}
+    assert len(keeper.of(0).proposals) == STATEMENTS_PER_SLOT
+
+
+def test_each_offence_of_each_voter_is_charged_once() -> None:
+    keeper = keeper_with([vote(1, 0, A), vote(2, 0, A), vote(1, 1, A)])
+    assert len(keeper.add(vote(1, 0, B)).evidence) == 1
+    assert keeper.add(vote(1, 1, B)).evidence == ()
+    assert len(keeper.add(vote(2, 0, B)).evidence) == 1
+    bundle = Bundle((vote(0, 2, A), vote(1, 2, A), vote(3, 2, A)))
+    keeper.add(vote(3, 2, B))
+    assert [one.first.voter for one in keeper.adopt(bundle).evidence] == [3]

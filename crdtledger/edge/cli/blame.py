@@ -24,7 +24,7 @@ _PLACE = re.compile(r"(?:line (?P<line>\d+)|facts\[(?P<index>\d+)\])(?P<field>.*
 _SUMS = (InsufficientRights, UnknownReserve)
 """Errors that several lines may bring about together: then all that can be said is in which block."""
 
-_SPENDING = ("withdrawal", "transfer", "reserve", "grant")
+_SPENDING = ("withdrawal", "transfer", "reserve", "grant", "order")
 
 
 Line: TypeAlias = tuple[int, dict[str, Any]]
@@ -80,7 +80,7 @@ def _mentions(fact: Mapping[str, Any], error: CallerError) -> bool:
             return any(fact.get(field) == error.name for field in fields)
         return error.name in values
     if isinstance(error, InsufficientRights):
-        same = fact.get("account") == error.account and fact.get("asset") == error.asset
+        same = fact.get("account") == error.account and fact.get("asset", error.asset) == error.asset
         return same and fact.get("kind") in _SPENDING
     if isinstance(error, Conflict):
         return error.id in (str(fact.get("id")), str(fact.get("trade_id")), fact.get("name"))

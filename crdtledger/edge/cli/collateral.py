@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crdtledger.edge.cli.freshness import tell_freshness
 from crdtledger.edge.cli.options import GOOD, Account, Format, Keys, Target
 from crdtledger.edge.cli.output import emit
 from crdtledger.edge.cli.reach import connect
@@ -25,5 +26,7 @@ COLUMNS = (
 def collateral(target: Target, /, *, account: Account = "", format: Format = "table", cluster: Keys = None) -> int:
     """Collateral per account and asset; `rights` is what each node may still spend."""
     with connect(target, cluster) as node:
-        emit(node.query("collateral", account=account), COLUMNS, format)
+        rows = node.query("collateral", account=account)
+        emit(rows, COLUMNS, format)
+        tell_freshness(node, rows, format)
     return GOOD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crdtledger.edge.cli.freshness import tell_freshness
 from crdtledger.edge.cli.options import GOOD, Account, Format, Instrument, Keys, Target
 from crdtledger.edge.cli.output import emit
 from crdtledger.edge.cli.reach import connect
@@ -23,5 +24,7 @@ def positions(
 ) -> int:
     """Positions per account and instrument, as the node sees them now; average entry and realised PnL of what is settled."""
     with connect(target, cluster) as node:
-        emit(node.query("positions", account=account, instrument=instrument), COLUMNS, format)
+        rows = node.query("positions", account=account, instrument=instrument)
+        emit(rows, COLUMNS, format)
+        tell_freshness(node, rows, format)
     return GOOD

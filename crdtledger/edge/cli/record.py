@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -33,14 +34,15 @@ def record(
 ) -> int:
     """Record facts written as JSON lines, e.g. {"kind":"account","name":"A001"}. Repeating it changes nothing.
 
-    Facts that move rights and stand in one block of 2,000 lines are recorded all or none.
+    Facts that move rights and stand in one block of 2,000 lines are recorded all or none; facts about orders end a block. An order that
+    names no reserve gets one of its own; {"kind":"amend","id":"o2","order":"o1","price":"100"} replaces an order.
     """
     totals = {"facts": 0, "duplicates": 0, "lines": 0}
     name = "standard input" if file == "-" else file
     with ExitStack() as held:
         lines = read_lines(held.enter_context(_open(file)), name)
         node = held.enter_context(connect(target, cluster))
-        for chunk in blocks(lines):
+        for chunk in itertools.chain.from_iterable(map(runs_of, blocks(lines))):
             try:
                 answer = node.record([fact for _, fact in chunk])
             except CallerError as error:
@@ -73,6 +75,14 @@ def blocks(lines: Iterator[tuple[Line, int]]) -> Iterator[list[Line]]:
             block, size = [], 0
     if block:
         yield block
+
+
+def runs_of(block: Sequence[Line]) -> Iterator[Sequence[Line]]:
+    """A block in the runs that a node records all or none."""
+    from crdtledger.edge.ordering import runs
+
+    for first, run in runs([fact for _, fact in block]):
+        yield block[first - 1 : first - 1 + len(run)]
 
 
 def read_lines(file: IO[bytes], name: str) -> Iterator[tuple[Line, int]]:

@@ -3,6 +3,7 @@
     market, replay   where trades come from: made up from a seed, or read from captures
     feeds, script    who records what and when (pure)
     stage            the node processes, their clients, the cut and the kill
+    pit              orders that both sides of the cut take, and what becomes of the matches
     performance      the acts in order; what was acknowledged goes into the books
     books, verdict   the driver's own sums, and every node held against them (pure)
     scene, observer, picture, curtain   what there is to see

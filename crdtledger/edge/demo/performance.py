@@ -17,6 +17,7 @@ import msgspec
 from crdtledger.edge import api
 from crdtledger.edge.demo.books import Books
 from crdtledger.edge.demo.feeds import SOURCES, Consignment, Feed, accounts_of, deal
+from crdtledger.edge.demo.pit import HITS, Pit
 from crdtledger.edge.demo.record import Record
 from crdtledger.edge.demo.scene import Scene
 from crdtledger.edge.demo.script import HEIST, UNIT, VAULT, Move, Script, write
@@ -39,6 +40,7 @@ VIEWS: Final[tuple[api.QueryName, ...]] = (
     "accounts",
     "instruments",
     "status",
+    "matches",
 )
 TRIES: Final = {"trade": 4, "cut": 1, "after": 4}
 GLANCE_S: Final = 0.1
@@ -70,6 +72,7 @@ class Performance:
         names = stage.names
         self.left, self.right = names[: (len(names) + 1) // 2], names[(len(names) + 1) // 2 :]
         self.victim = names[-1]
+        self.pit = Pit(stage, self.left, self.right)
         sources = dict.fromkeys((self.left[-1], self.right[0], self.right[-1], *names))
         self.script: Script = write(seed, names, self.left)
         self.consignments: list[Consignment] = deal(feeds, list(sources)[:SOURCES])
@@ -81,13 +84,16 @@ class Performance:
     async def run(self) -> dict[str, dict[str, Any]]:
         """All acts, and what every node shows at the end (node -> view -> rows). The books and the record are complete."""
         await self._found()
+        await self.pit.quote("trade")
         await self._play("trade")
+        await self.pit.quote("cut")
         await self._cut()
         await self._heal()
         await self._play("after")
         await self._quiet()
         await self._settle()
         self.scene.enter("check")
+        self.record.surprises += self.pit.surprises
         return {name: await self._answers(seat) for name, seat in self.stage.seats.items()}
 
     async def _quiet(self) -> None:
@@ -143,6 +149,7 @@ class Performance:
             for move in moves:
                 self.books.acknowledge(custodian.name, move)
             scene.count(len(moves))
+        await self.pit.open()
         if await stage.agreement(AGREEMENT_S) < 0:
             raise self._no_agreement("after the start")
         scene.say(f"{len(stage.names)} nodes are up; {stage.names[0]} took deposits, the others a share")
@@ -155,6 +162,8 @@ class Performance:
             for name in self.stage.names:
                 group.create_task(self._flow(name, act))
                 group.create_task(self._spend(name, act))
+            if act in HITS:
+                group.create_task(self.pit.play(act))
         self.record.flow_s += self._flowed - self._act_began
 
     async def _cut(self) -> None:

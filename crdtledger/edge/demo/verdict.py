@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from crdtledger.edge.demo.books import AMOUNTS, FLOWS, NOTHING, Books, Row
+from crdtledger.edge.demo.pit import is_pit, judge_pit
 from crdtledger.edge.demo.record import Record
 from crdtledger.edge.demo.script import ASSET_DECIMALS
 
@@ -54,6 +55,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Facts that settlement adjusted, by cause."""
     seconds_per_checkpoint: float
     """From when a validator began a height to when it held the certificate; the median of the last ones."""
+    matches: int
+    tentative: int
+    """Matches that were made on what another node's order seemed to have left, and were answered."""
+    survived: int
+    survived_predicted: float
+    """How many were to survive, by the survival that each was given."""
+    trimmed: int
+    voided: int
     seconds: float
     checks: tuple[Check, ...]
 
@@ -68,7 +77,9 @@ Views = Mapping[str, Any]
 
 
 def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, seed: int, seconds: float) -> Verdict:
-    """Hold what every node answered (``views``: node -> view -> rows) against the books."""
+    """Hold what every node answered (``views``: node -> view -> rows) against the books, and the pit's figures against its matches."""
+    pit, amiss = judge_pit(next(iter(views.values())).get("matches", ()), views)
+    views = {node: _without_pit(answers) for node, answers in views.items()}
     trades, contested = books.trades()
     positions = books.positions(trades, contested)
     shortfalls = {node: _missing(books, positions, answers) for node, answers in views.items()}
@@ -114,6 +125,11 @@ def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, 
             kills > 0 and record.lanes[0] == record.lanes[1],
             _epochs(kills, record),
         ),
+        Check(
+            "no order is filled beyond its quantity",
+            not amiss,
+            amiss or "both sides hit the same ones; positions follow",
+        ),
         Check("everything is settled under one root", not unsealed, unsealed or _seal(sealed)),
     )
     return Verdict(
@@ -137,9 +153,21 @@ def judge(books: Books, record: Record, views: Mapping[str, Views], kills: int, 
         settled_facts=sealed["settled_facts"],
         adjustments=sealed["checkpoints"].get("adjusted", {}),
         seconds_per_checkpoint=_median(sealed["checkpoints"].get("seconds_to_certify", ())),
+        matches=pit.matches,
+        tentative=pit.tentative,
+        survived=pit.survived,
+        survived_predicted=round(pit.predicted, 1),
+        trimmed=pit.trimmed,
+        voided=pit.voided,
         seconds=round(seconds, 1),
         checks=checks,
     )
+
+
+def _without_pit(answers: Views) -> Views:
+    """What a node answered of everybody else."""
+    rest = {view: [row for row in answers[view] if not is_pit(row)] for view in ("positions", "collateral")}
+    return {**answers, **rest}
 
 
 # -- figures ------------------------------------------------------------------------------------------------

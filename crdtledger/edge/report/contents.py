@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from crdtledger.edge.calibration import calibrate
 from crdtledger.edge.report.commands import RUNBOOK, anchor
 from crdtledger.edge.report.gathering import Gathered
 from crdtledger.edge.report.sighting import exact
@@ -18,7 +19,6 @@ from reconcile.divergence.breakrow import AGES, NO_TIME, OLDEST, SEVERITIES, Bre
 VERSION: Final = 1
 BUCKETS: Final = (*(name for name, _ in AGES), OLDEST, NO_TIME)
 BRIEF: Final = ("id", "cause", "status", "severity", "account", "instrument", "field", "difference", "age")
-NO_MATCHES: Final = "no matches in this period: there is nothing to calibrate"
 
 
 def document(gathered: Gathered, runbook: str = RUNBOOK) -> dict[str, Any]:
@@ -46,8 +46,14 @@ def document(gathered: Gathered, runbook: str = RUNBOOK) -> dict[str, Any]:
             {"node": member["node"], "offence": offence} for member in seen.members for offence in member["offences"]
         ],
         "marks": [{**mark, "age_s": max(0, seen.now_us - mark["ts_us"]) // 1_000_000} for mark in seen.marks],
-        "survival": NO_MATCHES,
+        "survival": _survival(seen.matches),
     }
+
+
+def _survival(matches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the newest matches that the node knows of were given for a survival, and what became of them."""
+    calibration = calibrate(matches)
+    return {"text": str(calibration), **msgspec.to_builtins(calibration)}
 
 
 def _verdict(gathered: Gathered, problems: Sequence[Problem]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from reconcile.divergence.breakrow import Cause
 COLUMNS: Final = (
     *("id", "scope", "account", "instrument", "field", "sources", "a", "b", "c", "difference", "tolerance", "type"),
     *("status", "severity", "cause", "why", "missing", "first_seen_us", "first_height", "last_seen_us", "age", "owner"),
-    *("correction", "resolution", "at_risk", "runbook"),
+    *("progress", "correction", "resolution", "comment", "at_risk", "runbook"),
 )
 NUMBERS: Final = ("first_seen_us", "first_height", "last_seen_us")
 

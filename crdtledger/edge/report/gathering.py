@@ -20,7 +20,7 @@ from crdtledger.edge.report.sighting import BALANCE_FIELDS, POSITION_FIELDS, Sig
 from crdtledger.edge.statements.reading import StatementPlan, read_statement
 from crdtledger.errors import CallerError, LedgerError
 from crdtledger.ledger.breaks import Break
-from reconcile.divergence.breakrow import BreakRow, Cause, Handling, Problem, handled, problems, worst_first
+from reconcile.divergence.breakrow import BreakRow, Cause, Problem, handled, problems, worst_first
 from reconcile.divergence.causes import PARTITION, Found, Holder, Rules, Touch, between
 from reconcile.divergence.compare import Difference, compare
 from reconcile.divergence.figures import Figures, figures
@@ -35,7 +35,7 @@ Connect: TypeAlias = Callable[[str, Path | None], Client]
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What a report is about. ``statements``: each with the custodian's beside it, or None; ``arguments``: of the command line, those that
-    name each, for people to repeat. ``board``: what people wrote about breaks, by id."""
+    name each, for people to repeat."""
 
     cluster: Path | None = None
     statements: tuple[tuple[StatementPlan, StatementPlan | None], ...] = ()
@@ -43,7 +43,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules = Rules()
     tolerances: Tolerances = {}
     quote: str = ""
-    board: Mapping[str, Handling] = {}
     peers: bool = True
 
 
@@ -88,7 +87,7 @@ def gather(connect: Connect, target: str, asked: Asked) -> Gathered:
         for peer in peers:
             if peer.seen is not None:
                 rows += gatherer.against(peer, peer.seen)
-    return Gathered(seen, peers, cuts, moment, tuple(worst_first(handled(rows, asked.board))))
+    return Gathered(seen, peers, cuts, moment, tuple(worst_first(handled(rows, seen.board))))
 
 
 class _Gatherer:

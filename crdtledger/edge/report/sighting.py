@@ -1,4 +1,5 @@
-"""What one node says, read at one frontier: its figures, its breaks, and what it knows of who holds what. Impure: asks a node.
+"""What one node says, read at one frontier: its figures, its breaks, what it knows of who holds what, and what people noted there.
+Impure: asks a node.
 
 A cluster records while it is read. The frontier's digest is asked for before and after; as long as it moved, everything is read once
 more, a few times, and then ``moved`` says that the figures are of no single moment.
@@ -19,6 +20,7 @@ from crdtledger.ledger.decimals import to_minor
 from crdtledger.ledger.facts import Instrument
 from crdtledger.ledger.genesis import Genesis
 from reconcile.checkpoint import decode_checkpoint
+from reconcile.divergence.breakrow import Handling
 from reconcile.divergence.causes import Holder, MarkTold, Rules, newest_marks
 from reconcile.divergence.corrections import Units
 from reconcile.divergence.figures import Figures, Kind, Told, figures
@@ -52,7 +54,9 @@ class Sighting(msgspec.Struct, frozen=True, eq=False):
     instruments: Mapping[str, Instrument]
     positions: Sequence[Row]
     collateral: Sequence[Row]
+    board: Mapping[str, Handling]
     moved: bool
+    matches: Sequence[Row] = ()
 
     @property
     def height(self) -> int:
@@ -163,8 +167,15 @@ def look(client: Client) -> Sighting:
         instruments={row["name"]: instrument(row) for row in client.query("instruments")},
         positions=positions,
         collateral=collateral,
+        board={row["break"]: _handling(row) for row in client.query("board")},
         moved=moved,
+        matches=client.query("matches"),
     )
+
+
+def _handling(row: Row) -> Handling:
+    comment = f"{row['last_comment']} ({row['last_by']})" if row["last_comment"] else ""
+    return Handling(row["owner"], row["resolution"], row["status"], comment)
 
 
 def _holder(row: Row) -> Holder:

@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 from crdtledger.edge.simulate.writing import Json
 from crdtledger.errors import decimal_text
 from crdtledger.ledger import facts as kinds
-from crdtledger.ledger.facts import Account, Bust, Deposit, Fact, Fill, Grant, Instrument, Mark, Post, Void
+from crdtledger.ledger.facts import Account, Bust, Deposit, Fact, Fill, Grant, Instrument, Mark, Note, Post, Void
 from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.noteform import STATUSES
 from crdtledger.testing.drawing import pick
 from crdtledger.testing.reference import ACCOUNTS, GENESIS, auctioned, instruments, reserve_id
 from crdtledger.testing.strategies.orders import order_facts
 
 IDS: Final = (1, 2, "1", "x")
 """``1`` and ``"1"`` are the same id."""
+BREAKS: Final = ("0123456789abcdef", "ba" * 8)
 MOVES: Final = (kinds.Deposit, kinds.Withdrawal, kinds.Transfer, kinds.Grant, kinds.Reserve)
 MONEY: Final = (*MOVES, kinds.Post, kinds.Void)
 TRADES: Final = (Fill, Bust, Mark)
@@ -79,6 +81,13 @@ def as_client(fact: Fact, genesis: Genesis = GENESIS) -> Json:
     return written
 
 
+def notes() -> st.SearchStrategy[Note]:
+    """What people note on the board about one of two breaks."""
+    texts = {"owner": ("kim", "lee", ""), "resolution": ("booked", ""), "comment": ("seen\nagain", "called the venue")}
+    told = [st.tuples(st.just(field), pick(words)) for field, words in {"status": STATUSES, **texts}.items()]
+    return st.builds(lambda at, said: Note(break_id=at, field=said[0], text=said[1]), pick(BREAKS), st.one_of(told))
+
+
 def _by_kind(genesis: Genesis, node: str) -> dict[type[Fact], st.SearchStrategy[Any]]:
     """Kind -> what ``node`` may record of it; without the kinds of which it may record nothing."""
     mine = [account for account in ACCOUNTS if genesis.may_record(node, account)]
@@ -106,6 +115,7 @@ def _by_kind(genesis: Genesis, node: str) -> dict[type[Fact], st.SearchStrategy[
             source=pick(("x", "y")),
             sequence=st.integers(0, 2),
         ),
+        Note: notes(),
         Post: st.builds(Post, id=ids, reserve=reserves, amount=amount, credit=account),
         Void: st.builds(Void, id=ids, reserve=reserves),
     }

@@ -1,0 +1,31 @@
+"""``crdtledger matches``: what met: firm, tentative with its survival, settled, voided and why."""
+
+from __future__ import annotations
+
+from crdtledger.edge.cli.freshness import tell_freshness
+from crdtledger.edge.cli.options import GOOD, Account, Format, Instrument, Keys, Target
+from crdtledger.edge.cli.output import emit
+from crdtledger.edge.cli.reach import connect
+
+COLUMNS = (
+    *("home", "id", "instrument", "taker", "taker_account", "maker_home", "maker", "maker_account"),
+    *("qty", "price", "status", "stands", "survival", "state", "reason"),
+)
+
+
+def matches(
+    target: Target,
+    /,
+    *,
+    account: Account = "",
+    instrument: Instrument = "",
+    format: Format = "table",
+    cluster: Keys = None,
+) -> int:
+    """Matches: `firm`, `tentative` with the `survival` it was given (ppm), `accepted` or `refused` by the maker's home; and the newest
+    that checkpoints have `settled`, `trimmed` or `voided`, with the reason."""
+    with connect(target, cluster) as node:
+        rows = node.query("matches", account=account, instrument=instrument)
+        emit(rows, COLUMNS, format)
+        tell_freshness(node, rows, format)
+    return GOOD
