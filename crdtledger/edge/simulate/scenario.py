@@ -19,6 +19,8 @@ from gossip.network import Faults
 
 MAX_NODES = 64
 MAX_SECONDS = 86_400
+TRADING = ("orders", "cancels", "shares", "matches", "accepts")
+"""The kinds of requests that are about orders."""
 
 
 class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

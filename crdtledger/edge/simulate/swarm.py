@@ -12,7 +12,7 @@ from random import Random
 import msgspec
 
 from crdtledger.edge.simulate.liars import LIES
-from crdtledger.edge.simulate.scenario import Nemesis, Scenario, Workload
+from crdtledger.edge.simulate.scenario import TRADING, Nemesis, Scenario, Workload
 from gossip.network import Faults
 
 
@@ -37,18 +37,18 @@ def draw_scenario(seed: int, seconds: int) -> Scenario:
         torn=draw.random() < 0.5,
         trace_lines=200,
     )
-    kinds = Workload.__struct_fields__[1:]
+    kinds = [kind for kind in Workload.__struct_fields__[1:] if kind not in TRADING]
     weights = {kind: perhaps(1, 2, 8) for kind in kinds}
     if not any(weights.values()):
         weights["fills"] = 1
-    workload = Workload(pause_ms=draw.choice((500, 2_000, 4_000, 8_000)), **weights)
+    pause_ms = draw.choice((500, 2_000, 4_000, 8_000))
     means = {kind: perhaps(10, 30, 100) for kind in Nemesis.__struct_fields__ if kind not in ("heal_s", "down_s")}
     if liars or (agreement and nodes < 4):
         means["restore_s"] = (
             0  # a validator whose disk is lost is a fault: beside a liar, or among three, it is one too many
         )
     nemesis = Nemesis(**means, heal_s=draw.choice((3, 10, 60)), down_s=draw.choice((1, 5, 30)))
-    return Scenario(
+    drawn = Scenario(
         nodes=nodes,
         seconds=seconds,
         agreement=agreement,
@@ -57,9 +57,11 @@ def draw_scenario(seed: int, seconds: int) -> Scenario:
         shelf_heights=draw.choice((1, 4, 16)),
         liars=tuple(draw.choice(LIES) for _ in range(liars)),
         faults=faults,
-        workload=workload,
         nemesis=nemesis,
     )
+    busy = perhaps(1, 3)  # a trade takes all of them: nobody answers what nobody asks
+    weights |= {kind: busy * getattr(Workload(), kind) for kind in TRADING}
+    return msgspec.structs.replace(drawn, workload=Workload(pause_ms=pause_ms, **weights))
 
 
 def with_trace(scenario: Scenario, lines: int) -> Scenario:

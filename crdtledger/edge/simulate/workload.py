@@ -17,7 +17,7 @@ import numpy as np
 from crdtledger.edge import api
 from crdtledger.edge.simulate import writing
 from crdtledger.edge.simulate.cluster import Cluster
-from crdtledger.edge.simulate.scenario import Workload
+from crdtledger.edge.simulate.scenario import TRADING, Workload
 from crdtledger.edge.simulate.trading import Floor
 from crdtledger.edge.simulate.watch import Watch
 from crdtledger.edge.simulate.writing import DECIMALS, Json, said
@@ -32,7 +32,6 @@ SPENDS = ("withdrawal", "transfer", "reserve")
 TRADERS = ("C", "D")
 STAKES = {"USDT": 10_000_000, "BTC": 1_000_000_000}
 """What a trader begins with; a node reserves a hundredth of it for orders when it has none."""
-TRADING = ("orders", "cancels", "shares", "matches", "accepts")
 
 
 class Clients:
