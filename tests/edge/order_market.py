@@ -82,8 +82,10 @@ def opening() -> Opening:
         out.append((node, kept))
     out.append(("n0", [order("s", "SPOT", "A", "sell", 5_000, 10_000), order("p", "PERP", "A", "sell", 700, 10_000)]))
     out.append(("n1", [order("i", "COIN", "B", "buy", 700, 10_000), order("o", "CALL", "B", "sell", 700, 10_000)]))
-    takes = [("SPOT", "buy"), ("PERP", "buy"), ("COIN", "sell"), ("CALL", "buy")]
-    for node in ("n2", "n3"):
-        orders = [order(f"t{name}", name, "C", side, 600, 10_000) for name, side in takes]
-        out.append((node, [one if one["instrument"] != "SPOT" else {**one, "qty": "4.000"} for one in orders]))
     return out
+
+
+def takers(id: str) -> list[Json]:
+    """Orders of C that meet the standing ones."""
+    meets = (("SPOT", "buy", 4_000), ("PERP", "buy", 600), ("COIN", "sell", 600), ("CALL", "buy", 600))
+    return [order(f"{id}{name}", name, "C", side, qty, 10_000) for name, side, qty in meets]
