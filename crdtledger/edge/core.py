@@ -38,7 +38,6 @@ from crdtledger.ledger.identity import digest
 from crdtledger.ledger.journalrecord import KIND_BATCH, KIND_EVIDENCE, KIND_META, JournalRecord
 from crdtledger.ledger.recorder import Recorded, Recorder
 from crdtledger.ledger.rightsmanager import RightsManager, RightsPolicy
-from crdtledger.matching.sharing import SharePolicy
 from gossip.config import Config
 from gossip.effects import Connected, Disconnected, Durable, Notify, Received, Reply, StartTimer, TimerFired
 from gossip.protocol import AppReceived, GossipEngine
@@ -86,8 +85,7 @@ class NodeCore:
         self.recorder = Recorder(self.replica, setup.identity, self.epochs.lane, self._clock)
         policy = setup.rights or RightsPolicy(share_ppm=setup.genesis.policies.grant_share_ppm)
         self._rights = RightsDesk(self.recorder, self.engine, RightsManager(policy), self._note)
-        sharing = setup.sharing or SharePolicy(share_ppm=setup.genesis.policies.grant_share_ppm)
-        self.orders = OrderDesk(self.recorder, self.engine, self.journaling, self._note, sharing)
+        self.orders = OrderDesk(self.recorder, self.engine, self.journaling, self._note, setup.sharing)
 
     def _checkpointer(self, snapshot: Snapshot | None, salt: int) -> Checkpointer | None:
         setup = self._setup

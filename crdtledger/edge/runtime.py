@@ -34,6 +34,7 @@ from crdtledger.ledger.incarnation import Completeness, Verdict
 from crdtledger.ledger.journal import Journal
 from crdtledger.ledger.journalrecord import KIND_META, JournalRecord, decode_record, encode_record
 from crdtledger.ledger.writer import JournalWriter
+from crdtledger.matching.sharing import SharePolicy
 from gossip.config import Config
 from gossip.effects import Durable, Notify, Persist, Received, Reply, Send, StartTimer, TimerFired
 from gossip.meters import TokenBucket
@@ -105,6 +106,7 @@ class NodeRuntime:
                 salts=folder.salts,
                 archive=self._archive,
                 journaled=self._journaled,
+                sharing=SharePolicy(share_ppm=folder.genesis.policies.grant_share_ppm),
             )
             self.core = NodeCore(setup, records)
             self._transport = self._open_transport()

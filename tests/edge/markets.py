@@ -9,6 +9,7 @@ from crdtledger.edge.simulate import writing as facts
 from crdtledger.edge.simulate.cluster import SECOND, Cluster
 from crdtledger.errors import LedgerError, decimal_text
 from crdtledger.ledger.genesis import Policies
+from crdtledger.matching.sharing import SharePolicy
 from reconcile.agreement import Timeouts
 
 QUICK = Timeouts(propose_us=400_000, prevote_us=200_000, precommit_us=200_000, growth_us=100_000)
@@ -32,11 +33,20 @@ class Market(Cluster):
 
     def __init__(self, seed: int = 0, checked: bool = True, **options: Any) -> None:
         policies = Policies(agreement="tendermint", checkpoint_interval_ms=300)
-        super().__init__(seed=seed, policies=policies, timeouts=QUICK, **options)
+        sharing = SharePolicy(share_ppm=policies.grant_share_ppm)
+        super().__init__(seed=seed, policies=policies, timeouts=QUICK, sharing=sharing, **options)
         if checked:
-            self.sim.on_step = lambda sim, name: sim.core(name).check_invariants()
+            self.sim.on_step = lambda _, name: self.look(name)
         self.entered = 0
         self.quantities: dict[tuple[str, str], int] = {}
+
+    def look(self, name: str) -> None:
+        """Everybody here is honest: no view shows more of an order matched than there is."""
+        core = self.core(name)
+        core.check_invariants()
+        orders = core.replica.view.orders
+        known = [orders.get(one) for one in orders.names()]
+        assert all(qty >= 0 for record in known if record is not None for qty in record.held.values())
 
     def open(self, amount: int = 10_000_000) -> None:
         """Define everything, and give each account rights at its home."""

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from crdtledger.edge.simulate.cluster import SECOND
+from crdtledger.edge.simulate.writing import minor
 from crdtledger.errors import InsufficientRights
 from crdtledger.matching.viewed import spelt
 from gossip.machine import EPOCH_US
@@ -22,7 +23,7 @@ def opened(seed: int, **options: object) -> Market:
 
 def settled_of(market: Market) -> dict[tuple[str, str], int]:
     """What was settled of each order, by the accounts' positions."""
-    return {("position", a): int(float(market.position(a)) * 1000) for a in HOMES}
+    return {("position", a): minor(market.position(a)) for a in HOMES}
 
 
 def books(market: Market) -> set[bytes]:

@@ -30,6 +30,7 @@ from crdtledger.ledger.identity import Identity
 from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord, Prune, decode_record
 from crdtledger.ledger.rightsmanager import RightsPolicy
 from crdtledger.ledger.shelf import SHELF_HEIGHTS
+from crdtledger.matching.sharing import SharePolicy
 from gossip.config import Config
 from gossip.network import Faults
 from gossip.simulation import Simulation
@@ -84,6 +85,7 @@ class Cluster:
         policies: Policies | None = None,
         gossip: Config | None = None,
         rights: RightsPolicy | None = None,
+        sharing: SharePolicy | None = None,
         observers: tuple[str, ...] = (),
         timeouts: Timeouts | None = None,
         prunes: bool = False,
@@ -96,6 +98,7 @@ class Cluster:
         self._seed = seed
         self._prunes = prunes
         self._options: dict[str, Any] = {"documents": documents, "gossip": gossip, "rights": rights}
+        self._options["sharing"] = sharing or SharePolicy()
         self._options |= {"salts": SALTS, "timeouts": timeouts, "shelf_heights": shelf_heights}
         self._unproven: dict[str, int] = {}
         self._requests = 0
