@@ -160,7 +160,7 @@ def members(core: NodeCore) -> list[dict[str, Any]]:
 
 
 def heard(core: NodeCore, now_us: int) -> dict[str, Any]:
-    """What this node knows of who holds what: its own durable heads, and each peer's as it last told them, and when."""
+    """What this node knows of who holds what: its own durable heads, and each peer's as it last told them, when, and its silences."""
     names = {lane: lane_text(lane, core.genesis) for lane in core.gossiped.heads()}
     peers = core.engine.peers
     holders = []
@@ -179,6 +179,7 @@ def heard(core: NodeCore, now_us: int) -> dict[str, Any]:
                 "self": member.name == core.name,
                 "connected": member.name == core.name or bool(peer and peer.connected and peer.greeted),
                 "heard_us": (peer.last_heard_us if peer else 0) if member.name != core.name else None,
+                "silences": [silence._asdict() for silence in peer.silences] if peer else [],
                 "heads": told,
             }
         )

@@ -38,6 +38,7 @@ class Node:
                 "node": member.name,
                 "connected": True,
                 "heard_us": None if member.name == name else NOW_US - heard.get(member.name, 1) * SECOND_US,
+                "silences": [],
                 "heads": dict(heads) if member.name == name else {},
             }
             for member in genesis.nodes
