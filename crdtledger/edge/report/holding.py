@@ -7,6 +7,7 @@ speaks for a period: the one that is given, else from its first trade to its las
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -23,7 +24,7 @@ from crdtledger.errors import UnknownName
 from reconcile.divergence.breakrow import BreakRow, Cause, Correction
 from reconcile.divergence.causes import PARTITION, Found, against_statement
 from reconcile.divergence.compare import Difference, compare
-from reconcile.divergence.corrections import position_correction, trade_correction
+from reconcile.divergence.corrections import booked_already, position_correction, trade_correction
 from reconcile.divergence.figures import Figures, Told, figures
 from reconcile.divergence.rows import Moment, action_for
 from reconcile.divergence.trades import Trade, TradeGap, match_trades
@@ -56,7 +57,7 @@ def hold(
     if statement.trades is not None:
         return _Trades(client, seen, moment, statement).rows()
     sides = [one.figures for one in (statement, custodian) if one is not None and one.figures is not None]
-    return list(_figures(seen, moment, statement, sides))
+    return list(_figures(client, seen, moment, statement, sides))
 
 
 # -- figures ------------------------------------------------------------------------------------------------
@@ -86,7 +87,9 @@ def ledger_figures(seen: Sighting, moment: Moment, sides: Sequence[Figures]) -> 
     return figures(LEDGER, "replica", FIELDS, rows())
 
 
-def _figures(seen: Sighting, moment: Moment, statement: Statement, sides: Sequence[Figures]) -> Iterator[BreakRow]:
+def _figures(
+    client: Client, seen: Sighting, moment: Moment, statement: Statement, sides: Sequence[Figures]
+) -> Iterator[BreakRow]:
     every = [ledger_figures(seen, moment, sides), *(_spoken_for(side) for side in sides)]
     sources = [seen.node, *(side.source for side in sides)]
     scope: Any = "three-way" if len(sides) > 1 else f"ledger/{statement.plan.kind}"
@@ -96,7 +99,7 @@ def _figures(seen: Sighting, moment: Moment, statement: Statement, sides: Sequen
     for difference in compare(every, FIELDS, moment.tolerances):
         there = difference.subject in seen.instruments or difference.subject in seen.genesis.asset_decimals
         found = against_statement(difference, there and difference.account in known, unheard, behind)
-        correction = _proposed(moment, statement, sources, difference, found)
+        correction = _proposed(client, moment, statement, sources, difference, found)
         yield moment.of_difference(scope, sources, difference, found, correction)
 
 
@@ -107,7 +110,12 @@ def _spoken_for(side: Figures) -> Figures:
 
 
 def _proposed(
-    moment: Moment, statement: Statement, sources: Sequence[str], difference: Difference, found: Found
+    client: Client,
+    moment: Moment,
+    statement: Statement,
+    sources: Sequence[str],
+    difference: Difference,
+    found: Found,
 ) -> Correction:
     if found.status != "break":
         return action_for(found.cause)
@@ -126,7 +134,23 @@ def _proposed(
     row = moment.row("ledger/venue", name, sources, found)
     mark = moment.worth.marks.get(difference.subject)
     where = (row.id, difference.account, difference.subject, gap // scale, units)
-    return position_correction(*where, statement.plan.venue, mark, told)
+    for taken_back in itertools.count():
+        correction = position_correction(*where, statement.plan.venue, mark, told, taken_back)
+        if not correction.facts or not _recorded(client, fact := correction.facts[0]):
+            break
+        if not _counts(client, "bust", fact):
+            return booked_already(fact["trade_id"])
+    return correction
+
+
+def _recorded(client: Client, fill: Row) -> bool:
+    """Whether the node holds a fill of this id, or has settled it."""
+    return _counts(client, "fill", fill) or client.request(api.Told([dict(fill)])) != [""]
+
+
+def _counts(client: Client, kind: str, fill: Row) -> bool:
+    named = {"kind": kind, "id": fill["trade_id"], "leg": ""}
+    return any(row["became"] == "counts" for row in client.request(api.Trace(name=fill_name({**fill, **named}))))
 
 
 # -- trades -------------------------------------------------------------------------------------------------
