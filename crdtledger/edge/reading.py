@@ -189,8 +189,10 @@ def heard(core: NodeCore, now_us: int) -> dict[str, Any]:
 def traced(core: NodeCore, request: Trace) -> list[dict[str, Any]]:
     """The facts behind a figure. ``UnknownName`` for an account, instrument or asset that does not exist."""
     catalog = core.replica.view.catalog
-    if not (request.account or request.subject or request.name):
-        raise BadInput(what="nothing", where="trace", why="name an account, an instrument or asset, or a fill")
+    if not (request.account or request.subject or request.name or request.id_space):
+        raise BadInput(
+            what="nothing", where="trace", why="name an account, an instrument or asset, a fill, or an id space"
+        )
     if request.account and request.account not in catalog.labels:
         raise UnknownName(kind="account", name=request.account, known=catalog.labels)
     subjects = [*catalog.names(), *catalog.assets]

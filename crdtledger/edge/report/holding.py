@@ -7,7 +7,7 @@ speaks for a period: the one that is given, else from its first trade to its las
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -17,6 +17,7 @@ import numpy as np
 
 from crdtledger.edge import api
 from crdtledger.edge.client import Client
+from crdtledger.edge.report.booking import Booked
 from crdtledger.edge.report.sighting import Row, Sighting, exact
 from crdtledger.edge.statements.positions import FIELDS
 from crdtledger.edge.statements.reading import Reference, Statement
@@ -24,7 +25,7 @@ from crdtledger.errors import UnknownName
 from reconcile.divergence.breakrow import BreakRow, Cause, Correction
 from reconcile.divergence.causes import PARTITION, Found, against_statement
 from reconcile.divergence.compare import Difference, compare
-from reconcile.divergence.corrections import booked_already, position_correction, trade_correction
+from reconcile.divergence.corrections import position_correction, trade_correction
 from reconcile.divergence.figures import Figures, Told, figures
 from reconcile.divergence.rows import Moment, action_for
 from reconcile.divergence.trades import Trade, TradeGap, match_trades
@@ -96,10 +97,11 @@ def _figures(
     unheard = [holder.node for holder in seen.silent(moment.rules)]
     behind = seen.behind()
     known = {row["account"] for row in (*seen.positions, *seen.collateral)}
+    booked = Booked(client, seen.height > 0)
     for difference in compare(every, FIELDS, moment.tolerances):
         there = difference.subject in seen.instruments or difference.subject in seen.genesis.asset_decimals
         found = against_statement(difference, there and difference.account in known, unheard, behind)
-        correction = _proposed(client, moment, statement, sources, difference, found)
+        correction = _proposed(booked, moment, statement, sources, difference, found)
         yield moment.of_difference(scope, sources, difference, found, correction)
 
 
@@ -110,7 +112,7 @@ def _spoken_for(side: Figures) -> Figures:
 
 
 def _proposed(
-    client: Client,
+    booked: Booked,
     moment: Moment,
     statement: Statement,
     sources: Sequence[str],
@@ -134,23 +136,7 @@ def _proposed(
     row = moment.row("ledger/venue", name, sources, found)
     mark = moment.worth.marks.get(difference.subject)
     where = (row.id, difference.account, difference.subject, gap // scale, units)
-    for taken_back in itertools.count():
-        correction = position_correction(*where, statement.plan.venue, mark, told, taken_back)
-        if not correction.facts or not _recorded(client, fact := correction.facts[0]):
-            break
-        if not _counts(client, "bust", fact):
-            return booked_already(fact["trade_id"])
-    return correction
-
-
-def _recorded(client: Client, fill: Row) -> bool:
-    """Whether the node holds a fill of this id, or has settled it."""
-    return _counts(client, "fill", fill) or client.request(api.Told([dict(fill)])) != [""]
-
-
-def _counts(client: Client, kind: str, fill: Row) -> bool:
-    named = {"kind": kind, "id": fill["trade_id"], "leg": ""}
-    return any(row["became"] == "counts" for row in client.request(api.Trace(name=fill_name({**fill, **named}))))
+    return booked.again(functools.partial(position_correction, *where, statement.plan.venue, mark, told))
 
 
 # -- trades -------------------------------------------------------------------------------------------------
