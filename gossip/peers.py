@@ -7,8 +7,9 @@ A ``Peer`` is the engine's own, changed in place; ``PeerStatus`` is the frozen c
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -47,8 +48,21 @@ class PeerLimits(msgspec.Struct, frozen=True):
     notes_burst: int = 20
 
 
+SILENT_US: Final = 5_000_000
+"""A peer that says nothing for longer was silent: heads go round every second, and a few may be lost."""
+MAX_SILENCES: Final = 64
+
+
+class Silence(NamedTuple):
+    """A spell in which nothing was heard of a peer: from the last word before it to the first one after it."""
+
+    from_us: int
+    to_us: int
+
+
 class PeerStatus(msgspec.Struct, frozen=True):
-    """One peer, for operators. ``last_heard_us``: 0 for never. ``heads``: lane -> head as it last said.
+    """One peer, for operators. ``last_heard_us``: 0 for never. ``silences``: the last ``MAX_SILENCES`` that
+    are over, oldest first. ``heads``: lane -> head as it last said.
 
     ``lag``: batches that we hold and it does not, as far as it said; ``ahead``: the other way round.
     ``version`` is the newest that both speak, ``capabilities`` the bits that both have.
@@ -62,6 +76,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     version: int
     capabilities: int
     last_heard_us: int
+    silences: tuple[Silence, ...]
     heads: Mapping[bytes, Head]
     lag: int
     ahead: int
@@ -100,6 +115,7 @@ class Peer:
         self.offers: dict[bytes, _Offer] = {}
         self.muted_until_us = 0
         self.last_heard_us = 0
+        self.silences: deque[Silence] = deque(maxlen=MAX_SILENCES)
         self.known = 0  # batches that were here already
         self.batches = self.refusals = self.over_rate = self.early = self.late = 0
         self.bytes_in = self.bytes_out = 0
@@ -118,6 +134,12 @@ class Peer:
     @property
     def open(self) -> bool:
         return self.connected and self.nonce != 0
+
+    def heard(self, now_us: int) -> None:
+        """It said something that can be read. If it was silent before, the spell is remembered."""
+        if self.last_heard_us and now_us - self.last_heard_us > SILENT_US:
+            self.silences.append(Silence(self.last_heard_us, now_us))
+        self.last_heard_us = now_us
 
     def greet(self, nonce: int) -> None:
         """It is a new incarnation: what it said before is void."""
@@ -223,6 +245,7 @@ class Peer:
             version=self.version,
             capabilities=self.capabilities,
             last_heard_us=self.last_heard_us,
+            silences=tuple(self.silences),
             heads=theirs,
             lag=lag,
             ahead=ahead,

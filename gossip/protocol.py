@@ -202,7 +202,7 @@ class GossipEngine:
         message = wire.decode(event.frame)
         if isinstance(message, wire.Malformed):
             return [peer.refuse(f"malformed frame: {message}", now_us)]
-        peer.last_heard_us = now_us
+        peer.heard(now_us)
         if isinstance(message, wire.Hello):
             return self._greeted(peer, message, now_us)
         if isinstance(message, wire.Refused) and message.request == 0:

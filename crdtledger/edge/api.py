@@ -101,12 +101,13 @@ class CursorOf(_Request, frozen=True):
 
 
 class Trace(_Request, frozen=True):
-    """The facts behind a figure: those of ``account`` in ``subject`` (an instrument, or an asset), or those that go by ``name``, as
-    breaks call fills and busts. At least one is given."""
+    """The facts behind a figure: those of ``account`` in ``subject`` (an instrument, or an asset), those that go by ``name``, as breaks
+    call fills and busts, or fills and busts whose ids are of ``id_space``. At least one is given."""
 
     account: str = ""
     subject: str = ""
     name: str = ""
+    id_space: str = ""
 
 
 class Told(_Request, frozen=True):

@@ -160,7 +160,7 @@ def members(core: NodeCore) -> list[dict[str, Any]]:
 
 
 def heard(core: NodeCore, now_us: int) -> dict[str, Any]:
-    """What this node knows of who holds what: its own durable heads, and each peer's as it last told them, and when."""
+    """What this node knows of who holds what: its own durable heads, and each peer's as it last told them, when, and its silences."""
     names = {lane: lane_text(lane, core.genesis) for lane in core.gossiped.heads()}
     peers = core.engine.peers
     holders = []
@@ -179,6 +179,7 @@ def heard(core: NodeCore, now_us: int) -> dict[str, Any]:
                 "self": member.name == core.name,
                 "connected": member.name == core.name or bool(peer and peer.connected and peer.greeted),
                 "heard_us": (peer.last_heard_us if peer else 0) if member.name != core.name else None,
+                "silences": [silence._asdict() for silence in peer.silences] if peer else [],
                 "heads": told,
             }
         )
@@ -188,8 +189,10 @@ def heard(core: NodeCore, now_us: int) -> dict[str, Any]:
 def traced(core: NodeCore, request: Trace) -> list[dict[str, Any]]:
     """The facts behind a figure. ``UnknownName`` for an account, instrument or asset that does not exist."""
     catalog = core.replica.view.catalog
-    if not (request.account or request.subject or request.name):
-        raise BadInput(what="nothing", where="trace", why="name an account, an instrument or asset, or a fill")
+    if not (request.account or request.subject or request.name or request.id_space):
+        raise BadInput(
+            what="nothing", where="trace", why="name an account, an instrument or asset, a fill, or an id space"
+        )
     if request.account and request.account not in catalog.labels:
         raise UnknownName(kind="account", name=request.account, known=catalog.labels)
     subjects = [*catalog.names(), *catalog.assets]

@@ -116,6 +116,9 @@ class _Tracer:
                 wanted &= np.array(scopes, np.bool_)[table["scope"]]
             else:
                 wanted &= table["asset"] == self._index(body, request.subject)
+        if request.id_space:
+            spaces = [scope.id_space == request.id_space for scope in body.scopes]
+            wanted &= np.array(spaces, np.bool_)[table["scope"]] if kind in FILLS else False
         if request.name:
             wanted &= self._named(body, kind) if kind in FILLS else False
         return np.flatnonzero(wanted)

@@ -135,7 +135,10 @@ class _Words:
         amounts = f"{qty}@{price}"
         if definition is not None:
             amounts = f"{decimal_text(qty, definition.qty_decimals)}@{decimal_text(price, definition.price_decimals)}"
-        fees = f" fee {fee} {self._catalog.assets[asset] if asset >= 0 else ''}".rstrip() if fee else ""
+        # A fee that names no asset is in the settlement asset, which only the definition says.
+        paid_in = self._catalog.assets[asset] if asset >= 0 else definition.settlement if definition else ""
+        decimals = self._view.genesis.asset_decimals.get(paid_in, 0)
+        fees = f" fee {decimal_text(fee, decimals)} {paid_in}".rstrip() if fee else ""
         return f"{self._catalog.account_names[account]} {'buy' if side > 0 else 'sell'} {amounts} {name}{fees}"
 
     # -- collateral -----------------------------------------------------------------------------------------

@@ -39,12 +39,13 @@ class Rules(msgspec.Struct, frozen=True):
 
 class Holder(msgspec.Struct, frozen=True):
     """What a node holds, as far as the observer knows. ``heads``: lane's name -> seq. ``heard_us``: when it last said so, None for the
-    observer itself, 0 for never."""
+    observer itself, 0 for never. ``silences``: (from, to) of the spells, now over, in which the observer heard nothing of it."""
 
     node: str
     heads: Mapping[str, int] = {}
     heard_us: int | None = None
     connected: bool = True
+    silences: tuple[tuple[int, int], ...] = ()
 
     def silent(self, now_us: int, rules: Rules) -> bool:
         """Whether it must be taken for cut off."""

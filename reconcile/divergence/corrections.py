@@ -59,9 +59,11 @@ def position_correction(
     venue: str,
     price: int | None,
     stated: Iterable[int | None],
+    taken_back: int = 0,
 ) -> Correction:
     """The trade of ``gap`` (ledger less statement) that makes the quantities equal, at the newest mark. ``stated``: both sides' quantities,
-    so that another difference another day is another trade."""
+    so that another difference another day is another trade. ``taken_back``: how often the trade for these quantities was busted before;
+    what was busted cannot come again, so each time it is another trade."""
     if not gap:
         return Correction("ask the venue for its trades: a sum alone does not say which fact is wrong")
     side = "sell" if gap > 0 else "buy"
@@ -73,7 +75,7 @@ def position_correction(
     fact = {
         "kind": "fill",
         "venue": venue,
-        "trade_id": "recon-" + _name((break_id, *stated)),
+        "trade_id": "recon-" + _name((break_id, *stated, *(["again", taken_back] if taken_back else []))),
         "id_space": ID_SPACE,
         "instrument": instrument,
         "account": account,
@@ -82,6 +84,14 @@ def position_correction(
         "price": decimal_text(price, units.price_decimals),
     }
     return Correction(f"if the statement is right, book {side} {qty} {instrument} at the newest mark", (fact,))
+
+
+def booked_already(trade_id: str) -> Correction:
+    """What to do where the trade that would close a break counts already: recorded again it would change nothing."""
+    return Correction(
+        f"nothing to record: {trade_id}, which made these same quantities equal before, counts already. See what has moved it since, "
+        "or take that trade back (a bust of it), and compare again"
+    )
 
 
 def mark_correction(

@@ -20,6 +20,7 @@ from crdtledger.errors import (
     NotAllowed,
     UnknownName,
     UnknownReserve,
+    decimal_text,
 )
 from crdtledger.ledger.batch import fork_evidence
 from crdtledger.ledger.body import MAX_FACTS, Cursor
@@ -231,6 +232,16 @@ def test_two_statements_of_a_venue_are_both_kept_and_the_first_counts() -> None:
     assert [row.bought for row in desk.replica.view.position_rows()] == [1]
     assert [one.type for one in desk.replica.breaks()] == ["conflict"]
     assert desk.record(but(FILL, qty=9), FILL).facts == 0
+
+
+def test_a_contradiction_tells_every_amount_with_its_decimals_and_every_fee_with_its_asset() -> None:
+    desk = world().desks[0]
+    desk.record(but(FILL, fee=3, fee_asset="BTC"), but(FILL, fee=12))
+    [told] = desk.replica.breaks()
+    btc, usdt = (decimal_text(fee, desk.genesis.asset_decimals[name]) for fee, name in ((3, "BTC"), (12, "USDT")))
+    assert "." in btc + usdt
+    assert f"0.00000001@0.01 BTCUSDT fee {btc} BTC at" in told.detail
+    assert f"0.00000001@0.01 BTCUSDT fee {usdt} USDT at" in told.detail
 
 
 def test_an_older_mark_changes_nothing_and_is_not_recorded() -> None:

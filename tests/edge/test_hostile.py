@@ -186,6 +186,8 @@ def test_the_facts_behind_a_figure_are_asked_for_by_names_and_any_others_are_ref
     bad = Hand("n1", victim.genesis)
     victim.hear("n1", wire.Push((bad.write(Account(name="A"), SPOT).raw, bad.seal(fills(3)).raw)))
     assert [row["id"] for row in victim.ask(api.Trace("A", SPOT.name))] == ["0", "1", "2"]
+    assert [row["id"] for row in victim.ask(api.Trace(id_space="trade"))] == ["0", "1", "2"]
+    assert victim.ask(api.Trace(id_space="correction")) == []
     (row,) = victim.ask(api.Trace(name=f"fill v/trade/{SPOT.name}/1"))
     assert (row["account"], row["became"], row["node"]) == ("A", "counts", "n1")
     for name in (

@@ -130,6 +130,29 @@ def test_a_position_is_corrected_once_however_often_it_is_applied(it: Cluster, t
         assert node.record(row["facts"]) == {"facts": 0, "duplicates": 1, "batches": 0, "seq": 0}
 
 
+def test_a_correction_that_was_taken_back_comes_again_as_another_and_one_that_stands_does_not(
+    it: Cluster, tmp_path: Path
+) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text("account,instrument,qty\nG,BTCUSDT,2\n")
+    with it.client(1) as node:
+        node.record([{"kind": "account", "name": "G"}, fill("30", "G")])
+        ids = []
+        for _ in range(3):
+            (row,) = recon(it, file, "--venue", "binance").json()
+            ids.append(row["facts"][0]["trade_id"])
+            assert "1 facts recorded" in recon(it, file, "--venue", "binance", "--apply").err
+            assert recon(it, file, "--venue", "binance").code == 0
+            node.record([row["facts"][0] | {"kind": "bust"}])
+        assert len(set(ids)) == 3
+        assert "1 facts recorded" in recon(it, file, "--venue", "binance", "--apply").err
+        node.record([fill("31", "G", side="sell")])
+    (row,) = recon(it, file, "--venue", "binance").json()
+    assert (row["difference"], row["facts"]) == ("-1.00000000", [])
+    assert "nothing to record: recon-" in row["action"]
+    assert "0 breaks corrected" in recon(it, file, "--venue", "binance", "--apply").err
+
+
 def test_ledger_venue_and_custodian_are_compared_with_each_other(it: Cluster, tmp_path: Path) -> None:
     venue, custodian = tmp_path / "v.csv", tmp_path / "c.csv"
     venue.write_text("account,instrument,qty\nC,USDT,500\n")

@@ -122,7 +122,7 @@ def test_hostile_names_are_text_in_every_format(genesis: Genesis) -> None:
     assert "img" not in hostile.tags
     assert not {name for name in hostile.attributes if name.startswith("on")}
     assert "49" not in re.findall(r"<td>(\d+)<", as_html(told, moment).decode())
-    markdown = files.as_markdown(told).decode()
+    markdown = files.as_markdown(told, moment).decode()
     assert "<script" not in markdown
     assert "<img" not in markdown
     assert "](javascript" not in markdown.replace("\\](", "")
@@ -209,6 +209,54 @@ def test_what_nobody_can_see_is_unknown_and_not_zero(genesis: Genesis) -> None:
     (problem,) = told["problems"]
     assert (problem["cause"], told["breaks"][0]["b"]) == ("PARTITIONED", None)
     assert "unknown" in page(made)
+
+
+def after_a_partition(genesis: Genesis, **second: Any) -> Gathered:
+    """node-2 was silent for 90 s, until 30 s ago, and for 40 s a day before yesterday; node-3 as ``second`` says."""
+    day_us = 86_400 * SECOND_US
+    over = (
+        (NOW_US - 2 * day_us, NOW_US - 2 * day_us + 40 * SECOND_US),
+        (NOW_US - 120 * SECOND_US, NOW_US - 30 * SECOND_US),
+    )
+    first, two, three = sighting(genesis).holders
+    holders = (first, msgspec.structs.replace(two, silences=over), msgspec.structs.replace(three, **second))
+    return gathered(sighting(genesis, holders=holders), [])
+
+
+def test_a_partition_that_is_over_stays_in_the_timeline_and_is_no_problem(genesis: Genesis) -> None:
+    made = after_a_partition(genesis)
+    told = document(made)
+    assert told["verdict"]["good"]
+    assert [((each["to_us"] - each["from_us"]) // SECOND_US, each["node"]) for each in told["partitions"]] == [
+        (40, "node-2"),
+        (90, "node-2"),
+    ]
+    text = page(made)
+    assert re.findall(r"<title>silent for ([^<]*)<", text) == ["1m 30s"], "drawn are those of the last day"
+    assert (
+        f"<td>node-2</td><td>{moment(NOW_US - 120 * SECOND_US)}</td><td>{moment(NOW_US - 30 * SECOND_US)}</td>" in text
+    )
+    markdown = files.as_markdown(told, moment).decode()
+    assert f"- node-2 from {moment(NOW_US - 120 * SECOND_US)} to {moment(NOW_US - 30 * SECOND_US)}\n" in markdown
+    assert json.loads(files.as_json(told))["partitions"] == told["partitions"]
+
+
+@pytest.mark.parametrize(
+    ("heard_us", "word"), [(NOW_US - 60 * SECOND_US, "not heard of for 1m"), (0, "never heard of")]
+)
+def test_a_partition_that_lasts_stands_beside_those_that_are_over(genesis: Genesis, heard_us: int, word: str) -> None:
+    made = after_a_partition(genesis, heard_us=heard_us)
+    assert {"node": "node-3", "from_us": heard_us, "to_us": None} in document(made)["partitions"]
+    text = page(made)
+    assert [f"<title>{each}<" in text for each in (word, "silent for 1m 30s")] == [True, True]
+    assert "<strong>still silent</strong>" in text
+
+
+def test_who_was_never_lost_sight_of_is_said_to_be_so(genesis: Genesis) -> None:
+    told = gathered(sighting(genesis), [])
+    assert document(told)["partitions"] == []
+    assert "has heard of every node without a break" in page(told)
+    assert "Not heard of" not in files.as_markdown(document(told), moment).decode()
 
 
 def test_pauses_between_checkpoints_are_seen(genesis: Genesis) -> None:

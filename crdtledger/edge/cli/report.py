@@ -107,5 +107,5 @@ def _rendered(told: Values[str, Any], format: str) -> bytes:
     if format == "csv":
         return files.as_csv(told)
     if format == "markdown":
-        return files.as_markdown(told)
+        return files.as_markdown(told, moment)
     return files.as_arrow(told, format == "parquet")

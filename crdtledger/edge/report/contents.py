@@ -40,6 +40,7 @@ def document(gathered: Gathered, runbook: str = RUNBOOK) -> dict[str, Any]:
         "causes": _causes(gathered.rows),
         "nodes": _nodes(gathered),
         "lanes": lag(gathered),
+        "partitions": _partitions(gathered),
         "checkpoints": [{"height": cut.height, "decided_us": cut.decided_us} for cut in gathered.cuts],
         "rights": _rights(gathered),
         "evidence": [
@@ -126,6 +127,17 @@ def _nodes(gathered: Gathered) -> list[dict[str, Any]]:
         told |= {"height": shown.height if shown else None, "frontier": shown.frontier if shown else None}
         out.append(told)
     return out
+
+
+def _partitions(gathered: Gathered) -> list[dict[str, Any]]:
+    """Who was not heard of, from when (0 for never heard at all) to when (None while it lasts), in the order in which they ended."""
+    seen = gathered.seen
+    spells: list[tuple[int, int | None, str]] = [
+        (from_us, to_us, holder.node) for holder in seen.holders for from_us, to_us in holder.silences
+    ]
+    spells += [(holder.heard_us or 0, None, holder.node) for holder in seen.silent(gathered.moment.rules)]
+    spells.sort(key=lambda spell: (spell[1] is None, spell[1] or 0, spell[0], spell[2]))
+    return [{"node": node, "from_us": from_us, "to_us": to_us} for from_us, to_us, node in spells]
 
 
 def lag(gathered: Gathered) -> list[dict[str, Any]]:

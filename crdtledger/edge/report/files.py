@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
 from crdtledger.edge.report.commands import anchor
 from crdtledger.errors import BadInput
@@ -17,6 +17,7 @@ COLUMNS: Final = (
     *("status", "severity", "cause", "why", "missing", "first_seen_us", "first_height", "last_seen_us", "age", "owner"),
     *("progress", "correction", "resolution", "comment", "at_risk", "runbook"),
 )
+Moment: TypeAlias = Callable[[int], str]
 NUMBERS: Final = ("first_seen_us", "first_height", "last_seen_us")
 
 
@@ -53,8 +54,8 @@ def _harmless(value: Any) -> Any:
     return "" if value is None else value
 
 
-def as_markdown(document: Mapping[str, Any]) -> bytes:
-    """The verdict, the problems, and the breaks as a table."""
+def as_markdown(document: Mapping[str, Any], moment: Moment) -> bytes:
+    """The verdict, the problems, the partitions, and the breaks as a table."""
     risk = ", ".join(f"{amount} {asset}" for asset, amount in document["verdict"]["at_risk"].items()) or "nothing known"
     lines = [
         f"# {_cell(document['verdict']['text'])}",
@@ -67,12 +68,22 @@ def as_markdown(document: Mapping[str, Any]) -> bytes:
             f"{number}. **{problem['severity']}** [{problem['cause']}]({problem['runbook']}): {_cell(problem['title'])}"
         )
         lines += [f"   - `{_cell(command).replace('`', '')}`" for command in problem["commands"]]
+    lines += _partitions(document, moment)
     shown = ("id", "severity", "cause", "account", "instrument", "field", "a", "b", "c", "difference", "age", "status")
     lines += ["", "| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
     for row in document["breaks"]:
         told = _flat(row, document["runbook"])
         lines.append("| " + " | ".join(_cell(told[column]) for column in shown) + " |")
     return "\n".join(lines).encode() + b"\n"
+
+
+def _partitions(document: Mapping[str, Any], moment: Moment) -> Iterator[str]:
+    if document["partitions"]:
+        yield from ("", f"Not heard of by {_cell(document['node'])}:", "")
+    for each in document["partitions"]:
+        since = moment(each["from_us"]) if each["from_us"] else "when it started"
+        until = "now, and still silent" if each["to_us"] is None else moment(each["to_us"])
+        yield f"- {_cell(each['node'])} from {since} to {until}"
 
 
 def _cell(value: Any) -> str:

@@ -21,11 +21,13 @@ from crdtledger.edge.statements.reading import StatementPlan, read_statement
 from crdtledger.errors import CallerError, LedgerError
 from crdtledger.ledger.breaks import Break
 from reconcile.divergence.breakrow import BreakRow, Cause, Problem, handled, problems, worst_first
-from reconcile.divergence.causes import PARTITION, Found, Holder, Rules, Touch, between
+from reconcile.divergence.causes import Found, Holder, Rules, Touch, between
 from reconcile.divergence.compare import Difference, compare
 from reconcile.divergence.figures import Figures, figures
 from reconcile.divergence.rows import Moment, SettledCut, action_for, totals
 from reconcile.divergence.tolerance import Tolerances
+from reconcile.divergence.unsettled import unsettled
+from reconcile.quorum import committee_of
 
 MAX_TRACED: Final = 200
 """So many figures, and so many breaks, are traced down to their facts; further ones are told without them."""
@@ -134,30 +136,20 @@ class _Gatherer:
 
     def _unsettled(self) -> Iterator[BreakRow]:
         """Figures that the newest checkpoint does not have, once there are checkpoints at all."""
-        seen, rules = self._seen, self._moment.rules
+        seen, moment = self._seen, self._moment
         if not seen.height:
             return
         replica, checkpoint = _own_quantities(seen)
         sources = [seen.node, f"checkpoint {seen.height}"]
-        silent = bool(seen.silent(rules))
-        first_us = 0
-        missing: tuple[str, ...] = ()
+        committee = committee_of(seen.genesis)
+        agreement = seen.status["checkpoints"]["agreement"]
+        touches: list[Touch] = []
         for number, difference in enumerate(compare([replica, checkpoint], ("qty",))):
             if number < MAX_TRACED:  # of what comes after, the last one that was traced must speak
-                first_us, missing = self._since(difference)
-            late = bool(first_us) and seen.now_us - first_us > rules.grace_us
-            cause = Cause.PARTITIONED if late and silent else Cause.IN_FLIGHT
-            root = PARTITION if silent else "checkpoint"
-            why = "recorded, and in no checkpoint yet"
-            found = Found(cause, "break" if late else "in grace", why, missing, first_us, root)
-            yield self._moment.of_difference("replica/checkpoint", sources, difference, found, action_for(cause))
-
-    def _since(self, difference: Difference) -> tuple[int, tuple[str, ...]]:
-        """When the oldest batch behind a figure that no checkpoint settles was recorded, and all of them by name."""
-        settled = self._moment.height_of
-        touches = [t for t in self._trace(self._client, difference) if not settled(t.lane, t.seq)]
-        names = tuple(f"{touch.name} at checkpoint {self._seen.height}" for touch in touches)
-        return min((touch.recorded_us for touch in touches), default=0), names
+                settled = moment.height_of
+                touches = [t for t in self._trace(self._client, difference) if not settled(t.lane, t.seq)]
+            found = unsettled(touches, seen.height, seen.holders, committee, agreement, seen.now_us, moment.rules)
+            yield moment.of_difference("replica/checkpoint", sources, difference, found, action_for(found.cause))
 
     def _trace(self, client: Client, difference: Difference) -> list[Touch]:
         """The batches behind a figure as far as a node holds them; none where it does not know the names, or has too many."""

@@ -7,6 +7,7 @@ speaks for a period: the one that is given, else from its first trade to its las
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -16,6 +17,7 @@ import numpy as np
 
 from crdtledger.edge import api
 from crdtledger.edge.client import Client
+from crdtledger.edge.report.booking import Booked
 from crdtledger.edge.report.sighting import Row, Sighting, exact
 from crdtledger.edge.statements.positions import FIELDS
 from crdtledger.edge.statements.reading import Reference, Statement
@@ -56,7 +58,7 @@ def hold(
     if statement.trades is not None:
         return _Trades(client, seen, moment, statement).rows()
     sides = [one.figures for one in (statement, custodian) if one is not None and one.figures is not None]
-    return list(_figures(seen, moment, statement, sides))
+    return list(_figures(client, seen, moment, statement, sides))
 
 
 # -- figures ------------------------------------------------------------------------------------------------
@@ -86,17 +88,20 @@ def ledger_figures(seen: Sighting, moment: Moment, sides: Sequence[Figures]) -> 
     return figures(LEDGER, "replica", FIELDS, rows())
 
 
-def _figures(seen: Sighting, moment: Moment, statement: Statement, sides: Sequence[Figures]) -> Iterator[BreakRow]:
+def _figures(
+    client: Client, seen: Sighting, moment: Moment, statement: Statement, sides: Sequence[Figures]
+) -> Iterator[BreakRow]:
     every = [ledger_figures(seen, moment, sides), *(_spoken_for(side) for side in sides)]
     sources = [seen.node, *(side.source for side in sides)]
     scope: Any = "three-way" if len(sides) > 1 else f"ledger/{statement.plan.kind}"
     unheard = [holder.node for holder in seen.silent(moment.rules)]
     behind = seen.behind()
     known = {row["account"] for row in (*seen.positions, *seen.collateral)}
+    booked = Booked(client, seen.height > 0)
     for difference in compare(every, FIELDS, moment.tolerances):
         there = difference.subject in seen.instruments or difference.subject in seen.genesis.asset_decimals
         found = against_statement(difference, there and difference.account in known, unheard, behind)
-        correction = _proposed(moment, statement, sources, difference, found)
+        correction = _proposed(booked, moment, statement, sources, difference, found)
         yield moment.of_difference(scope, sources, difference, found, correction)
 
 
@@ -107,7 +112,12 @@ def _spoken_for(side: Figures) -> Figures:
 
 
 def _proposed(
-    moment: Moment, statement: Statement, sources: Sequence[str], difference: Difference, found: Found
+    booked: Booked,
+    moment: Moment,
+    statement: Statement,
+    sources: Sequence[str],
+    difference: Difference,
+    found: Found,
 ) -> Correction:
     if found.status != "break":
         return action_for(found.cause)
@@ -126,7 +136,7 @@ def _proposed(
     row = moment.row("ledger/venue", name, sources, found)
     mark = moment.worth.marks.get(difference.subject)
     where = (row.id, difference.account, difference.subject, gap // scale, units)
-    return position_correction(*where, statement.plan.venue, mark, told)
+    return booked.again(functools.partial(position_correction, *where, statement.plan.venue, mark, told))
 
 
 # -- trades -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import lzma
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from importlib import resources
 from typing import Any, Final
@@ -21,14 +21,13 @@ from markupsafe import Markup
 from crdtledger.edge.report import picture
 from crdtledger.edge.report.commands import anchor
 from crdtledger.edge.report.contents import BUCKETS, summary
-from crdtledger.edge.report.files import as_json
+from crdtledger.edge.report.files import Moment, as_json
 from reconcile.divergence.breakrow import Cause
 
 PROBLEMS_SHOWN: Final = 12
 ROWS_SHOWN: Final = 500
+PARTITIONS_SHOWN: Final = 20
 SIGNS: Final = {"critical": "✖", "high": "▲", "medium": "◆", "low": "●", "info": "○"}
-
-Moment = Callable[[int], str]
 
 
 def as_html(document: Mapping[str, Any], moment: Moment) -> bytes:
@@ -42,9 +41,11 @@ def as_html(document: Mapping[str, Any], moment: Moment) -> bytes:
         rows={row["id"]: row for row in document["breaks"]},
         most=PROBLEMS_SHOWN,
         rows_most=ROWS_SHOWN,
+        partitions_most=PARTITIONS_SHOWN,
         buckets=BUCKETS,
         signs=SIGNS,
         moment=moment,
+        length=picture.length,
         risk=lambda sums: ", ".join(f"{amount} {asset}" for asset, amount in sums.items()),
         json=json.dumps,
         runbook=lambda cause: anchor(Cause(cause), document["runbook"]),
@@ -66,13 +67,13 @@ def _share(amount: str, rights: Mapping[str, str]) -> float:
 
 def _timeline(document: Mapping[str, Any]) -> Markup:
     rows = {row["id"]: row for row in document["breaks"]}
-    silent = [(node["node"], node["heard_us"] or 0) for node in document["nodes"] if node["heard"] == "silent"]
+    spells = [(each["node"], each["from_us"], each["to_us"]) for each in document["partitions"]]
     began = [
         (problem["cause"], rows[problem["breaks"][0]]["first_seen_us"])
         for problem in document["problems"][:PROBLEMS_SHOWN]
         if problem["cause"] != Cause.PARTITIONED.value
     ]
-    return picture.timeline(document["checkpoints"], silent, began, document["now_us"])
+    return picture.timeline(document["checkpoints"], spells, began, document["now_us"])
 
 
 def _embedded(document: Mapping[str, Any]) -> Markup:

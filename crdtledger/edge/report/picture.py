@@ -16,6 +16,8 @@ from markupsafe import Markup
 WIDTH: Final = 920
 LEFT: Final = 170
 ROW: Final = 22
+LETTER: Final = 7
+"""A letter of a label is at most so wide, on average."""
 MAX_LANES: Final = 40
 MAX_NODES: Final = 24
 SHORTEST_US: Final = 60_000_000
@@ -64,14 +66,15 @@ def _cell(x: int, y: int, width: int, height: int, lacks: int | None) -> Markup:
 
 def timeline(
     checkpoints: Sequence[Mapping[str, int]],
-    silent: Sequence[tuple[str, int]],
+    spells: Sequence[tuple[str, int, int | None]],
     began: Sequence[tuple[str, int]],
     now_us: int,
 ) -> Markup:
-    """Checkpoints as ticks with their pauses, a bar for every node since it was last heard of, a mark where each problem began.
+    """Checkpoints as ticks with their pauses, a line for every node with a bar for each time that it was not heard of, a mark where each
+    problem began.
 
-    ``silent``: (node, since); ``began``: (problem, since); 0 where nobody knows."""
-    moments = [cut["decided_us"] for cut in checkpoints] + [since for _, since in silent if since]
+    ``spells``: (node, from, to), where to is None while it lasts; ``began``: (problem, since); 0 where nobody knows."""
+    moments = [cut["decided_us"] for cut in checkpoints] + [us for spell in spells for us in spell[1:] if us]
     recent = [at for at in moments if now_us - at <= LONGEST_US]
     start = min([*recent, now_us - SHORTEST_US])
     span = now_us - start
@@ -79,7 +82,7 @@ def timeline(
     def at(us: int) -> float:
         return LEFT + (WIDTH - LEFT - 20) * max(0.0, min(1.0, (us - start) / span))
 
-    parts = [_HATCH.format("cut"), _text(LEFT, 16, f"{_length(span)} ago"), _text(WIDTH - 20, 16, "now", "end")]
+    parts = [_HATCH.format("cut"), _text(LEFT, 16, f"{length(span)} ago"), _text(WIDTH - 20, 16, "now", "end")]
     line = Markup('<line x1="{0:.1f}" y1="{1}" x2="{2:.1f}" y2="{3}" stroke="currentColor"/>')
     y = 26
     parts += [_text(LEFT - 10, y + 13, "checkpoints", "end"), line.format(LEFT, y + 16, WIDTH - 20, y + 16)]
@@ -88,18 +91,19 @@ def timeline(
     for cut in checkpoints:
         parts.append(line.format(at(cut["decided_us"]), y + 4, at(cut["decided_us"]), y + 16))
     for first, last in pauses([cut["decided_us"] for cut in checkpoints], now_us):
-        parts.append(_bar(at(first), y + 6, at(last) - at(first), 8, "none", f"none for {_length(last - first)}"))
-    for node, since in silent:
+        parts.append(_bar(at(first), y + 6, at(last) - at(first), 8, "none", f"none for {length(last - first)}"))
+    recent_spells = [spell for spell in spells if spell[2] is None or spell[2] > start]
+    for node in sorted({node for node, _, _ in recent_spells})[:MAX_NODES]:
         y += ROW
         parts.append(_text(LEFT - 10, y + 13, _short(f"{node} silent", 22), "end"))
-        word = f"not heard of for {_length(now_us - since)}" if since else "never heard of"
-        x = at(since) if since else float(LEFT)
-        parts.append(_bar(x, y + 3, WIDTH - 20 - x, 12, "url(#cut)", word))
+        for since, until in [(since, until) for name, since, until in recent_spells if name == node]:
+            x = at(since) if since else float(LEFT)
+            parts.append(_bar(x, y + 3, at(until or now_us) - x, 12, "url(#cut)", _spell(since, until, now_us)))
     for name, since in began:
         y += ROW
         parts.append(_text(LEFT - 10, y + 13, _short(name, 22), "end"))
         if since:
-            word = f"{_length(now_us - since)} ago"
+            word = f"{length(now_us - since)} ago"
             parts.append(line.format(at(since), y + 9, WIDTH - 20, y + 9))
             if since < start:
                 parts.append(_text(LEFT + 6, y + 6, f"earlier: {word}", cls="small"))
@@ -110,6 +114,12 @@ def timeline(
         else:
             parts.append(_text(LEFT, y + 13, "since when is not known", cls="small"))
     return _svg(y + ROW + 12, Markup("").join(parts), "checkpoints, partitions and when problems began")
+
+
+def _spell(since: int, until: int | None, now_us: int) -> str:
+    if until is not None:
+        return f"silent for {length(until - since)}"
+    return f"not heard of for {length(now_us - since)}" if since else "never heard of"
 
 
 def pauses(decided: Sequence[int], now_us: int) -> list[tuple[int, int]]:
@@ -135,9 +145,15 @@ def _bar(x: float, y: int, width: float, height: int, fill: str, word: str) -> M
     box = Markup(
         '<rect x="{0:.1f}" y="{1}" width="{2:.1f}" height="{3}" fill="{4}" stroke="currentColor"><title>{5}</title></rect>'
     )
-    label = Markup('<text x="{0:.1f}" y="{1}" text-anchor="end" class="unk">{2}</text>')
     drawn = box.format(x, y, max(1.0, width), height, fill, word)
-    return drawn + label.format(x + width - 4, y + height - 2, word) if height > 10 and width > 160 else drawn
+    wide = LETTER * len(word)
+    if height <= 10 or width < wide + 12:
+        return drawn
+    # A hatch shows between words, whatever is around the letters: they need a ground of their own.
+    label = Markup(
+        '<rect x="{0:.1f}" y="{1}" width="{2}" height="{3}" class="ground"/><text x="{4:.1f}" y="{5}" text-anchor="end">{6}</text>'
+    )
+    return drawn + label.format(x + width - wide - 6, y + 1, wide + 4, height - 2, x + width - 4, y + height - 2, word)
 
 
 def _text(x: int, y: int, text: str, anchor: str = "start", cls: str = "") -> Markup:
@@ -155,7 +171,7 @@ def _short(text: str, characters: int) -> str:
     return text if len(text) <= characters else text[: max(1, characters - 1)] + "…"
 
 
-def _length(us: int) -> str:
+def length(us: int) -> str:
     """A span of time in its two largest units."""
     seconds = max(0, us) // 1_000_000
     for name, unit, small, below in (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1)):

@@ -179,7 +179,8 @@ def _handling(row: Row) -> Handling:
 
 
 def _holder(row: Row) -> Holder:
-    return Holder(row["node"], row["heads"], row["heard_us"], row["connected"])
+    silences = tuple((spell["from_us"], spell["to_us"]) for spell in row["silences"])
+    return Holder(row["node"], row["heads"], row["heard_us"], row["connected"], silences)
 
 
 def instrument(row: Row) -> Instrument:
