@@ -49,6 +49,8 @@ def test_the_long_commands_run_in_small(tmp_path: Path) -> None:
 
 
 def test_make_soak_is_the_command_that_the_page_shows() -> None:
-    ran = shell("make -n -o .venv/.installed soak", ROOT)
+    ran = shell(
+        "make --no-print-directory -n -o .venv/.installed soak", ROOT
+    )  # which make prints where make runs the tests
     (line,) = ran.stdout.splitlines()
     assert line.removeprefix(".venv/bin/") in "".join(blocks("sh", PAGE)).splitlines()
