@@ -49,7 +49,7 @@ class Calibration(msgspec.Struct, frozen=True):
         )
         if not self.tentative:
             return told
-        fate = f"{self.survived} survived whole, {self.predicted:.1f} were to by their survival (Brier score {self.brier:.3f})"
+        fate = f"{self.survived} survived whole where {self.predicted:.1f} were promised (Brier score {self.brier:.3f})"
         return f"{told}; of the answered {fate}, {self.trimmed} trimmed, {self.voided} voided"
 
 

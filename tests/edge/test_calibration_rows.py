@@ -29,5 +29,5 @@ def test_every_match_is_counted_once(drawn: list[tuple[int, str]]) -> None:
 def test_a_report_says_what_was_to_survive_and_what_did() -> None:
     seen = calibrate([row(800_000, "settled"), row(600_000, "voided"), row(500_000, "tentative"), row(0, "settled")])
     assert "4 matches: 1 firm, 2 tentative and answered, 1 waiting" in str(seen)
-    assert "1 survived whole, 1.4 were to by their survival (Brier score 0.200), 0 trimmed, 1 voided" in str(seen)
+    assert "1 survived whole where 1.4 were promised (Brier score 0.200), 0 trimmed, 1 voided" in str(seen)
     assert "nothing to calibrate" in str(calibrate([]))

@@ -50,8 +50,8 @@ def words(verdict: Verdict) -> str:
         f"{v.partition_s:.1f} s; both sides went on trading and spending, one node was killed and came back. "
         f"{v.heal_to_agreement_s:.2f} s after the network healed all of them held the same, to the last digit. Nothing "
         f"that was acknowledged is lost, and nothing was spent twice: {v.refusals} spends were refused instead. "
-        f"Of {v.matches} matches {v.tentative} were tentative: {v.survived} survived, {v.survived_predicted} were to by "
-        f"their odds; {v.voided} were voided, {v.trimmed} trimmed. "
+        f"Of {v.matches} matches {v.tentative} were tentative: {v.survived} survived whole, where their survivals "
+        f"promised {v.survived_predicted}; {v.voided} were voided, {v.trimmed} trimmed. "
         f"Checkpoint {v.checkpoint_height}, certified by {len(v.certified_by)} of them, settles all of it. "
         f"({v.seconds:.0f} s in all, seed {v.seed})"
     )
