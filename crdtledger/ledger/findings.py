@@ -13,7 +13,7 @@ from crdtledger.errors import decimal_text
 from crdtledger.ledger.batch import lane_text
 from crdtledger.ledger.body import fact_id
 from crdtledger.ledger.breaks import Break
-from crdtledger.ledger.catalog import Place
+from crdtledger.ledger.catalog import NO_ASSET, Place
 from crdtledger.ledger.collateral import Statement
 from crdtledger.ledger.dedupe import Spot, terms_of
 from crdtledger.ledger.facts import Kind
@@ -135,8 +135,10 @@ class _Words:
         amounts = f"{qty}@{price}"
         if definition is not None:
             amounts = f"{decimal_text(qty, definition.qty_decimals)}@{decimal_text(price, definition.price_decimals)}"
-        # A fee that names no asset is in the settlement asset, which only the definition says.
-        paid_in = self._catalog.assets[asset] if asset >= 0 else definition.settlement if definition else ""
+        # A fee that names no asset is in the settlement asset, which only the definition says. One in an asset that is not the cluster's
+        # has no decimals and no name here.
+        settlement = definition.settlement if definition is not None and asset == NO_ASSET else ""
+        paid_in = self._catalog.assets[asset] if asset >= 0 else settlement
         decimals = self._view.genesis.asset_decimals.get(paid_in, 0)
         fees = f" fee {decimal_text(fee, decimals)} {paid_in}".rstrip() if fee else ""
         return f"{self._catalog.account_names[account]} {'buy' if side > 0 else 'sell'} {amounts} {name}{fees}"

@@ -171,6 +171,14 @@ def test_a_settled_fill_told_again_counts_once_and_told_otherwise_loses() -> Non
         assert view.break_count() == 1
 
 
+def test_a_fee_in_an_asset_that_the_cluster_does_not_have_is_told_as_it_was_said() -> None:
+    pens = [Pen(FOUNDED, 0), Pen(FOUNDED, 1)]
+    told = [pens[0].write(SPOT, fill(1, fee=7)), pens[1].write(fill(1, fee=9, fee_asset="DOGE"))]
+    [conflict] = [one for one in view_of(EMPTY, told).breaks() if one.type == "conflict"]
+    assert " fee 0.000007 USDT at " in conflict.detail
+    assert " fee 9 at " in conflict.detail
+
+
 def test_a_bust_of_a_settled_fill_takes_it_back_and_a_settled_bust_its_fill() -> None:
     pen = Pen(FOUNDED, 0)
     state = settle_plainly(FOUNDED, EMPTY, [pen.write(SPOT, fill(1)), pen.write(bust(2, qty=7))])

@@ -171,6 +171,19 @@ def test_the_worst_comes_first_and_the_verdict_before_everything(genesis: Genesi
     assert order == sorted(order)
 
 
+def test_a_problem_says_each_thing_that_its_rows_say_once(genesis: Genesis) -> None:
+    whys = ["too <few>", "nothing heard", "too <few>"]
+    made = gathered(sighting(genesis), [row(n, why=why, root="cut") for n, why in enumerate(whys)])
+    (problem,) = document(made)["problems"]
+    assert sorted(problem["why"]) == ["nothing heard", "too <few>"]
+    assert problem["title"].endswith(" and 2 more rows")
+    text = page(made)
+    assert ("<div>too &lt;few&gt;</div>" in text, text.count("<div>nothing heard</div>")) == (True, 1)
+    assert "too &lt;few&gt;" in files.as_markdown(document(made), moment).decode()
+    two = gathered(sighting(genesis), [row(n, root="cut") for n in range(2)])
+    assert document(two)["problems"][0]["title"].endswith(" and 1 more row")
+
+
 def test_severity_is_told_by_a_word_and_a_shape_and_not_by_colour_alone(genesis: Genesis) -> None:
     text = page(gathered(sighting(genesis), [row(1, cause=Cause.FORK), row(2, cause=Cause.FEE)]))
     assert "✖ critical" in text

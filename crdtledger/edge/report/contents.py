@@ -18,6 +18,8 @@ from reconcile.divergence.breakrow import AGES, NO_TIME, OLDEST, SEVERITIES, Bre
 
 VERSION: Final = 1
 BUCKETS: Final = (*(name for name, _ in AGES), OLDEST, NO_TIME)
+WHYS: Final = 4
+"""So many things are said of a problem whose rows say more than one."""
 BRIEF: Final = ("id", "cause", "status", "severity", "account", "instrument", "field", "difference", "age")
 
 
@@ -81,7 +83,8 @@ def title(problem: Problem) -> str:
     """A problem in one line."""
     row = problem.rows[0]
     about = " ".join(part for part in (row.account, row.instrument) if part)
-    more = f" and {len(problem.rows) - 1} more rows" if len(problem.rows) > 1 else ""
+    others = len(problem.rows) - 1
+    more = f" and {others} more row{'s' if others > 1 else ''}" if others else ""
     return f"{about + ': ' if about else ''}{row.field}{more}"
 
 
@@ -94,6 +97,7 @@ def _problem(problem: Problem, runbook: str) -> dict[str, Any]:
         "runbook": anchor(problem.cause, runbook),
         "commands": list(dict.fromkeys(command for one in problem.rows for command in one.commands))[:2],
         "breaks": [one.id for one in problem.rows],
+        "why": list(dict.fromkeys(one.why for one in problem.rows))[:WHYS],
     }
 
 

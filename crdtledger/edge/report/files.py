@@ -67,6 +67,7 @@ def as_markdown(document: Mapping[str, Any], moment: Moment) -> bytes:
         lines.append(
             f"{number}. **{problem['severity']}** [{problem['cause']}]({problem['runbook']}): {_cell(problem['title'])}"
         )
+        lines += [f"   - {_cell(why)}" for why in problem["why"]]
         lines += [f"   - `{_cell(command).replace('`', '')}`" for command in problem["commands"]]
     lines += _partitions(document, moment)
     shown = ("id", "severity", "cause", "account", "instrument", "field", "a", "b", "c", "difference", "age", "status")
