@@ -63,7 +63,7 @@ def splits(nodes: tuple[str, ...]) -> st.SearchStrategy[tuple[tuple[str, ...], .
 def all_faults() -> list[Faults]:
     """How bad the network and the disks may be: first the calmest, then whatever has one fault, then two, and so on."""
     calm = Faults(latency_mean_us=200, trace_lines=0)
-    ways = [
+    alternatives: list[list[dict[str, int]]] = [
         [{}, {"latency_mean_us": 5_000}, {"latency_mean_us": 80_000}],
         [{}, {"loss_ppm": 10_000}, {"loss_ppm": 150_000}],
         [{}, {"duplicate_ppm": 100_000}],
@@ -71,5 +71,5 @@ def all_faults() -> list[Faults]:
         [{}, {"sync_us": 100_000}],
         [{}, {"torn": True}],
     ]
-    worse = sorted(itertools.product(*ways), key=lambda faults: sum(map(len, faults)))
+    worse = sorted(itertools.product(*alternatives), key=lambda faults: sum(map(len, faults)))
     return [msgspec.structs.replace(calm, **dict(one for fault in faults for one in fault.items())) for faults in worse]
