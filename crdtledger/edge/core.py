@@ -217,8 +217,10 @@ class NodeCore:
         out: list[Output] = []
         for batch in fresh:
             self._clock.observe(batch.header.clock, now_us)
-        foreign = any(self._is_foreign(batch) for batch in fresh)
-        if foreign or self.replica.head(self.recorder.lane.key).fork_seq:
+        lane = self.recorder.lane.key
+        # Own batches never wait: one that does was written before a rollback, and a batch recorded now would clash with it.
+        foreign = self.replica.waits_in(lane) or any(self._is_foreign(batch) for batch in fresh)
+        if foreign or self.replica.head(lane).fork_seq:
             out += self._new_epoch("a peer holds more of this node's lane than the node itself")
         inheritance = self.epochs.inheritance()
         if inheritance is not None:

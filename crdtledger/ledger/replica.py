@@ -373,6 +373,10 @@ class Replica:
         """How many batches wait for something that is missing."""
         return len(self._lanes.waiting)
 
+    def waits_in(self, lane: bytes) -> bool:
+        """Whether a batch of a lane waits for something that is missing."""
+        return bool(self._lanes.waiting.of(lane))
+
     def digest(self) -> bytes:
         """32 bytes over frontier, base and view: equal replicas, and only they, give equal digests."""
         height, name = self.base

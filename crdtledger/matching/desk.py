@@ -12,7 +12,8 @@ The rules (DESIGN section 7, docs/decisions/0017):
   and carries the survival that ``Survival`` gives it.
 * The home of a maker answers each tentative match when it sees it, so its lane decides every race between matches and cancels. It accepts
   as much as is left, or refuses and says why.
-* A taker's open quantity is without its unanswered matches; a refusal gives it back, and the taker, if it rests, is matched on.
+* A taker's open quantity is without its unanswered matches; a refusal gives it back, and the taker, if it rests, is matched on; with what
+  was refused only after a while, each time twice as long: whoever refuses for ever is asked ever more seldom.
 * To amend is to enter an order that names the one it replaces: that is closed by it, and the new one has its own quantity and place.
 * A reduce-only order rests with all of its quantity; its home lets it trade only as far as the position goes, at every match anew.
 * Quantity of others' orders held here goes home as soon as their cancel is seen.
@@ -80,7 +81,9 @@ class MatchingDesk(DeskQueues):
         self._positions: dict[Cell, int] = {}
         self._asked: dict[FactId, Estimate] = {}  # our unanswered tentative matches, with what was thought of each
         self._unanswered: dict[Name, None] = {}  # matches of others that we have to answer
-        self._dry: dict[Name, None] = {}  # makers of which a home said that no more is left than it gave
+        self._dry: dict[
+            Name, tuple[int, int]
+        ] = {}  # makers of which a home gave less than asked -> ask when, how long after
         self._wished: dict[Name, int] = {}  # makers of which we asked for a share -> when
         self._expiring: dict[Name, int] = {}
         self._unfinished: dict[Name, None] = {}  # our orders that were stopped by the limit of proposals
@@ -122,8 +125,8 @@ class MatchingDesk(DeskQueues):
         self, standings: Iterable[Standing], asked: Sequence[tuple[Name, Match]], before: MatchingDesk | None
     ) -> None:
         """Take up what lanes have come to, instead of reading them: orders, and tentative matches without an answer. ``before``: the desk
-        whose place this one takes: what it thought of its own matches is learned from when their answers
-        come, and who wanted shares is known."""
+        whose place this one takes: what it thought of its own matches is learned from when their answers come, who wanted shares is known,
+        and so is which orders a home would not give more of: else it would be asked again after every checkpoint."""
         for standing in standings:
             self._standings.orders[standing.name] = standing
             self._refresh((standing,))
@@ -141,7 +144,7 @@ class MatchingDesk(DeskQueues):
         if before is not None:
             ours = (one.id for name, one in asked if name[0] == self._node)
             self._asked = {id: before._asked[id] for id in ours if id in before._asked}
-            self._wished = before._wished
+            self._wished, self._dry = before._wished, before._dry
             self._shares.take_over(before._shares)
 
     def begin(self, now_us: int) -> None:
@@ -299,7 +302,7 @@ class MatchingDesk(DeskQueues):
         if (
             not free
             or wanted <= firm
-            or maker.name in self._dry
+            or now_us < self._dry.get(maker.name, (0, 0))[0]
             or len(self._asked) + len(thought) >= self._limits.unanswered
         ):
             return Judgement(firm)
@@ -342,10 +345,7 @@ class MatchingDesk(DeskQueues):
             return
         if estimate is not None:
             self._survival.learn(estimate, answer.qty >= asked.qty, now_us)
-        if answer.qty < asked.qty:
-            if len(self._dry) >= self._limits.unanswered:
-                del self._dry[next(iter(self._dry))]
-            self._dry[asked.maker_home, asked.maker] = None
+        self._learn_what_is_left((asked.maker_home, asked.maker), answer.qty >= asked.qty, now_us)
         taker = self._standings.orders.get((self._node, asked.taker))
         if taker is None or not taker.held(self._node) or answer.qty >= asked.qty:
             return
@@ -353,6 +353,16 @@ class MatchingDesk(DeskQueues):
             self._match(taker, now_us)
         else:
             self._write(Cancel(id=next(self._ids), order=asked.taker), reason="what it met at once did not stand")
+
+    def _learn_what_is_left(self, maker: Name, stood: bool, now_us: int) -> None:
+        """A home that gives less than it was asked for is not asked again for a while; every time for twice as long."""
+        _, waited_us = self._dry.pop(maker, (0, 0))
+        if stood:
+            return
+        if len(self._dry) >= self._limits.unanswered:
+            del self._dry[next(iter(self._dry))]
+        wait_us = 2 * waited_us or self._limits.patience_us
+        self._dry[maker] = now_us + wait_us, wait_us
 
     def _tick(self, now_us: int) -> None:
         if not self._live:

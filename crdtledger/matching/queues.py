@@ -12,7 +12,8 @@ from crdtledger.matching.events import DeskEvent, Instruction
 
 class DeskLimits(msgspec.Struct, frozen=True):
     """``events`` waiting to be worked on; ``instructions`` waiting to be taken, beyond which no event is worked on; ``proposals`` that one
-    order makes in one go; ``unanswered`` tentative matches at one time; ``patience_us`` until a share is asked for again."""
+    order makes in one go; ``unanswered`` tentative matches at one time; ``patience_us`` until a share is asked for again, and at first
+    until a maker is of which a home gave less than it was asked for."""
 
     events: int = 4_096
     instructions: int = 1_024

@@ -8,10 +8,14 @@ is one, which rule, whether that is switched off, and two arguments), and ``pick
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from hypothesis import strategies as st
+
+from gossip.network import Faults
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Hashable)
@@ -54,3 +58,18 @@ def splits(nodes: tuple[str, ...]) -> st.SearchStrategy[tuple[tuple[str, ...], .
         side = (first, *(name for at, name in enumerate(others) if mask >> at & 1))
         halves.append((side, tuple(name for name in nodes if name not in side)))
     return pick([*halves, tuple((name,) for name in nodes)])
+
+
+def all_faults() -> list[Faults]:
+    """How bad the network and the disks may be: first the calmest, then whatever has one fault, then two, and so on."""
+    calm = Faults(latency_mean_us=200, trace_lines=0)
+    alternatives: list[list[dict[str, int]]] = [
+        [{}, {"latency_mean_us": 5_000}, {"latency_mean_us": 80_000}],
+        [{}, {"loss_ppm": 10_000}, {"loss_ppm": 150_000}],
+        [{}, {"duplicate_ppm": 100_000}],
+        [{}, {"reorder": True}],
+        [{}, {"sync_us": 100_000}],
+        [{}, {"torn": True}],
+    ]
+    worse = sorted(itertools.product(*alternatives), key=lambda faults: sum(map(len, faults)))
+    return [msgspec.structs.replace(calm, **dict(one for fault in faults for one in fault.items())) for faults in worse]

@@ -101,10 +101,11 @@ class ClusterMachine(Stage):
         self.have_recorded(way, [fact], 0)
 
     @precondition(lambda self: self.purse is not None)
-    @rule(node=some_node, over=pick((0, 1)), pause_us=some_pause)
-    def spend_all(self, node: str, over: int, pause_us: int) -> None:
+    @rule(moment=of_machine(lambda machine: moments(machine.nodes, machine.pauses_us)), over=pick((0, 1)))
+    def spend_all(self, moment: tuple[str, int], over: int) -> None:
         """A client withdraws all that a node may spend, or one minor unit more."""
         assert self.purse is not None
+        node, pause_us = moment
         account, asset = self.purse
         held = self.cluster.spendable(node, account, asset) if node in self.cluster.sim.up() else 0
         if held + over > 0:

@@ -21,7 +21,7 @@ from crdtledger.edge.simulate.writing import Json, said
 from crdtledger.errors import InvariantBroken
 from crdtledger.ledger.genesis import Custodian, Policies
 from crdtledger.testing import deskfacts
-from crdtledger.testing.drawing import pick
+from crdtledger.testing.drawing import all_faults, pick
 from crdtledger.testing.opened import Opened, Opening, all_settled, watch_over
 from crdtledger.testing.steps import Backups, Operation, perform
 from crdtledger.testing.story import Story, count_in_words, faults_in_words, time_in_words
@@ -44,16 +44,7 @@ class Stage(RuleBasedStateMachine):
     agreement: ClassVar[bool] = False
     purse: ClassVar[tuple[str, str] | None] = ("A", "USDT")
     pauses_us: ClassVar[tuple[int, ...]] = (0, 3_000, 300_000, 2_000_000)
-    faults: ClassVar[st.SearchStrategy[Faults]] = st.builds(
-        Faults,
-        latency_mean_us=pick((200, 5_000, 80_000)),
-        loss_ppm=pick((0, 10_000, 150_000)),
-        duplicate_ppm=pick((0, 100_000)),
-        reorder=st.booleans(),
-        sync_us=pick((2_000, 100_000)),
-        torn=st.booleans(),
-        trace_lines=st.just(0),
-    )
+    faults: ClassVar[st.SearchStrategy[Faults]] = pick(all_faults())
 
     def __init__(self) -> None:
         super().__init__()

@@ -158,6 +158,26 @@ def test_a_connected_node_learns_from_its_peers_that_its_disk_is_an_old_one() ->
     assert cluster.spendable("n1") == 0
 
 
+def test_a_batch_of_its_own_that_still_waits_for_others_tells_a_node_that_its_disk_is_an_old_one() -> None:
+    """What it wrote instead of what is missing would clash with what waits."""
+    cluster, watch = funded()
+    backup = cluster.sim.durable_records("n1")
+    cluster.record("n1", withdrawal("w", "A", "USDT", 4_000))
+    cluster.record("n1", withdrawal("v", "A", "USDT", 6_000))
+    assert cluster.sim.run_until(cluster.in_step, 10 * SECOND)
+    lane = cluster.core("n1").recorder.lane.key
+    later = cluster.core("n0").replica.batch(lane, cluster.core("n0").replica.head(lane).seq)
+    assert later is not None
+    cluster.sim.partition([["n1"], [name for name in NAMES if name != "n1"]])
+    put_back(cluster, watch, "n1", backup, noticed=False)
+    cluster.core("n1").replica.admit(later.raw)
+    cluster.sim.run_for(5 * SECOND)
+    cluster.record("n1", fill(1))
+    assert cluster.core("n1").epochs.state.epoch == 2
+    agree(cluster, watch)
+    assert cluster.spendable("n1") == 0
+
+
 def test_a_disk_from_before_a_restore_is_noticed_by_the_epoch_that_came_after() -> None:
     """The lane that the node would go on in is no longer than its peers know; but they know of a later one."""
     cluster, watch = funded()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
 from crdtledger.edge.simulate.cluster import SECOND
+from crdtledger.edge.simulate.trading import Floor
 from crdtledger.edge.simulate.writing import minor
 from crdtledger.errors import InsufficientRights
 from crdtledger.matching.viewed import spelt
@@ -256,3 +258,23 @@ def test_quantity_that_is_held_elsewhere_is_asked_for_where_it_is() -> None:
     assert market.position("B") == "3.000"
     (told,) = market.matches("n1")
     assert told["survival"] == 0
+
+
+def test_a_home_that_refuses_whatever_it_is_asked_is_asked_ever_more_seldom() -> None:
+    """Its order stays in the book and crosses still, and every checkpoint has desks made anew: they remember."""
+    market = opened(seed=11)
+    market.enter("A", "sell", 4_000, 10_000)
+    market.settle()
+    stubborn: Any = market.core("n0").orders
+    stubborn.arrived = stubborn.timer = lambda *_: []
+    stubborn.check_invariants = lambda: None
+    market.enter("B", "buy", 3_000, 10_000)
+    refused = 0
+    for _ in range(100):
+        market.sim.run_for(300_000)
+        floor = Floor(market.core("n0"))
+        for question in floor.questions():
+            refused += 1
+            market.record("n0", floor.accept(f"no {refused}", question, 0, "not today"))
+    assert 3 <= refused <= 7
+    assert market.core("n1").orders.book(PERP).best(1) == 10_000

@@ -80,7 +80,7 @@ def test_what_breaks_a_users_own_invariant_is_told_in_the_users_own_words() -> N
             assert all(self.fees(name) < 100 for name in self.cluster.sim.up()), "too much is paid in fees"
 
     with pytest.raises(AssertionError) as caught:
-        run_state_machine_as_test(Thrifty, settings=budget(derandomize=True, database=None))
+        run_state_machine_as_test(Thrifty, settings=budget(derandomize=True, database=None, max_examples=1_000))
     story = story_of(caught.value)
     assert len(steps_of(story)) == 2, story
     assert story.count("pays a fee of 50: acknowledged") == 2, story

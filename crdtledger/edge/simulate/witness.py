@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from crdtledger.edge.core import NodeCore
+from crdtledger.errors import InvariantBroken
 from crdtledger.ledger.journalrecord import KIND_VOTE, JournalRecord, decode_record
 from gossip import wire
 from gossip.effects import Persist, Send
@@ -51,7 +52,7 @@ class Witness:
         for position, vote in self._leaving:
             if position <= self._core.durable:
                 said = self._slots.setdefault(vote.slot, vote.statement)
-                assert said == vote.statement, f"{self._core.name} voted twice"
+                self._must(said == vote.statement, "it voted twice in one place")
         self._leaving = [(position, vote) for position, vote in self._leaving if position > self._core.durable]
         return effects
 
@@ -62,9 +63,14 @@ class Witness:
         position = self._written.get(vote.signature)
         if position is None and vote.statement == self._slots.get(vote.slot):
             return  # its own from before its disk was replaced, which it heard from others and passes on
-        assert position is not None, f"{self._core.name} sends a vote that is not written down"
-        assert position <= max(send.after, self._core.durable), f"{self._core.name} sends a vote before it is durable"
+        self._must(position is not None, "it sends a vote that is not written down")
+        assert position is not None
+        self._must(position <= max(send.after, self._core.durable), "it sends a vote before it is durable")
         self._leaving.append((position, vote))
+
+    def _must(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            raise InvariantBroken(invariant="single history", node=self._core.name, detail=otherwise)
 
 
 def _votes(records: Iterable[bytes]) -> list[bytes]:
