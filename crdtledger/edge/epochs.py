@@ -89,11 +89,12 @@ class Epochs:
         return [name for name in self._others if name not in self._told or self._lacking(name)]
 
     def _lacking(self, peer: str) -> list[tuple[bytes, int, int]]:
-        """(lane, seq that ``peer`` told of, seq held here) wherever the peer holds more."""
+        """(lane, seq that ``peer`` told of, seq held here) wherever the peer holds more. Of the present lane, too: then the disk was
+        put back since, and a claim would clash with what that lane holds; what the peer holds will come, and end this epoch."""
         found = []
         for lane, seq in sorted(self._told[peer].items()):
             head = self._replica.head(lane)
-            if lane != self.lane.key and not head.fork_seq and head.seq < seq:
+            if not head.fork_seq and head.seq < seq:
                 found.append((lane, seq, head.seq))
         return found
 

@@ -192,6 +192,26 @@ def test_a_disk_from_before_a_restore_is_noticed_by_the_epoch_that_came_after() 
     assert cluster.spendable("n1") == 0
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_disk_from_before_a_claim_does_not_claim_anew(seed: int) -> None:
+    """A locked node claims by itself as soon as it knows all: it must know, too, that it has claimed before. On a network that loses much
+    peers tell what they hold before it comes."""
+    cluster, watch = funded(seed, Faults(loss_ppm=150_000, sync_us=100_000))
+    backup = cluster.sim.durable_records("n1")
+    cluster.record("n1", withdrawal("w", "A", "USDT", 4_000))
+    assert cluster.sim.run_until(cluster.in_step, 60 * SECOND)
+    cluster.sim.partition([["n1"], [name for name in NAMES if name != "n1"]])
+    put_back(cluster, watch, "n1", backup)
+    cluster.sim.run_for(SECOND)
+    locked = cluster.sim.durable_records("n1")
+    cluster.sim.heal()
+    assert cluster.sim.run_until(cluster.in_step, 120 * SECOND)
+    put_back(cluster, watch, "n1", locked, noticed=False)
+    assert cluster.sim.run_until(lambda: cluster.core("n1").epochs.state.epoch == 3, 60 * SECOND)
+    agree(cluster, watch)
+    assert not any(cluster.core(name).replica.evidence() for name in NAMES)
+
+
 def test_a_peer_tells_only_what_a_crash_cannot_take_back() -> None:
     """A peer that told of batches and then forgot them would keep the restored node locked for ever."""
     cluster, watch = funded(faults=Faults(sync_us=2 * SECOND))
