@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -148,11 +147,10 @@ def ours(work: Work) -> float:
 
 
 def hashes(work: Work) -> float:
-    """sha256 over every batch, every signature verified: what no verified join can do without."""
+    """Every batch opened, which hashes it and verifies its signature: what no verified join can do without."""
 
     def check() -> None:
         for raw in work.batches:
-            hashlib.sha256(raw).digest()
             open_batch(raw, work.first.genesis)
 
     return timed(check)
