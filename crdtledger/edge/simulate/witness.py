@@ -52,7 +52,8 @@ class Witness:
         for position, vote in self._leaving:
             if position <= self._core.durable:
                 said = self._slots.setdefault(vote.slot, vote.statement)
-                self._must(said == vote.statement, "it voted twice in one place")
+                if said != vote.statement:
+                    raise self._broken("it voted twice in one place")
         self._leaving = [(position, vote) for position, vote in self._leaving if position > self._core.durable]
         return effects
 
@@ -63,14 +64,14 @@ class Witness:
         position = self._written.get(vote.signature)
         if position is None and vote.statement == self._slots.get(vote.slot):
             return  # its own from before its disk was replaced, which it heard from others and passes on
-        self._must(position is not None, "it sends a vote that is not written down")
-        assert position is not None
-        self._must(position <= max(send.after, self._core.durable), "it sends a vote before it is durable")
+        if position is None:
+            raise self._broken("it sends a vote that is not written down")
+        if position > max(send.after, self._core.durable):
+            raise self._broken("it sends a vote before it is durable")
         self._leaving.append((position, vote))
 
-    def _must(self, holds: bool, otherwise: str) -> None:
-        if not holds:
-            raise InvariantBroken(invariant="single history", node=self._core.name, detail=otherwise)
+    def _broken(self, detail: str) -> InvariantBroken:
+        return InvariantBroken(invariant="single history", node=self._core.name, detail=detail)
 
 
 def _votes(records: Iterable[bytes]) -> list[bytes]:
