@@ -45,6 +45,7 @@ from gossip.replica import BatchName
 
 EPOCH_TIMER = "epoch"
 EPOCH_INTERVAL_US = 500_000
+SOON_US = 50_000  # after the start: peers are there by then, if they are
 EXPIRY_TIMER = "expiry"
 AFTER_THIS_STEP = -1
 
@@ -84,8 +85,10 @@ class NodeCore:
         self.gossiped.replayed()
         self.recorder = Recorder(self.replica, setup.identity, self.epochs.lane, self._clock)
         policy = setup.rights or RightsPolicy(share_ppm=setup.genesis.policies.grant_share_ppm)
-        self._rights = RightsDesk(self.recorder, self.engine, RightsManager(policy), self._note)
-        self.orders = OrderDesk(self.recorder, self.engine, self.journaling, self._note, setup.sharing)
+        self._rights = RightsDesk(self.recorder, self.engine, RightsManager(policy), self._note, self.epochs.silent)
+        self.orders = OrderDesk(
+            self.recorder, self.engine, self.journaling, self._note, setup.sharing, self.epochs.silent
+        )
 
     def _checkpointer(self, snapshot: Snapshot | None, salt: int) -> Checkpointer | None:
         setup = self._setup
@@ -122,8 +125,8 @@ class NodeCore:
         out: list[Output] = [*self.engine.start(now_us), *self._own_lane()]
         if self.checkpoints:
             out += self.checkpoints.start(now_us, restored)
-        if self.epochs.state.locked:
-            out.append(StartTimer(EPOCH_TIMER, EPOCH_INTERVAL_US))
+        if self.epochs.silent():
+            out.append(StartTimer(EPOCH_TIMER, SOON_US))
         return self._finish(out, now_us)
 
     def _open_epoch(self, reason: str) -> None:
@@ -157,7 +160,7 @@ class NodeCore:
         out: list[Output] = [*self.engine.step(event, now_us)]
         if isinstance(event, TimerFired):
             out += self._timer(event.key, now_us)
-        elif isinstance(event, Connected) and self.epochs.state.locked:
+        elif isinstance(event, Connected):
             out += self._ask_lanes()
         elif isinstance(event, Disconnected) and self.checkpoints:
             self.checkpoints.desk.following.gone(event.peer)
@@ -259,8 +262,10 @@ class NodeCore:
     # -- timers and messages between cores ------------------------------------------------------------------
 
     def _timer(self, key: str, now_us: int) -> list[Output]:
-        if key == EPOCH_TIMER and self.epochs.state.locked:
-            return [*self._ask_lanes(), StartTimer(EPOCH_TIMER, EPOCH_INTERVAL_US)]
+        if key == EPOCH_TIMER:
+            self.epochs.tick(now_us)
+            again = self.epochs.silent()
+            return [*self._ask_lanes(), StartTimer(EPOCH_TIMER, EPOCH_INTERVAL_US)] if again else []
         if key == RIGHTS_TIMER:
             return [*self._rights.timer(now_us)]
         if key == EXPIRY_TIMER:
@@ -273,6 +278,8 @@ class NodeCore:
 
     def _expire(self, now_us: int) -> list[Output]:
         """Void what is left of the reserves of this lane that have ended. Time is the reason; the void is the fact."""
+        if self.epochs.quiet:
+            return [StartTimer(EXPIRY_TIMER, EPOCH_INTERVAL_US)]
         self._expiry_us = None
         lane, rights = self.recorder.lane.key, self.replica.view.rights
         ended = [e for e in self._expiries.due(now_us) if (rights.reserve(lane, e.keys) or (0, 0))[1] > 0]

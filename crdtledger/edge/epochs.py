@@ -7,8 +7,11 @@ at once, but may not spend: rights of the old lane may have been spent in batche
 when every other member has told which of the node's old lanes it holds up to where, and the node holds all of that; its
 first act is then a *claim*: a batch whose deps name the old lanes' heads and so take over what they left.
 
-What this cannot see, and nothing at this place can: a machine rolled back without its files showing it (a snapshot of a
-running VM) whose peers are all out of reach.
+A node that goes on in its lane is *quiet* at first: what clients ask for it records, but nothing of its own accord, until every other
+member has told that it holds no more of the lane, or ``QUIET_US`` have passed. So a machine that was rolled back without its files
+showing it (a snapshot of a running VM) has the time to hear of it before it writes a second history by itself.
+
+What this cannot see, and nothing at this place can: such a machine whose peers are all out of reach.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ from crdtledger.ledger.replica import Replica
 
 EPOCH_RECORD = b"epoch"
 """What the journal's records of epochs are called."""
+
+QUIET_US = 3_000_000
+"""So long a node that was started again waits to be told what others hold of its lane. Who is down is not waited for longer; and who
+lies about it keeps nobody from working."""
 
 MAX_LANES_TOLD = 4_096
 """Whoever claims to hold more of a node's lanes was not heard: leaving some out could miss a spend."""
@@ -57,6 +64,8 @@ class Epochs:
         self._replica = replica
         self._draw = draw
         self._told: dict[str, dict[bytes, int]] = {}
+        self._resumed = False  # in a lane of which others may hold more
+        self._ticked_us = 0
         self.state = EpochState(0, b"")
 
     @property
@@ -67,6 +76,26 @@ class Epochs:
     def resume(self, state: EpochState) -> None:
         """Go on in the epoch that the journal names."""
         self.state = state
+        self._resumed = True
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a peer may still hold more of the present lane than is here, as far as was told since the start."""
+        if not self._resumed:
+            return False
+        lane = self.lane.key
+        held = self._replica.head(lane).seq
+        return any(name not in self._told or self._told[name].get(lane, 0) > held for name in self._others)
+
+    def silent(self) -> bool:
+        """Whether nothing is to be recorded that no client asked for."""
+        return bool(self.state.locked) or self.quiet
+
+    def tick(self, now_us: int) -> None:
+        """Time passes: ``QUIET_US`` after the first tick, nobody is waited for any longer."""
+        self._ticked_us = self._ticked_us or now_us
+        if now_us - self._ticked_us >= QUIET_US:
+            self._resumed = False
 
     def open(self, reason: str) -> EpochState:
         """A new epoch above every one known. ``reason`` is empty for the very first, which is not locked."""
@@ -78,13 +107,14 @@ class Epochs:
             else ""
         )
         self._told.clear()
+        self._resumed = False
         self.state = EpochState(epoch, self._draw(NONCE_BYTES), locked)
         return self.state
 
     def to_ask(self) -> list[str]:
-        """Members that have not told what they hold of this node's old lanes, or told of more than is here: an old disk may
-        have been put back there meanwhile, and what it held may be nowhere any more."""
-        if not self.state.locked:
+        """Members that have not told what they hold of this node's lanes, or told of more than is here: an old disk may
+        have been put back there meanwhile, and what it held may be nowhere any more. Nobody, once it speaks and spends."""
+        if not self.silent():
             return []
         return [name for name in self._others if name not in self._told or self._lacking(name)]
 
@@ -100,7 +130,7 @@ class Epochs:
 
     def told(self, peer: str, tell: LaneTell) -> None:
         """``peer`` told what it holds. Answers to an earlier epoch's question do not count."""
-        if peer in self._others and self.state.locked and tell.epoch == self.state.epoch:
+        if peer in self._others and self.silent() and tell.epoch == self.state.epoch:
             mine = [(lane, seq) for lane, seq in tell.lanes if len(lane) == LANE_BYTES and lane.startswith(self._node)]
             if len(mine) <= MAX_LANES_TOLD:
                 self._told[peer] = dict(mine)

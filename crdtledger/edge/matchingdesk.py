@@ -7,7 +7,8 @@
   Answers that were recorded are in the view, and are not given again.
 - *Bounded.* At most ``FACTS`` a step are recorded, the rest in later ones; events wait outside a full desk, and where there are too many
   of them the desk is made anew instead.
-- *A locked node* (a new epoch that does not know its predecessors' end) matches and answers nothing: it could not record it.
+- *A silent node* matches and answers nothing: one that is locked (a new epoch that does not know its predecessors' end) could not record
+  it, and one that was just started again may hold an old disk, and would fork its lane.
 - *What the recorder refuses* the desk takes back: a match with it its taker is cancelled. Anything else that is refused waits for the next
   checkpoint or tick.
 - *Time.* While there are orders, nodes tell each other once a ``TICK_US`` how far their lane goes and what their clock says, so that they
@@ -66,7 +67,7 @@ def clock_us(clock: int) -> int:
 
 
 class OrderDesk:
-    """Matching at the node that writes with ``recorder``. ``note`` takes batches that were recorded here."""
+    """Matching at the node that writes with ``recorder``. ``note`` takes batches recorded here; ``silent``: whether none may be."""
 
     def __init__(
         self,
@@ -75,10 +76,11 @@ class OrderDesk:
         journaling: Journaling,
         note: Callable[[Sequence[Batch]], None],
         sharing: SharePolicy,
+        silent: Callable[[], bool],
     ) -> None:
         self._recorder, self._replica = recorder, recorder.replica
         self._engine, self._journaling, self._note = engine, journaling, note
-        self._sharing = sharing
+        self._sharing, self._silent = sharing, silent
         self.name = recorder.genesis.by_id[recorder.lane.node].name
         self.survival = Survival()
         self._desk: MatchingDesk | None = None
@@ -173,7 +175,7 @@ class OrderDesk:
 
     def _go_on(self, now_us: int, *events: DeskEvent) -> list[Output]:
         """Feed the desk and carry out what it says; what there is to send."""
-        if self._recorder.locked:
+        if self._silent():
             self._desk, self._due = None, True
             return self._timers()
         if self._due or self._desk is None or self._replica.base[0] != self._height:

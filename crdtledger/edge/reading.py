@@ -248,6 +248,7 @@ def status(core: NodeCore) -> dict[str, Any]:
         "state": _state(core, not core.replica.unsettled()),
         "settled_facts": core.replica.state.facts,
         "unsettled_batches": core.replica.unsettled(),
+        "open_forks": core.replica.open_forks(),
         "checkpoints": _checkpoints(core.checkpoints) if core.checkpoints else {"agreement": _why_off(core)},
     }
 

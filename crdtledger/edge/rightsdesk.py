@@ -25,7 +25,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class RightsDesk:
-    """The desk of the node that writes with ``recorder``. ``note`` takes batches that were recorded here."""
+    """The desk of the node that writes with ``recorder``. ``note`` takes batches recorded here; ``silent``: whether none may be."""
 
     def __init__(
         self,
@@ -33,11 +33,13 @@ class RightsDesk:
         engine: GossipEngine,
         manager: RightsManager,
         note: Callable[[Sequence[Batch]], None],
+        silent: Callable[[], bool],
     ) -> None:
         self._recorder = recorder
         self._engine = engine
         self._manager = manager
         self._note = note
+        self._silent = silent
         self._waiting = False  # for the timer
 
     def spent(self, facts: Sequence[Fact], now_us: int) -> None:
@@ -71,7 +73,7 @@ class RightsDesk:
         if isinstance(message, RightsDenied):
             self._manager.denied(peer, cell)
             return self._ask(now_us)
-        if self._gives(peer, message, now_us):
+        if not self._silent() and self._gives(peer, message, now_us):
             return []
         return self._engine.send_app(peer, "rights", _encode(RightsDenied(message.account, message.asset)))
 

@@ -364,10 +364,13 @@ class Replica:
         ]
         return sorted([*self.view.breaks(), *forks], key=lambda item: (item.type, item.subject, item.detail))
 
+    def open_forks(self) -> int:
+        """How many lanes are forked and not yet closed by the base."""
+        return sum(lane.evidence is not None and not lane.closed for _, lane in self._lanes.items())
+
     def break_count(self) -> int:
         """How many ``breaks`` there are."""
-        forks = sum(lane.evidence is not None and not lane.closed for _, lane in self._lanes.items())
-        return self.view.break_count() + forks
+        return self.view.break_count() + self.open_forks()
 
     def waiting(self) -> int:
         """How many batches wait for something that is missing."""

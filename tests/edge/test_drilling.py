@@ -80,12 +80,18 @@ def test_every_other_node_names_the_forked_lane_and_what_was_recorded_still_coun
     assert not it.core("n1").epochs.state.locked, "it spends again once it has heard all of them"
 
 
+def open_forks(it: Cluster) -> list[int]:
+    """How many forks each node says that no checkpoint has closed."""
+    return [it.ask(name, api.Query("status"))["open_forks"] for name in it.names]  # type: ignore[index]
+
+
 def test_the_rest_go_on_settling_and_take_the_evidence_in() -> None:
     it = started(policies=Policies(agreement="tendermint", checkpoint_interval_ms=200))
     it.record("n0", account("A"), deposit("d1", "A", "USDT", 1000))
     lane = it.core("n1").recorder.lane.key
     drilled(it)
     it.record("n2", account("C"))
+    assert it.sim.run_until(lambda: open_forks(it) == [1] * len(NAMES), 60 * SECOND), "known, and not settled yet"
 
     def taken_in() -> bool:
         cores = [it.core(name) for name in NAMES]
@@ -93,6 +99,7 @@ def test_the_rest_go_on_settling_and_take_the_evidence_in() -> None:
         return closed and not any(core.replica.unsettled() for core in cores)
 
     assert it.sim.run_until(taken_in, 60 * SECOND)
+    assert open_forks(it) == [0] * len(NAMES)
     it.record("n1", account("D"))
     assert it.sim.run_until(lambda: all("D" in it.core(name).replica.state.labels for name in NAMES), 60 * SECOND)
     for name in NAMES:

@@ -82,8 +82,10 @@ def test_what_breaks_a_users_own_invariant_is_told_in_the_users_own_words() -> N
     with pytest.raises(AssertionError) as caught:
         run_state_machine_as_test(Thrifty, settings=budget(derandomize=True, database=None, max_examples=1_000))
     story = story_of(caught.value)
-    assert len(steps_of(story)) == 2, story
-    assert story.count("pays a fee of 50: acknowledged") == 2, story
+    steps = steps_of(story)
+    assert len(steps) < 10, story
+    assert sum("pays a fee of 50: acknowledged" in step for step in steps) == 2, story
+    assert "pays a fee of 50: acknowledged" in steps[-1], story
     assert "broken: too much is paid in fees" in story
 
 

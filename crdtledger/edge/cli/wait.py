@@ -51,8 +51,8 @@ def wait(
 
 class _Watched:
     """What is known of one node. ``rows`` is its durable frontier, None before it was heard. When settlement is waited for:
-    its ``base`` (height, digest), the newest height ``certified`` there, the ``unsettled`` batches above the base, and how many
-    members are ``connected`` to it, all as of the frontier ``settling``."""
+    its ``base`` (height, digest), the newest height ``certified`` there, the ``unsettled`` batches above the base, the ``forks``
+    that it has not closed, and how many members are ``connected`` to it, all as of the frontier ``settling``."""
 
     def __init__(self, target: str, client: AsyncClient) -> None:
         self.target = target
@@ -62,6 +62,7 @@ class _Watched:
         self.base: tuple[int, str] | None = None
         self.certified = 0
         self.unsettled = 0
+        self.forks = 0
         self.connected = 0
         self.settling = ""
 
@@ -157,7 +158,7 @@ def _settled(nodes: Sequence[_Watched]) -> bool:
     hold."""
     current = all(node.digest is not None and node.settling == node.digest.hex() for node in nodes)
     certified = all(node.base is not None and node.certified >= node.base[0] for node in nodes)
-    return current and certified and _same_base(nodes) and not any(node.unsettled for node in nodes)
+    return current and certified and _same_base(nodes) and not any(node.unsettled or node.forks for node in nodes)
 
 
 async def _watch(node: _Watched, changed: Any) -> None:
@@ -199,6 +200,7 @@ async def _watch_base(node: _Watched, changed: Any) -> None:
                 node.base = (status["base"]["height"], status["base"]["digest"])
                 node.certified = status["checkpoints"].get("certified_height", 0)
                 node.unsettled, node.settling = status["unsettled_batches"], status["frontier"]
+                node.forks = status["open_forks"]
                 node.connected = status["connected"]
             except Unreachable:
                 node.base = None
@@ -233,9 +235,8 @@ def _too_late(nodes: Sequence[_Watched], timeout_s: float, settled: bool) -> int
         for node in nodes:
             height, digest = node.base or (0, "")
             certified = "" if node.certified >= height else ", not certified"
-            say(
-                f"  {node.target} stands on checkpoint {height} {digest[:12]}{certified}, {node.unsettled} batches are above it"
-            )
+            above = f"{node.unsettled} batches" + (f" and {node.forks} forks" if node.forks else "")
+            say(f"  {node.target} stands on checkpoint {height} {digest[:12]}{certified}, {above} are above it")
         return DIFFERENT
     union = _union(nodes)
     say(f"not equal after {timeout_s:g} s:")
