@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check soak mutants clean
+.PHONY: demo test check soak mutants bench bench-quick clean
 
 demo: $(STAMP)
 	$(BIN)/crdtledger demo
@@ -29,6 +29,17 @@ SOAK_SEEDS ?= 500
 SOAK_FROM ?= 1
 soak: $(STAMP)
 	$(BIN)/crdtledger simulate --swarm --seed $(SOAK_FROM) --seeds $(SOAK_SEEDS)
+
+# What users feel, beside what they would use instead: bench/README.md. The quick one sees in under three minutes that all of it is right.
+CAPTURES ?= $(wildcard ../shared/data)
+BENCHES ?=
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,bench]"
+	$(BIN)/python -m bench $(BENCHES) --keep $(if $(CAPTURES),--captures $(CAPTURES))
+
+bench-quick: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,bench]"
+	$(BIN)/python -m bench $(BENCHES) --quick $(if $(CAPTURES),--captures $(CAPTURES))
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

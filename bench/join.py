@@ -1,10 +1,9 @@
 """How many facts a second can be joined: verified, deduplicated and folded, from batches in memory, on one core.
 
-    pip install "crdtledger[bench]"
-    python -m bench.join [--facts 1000000] [--held 10000000] [--runs 5] [--keep]
+    python -m bench join
 
 Two nodes record fills of 1,000 accounts in 100 instruments (100,000 cells); of each hundred facts one was told by both. A replica that
-holds ``--held`` other fills takes in the batches of both, lane by lane in turn: signature and hashes checked, ids deduplicated, positions
+holds ten million other fills takes in the batches of both, lane by lane in turn: signature and hashes checked, ids deduplicated, positions
 summed. The sums must be those of a plain numpy fold, or the bench fails.
 
 Beside it, on the same fills: pycrdt and loro used plainly, a map entry for each fill, imported from updates of as many fills as a batch
@@ -13,16 +12,14 @@ has; they check no signature and sum nothing. And what cannot be avoided: sha256
 
 from __future__ import annotations
 
-import argparse
 import functools
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.measured import OURS, Run, publish, rounds, timed
+from bench.measured import OURS, Goal, Plan, Result, Run, Wrong, rounds, row, timed
 from crdtledger.ledger.batch import open_batch
 from crdtledger.ledger.drafting import FillColumns
 from crdtledger.ledger.facts import Account, Instrument
@@ -31,6 +28,10 @@ from crdtledger.ledger.replica import Applied, Replica
 
 ACCOUNTS, INSTRUMENTS = 1_000, 100
 BATCH = 4_000
+LIMIT = "sha256 + Ed25519 + decode"
+FOLD = "fold alone"
+PYCRDT = "pycrdt, a map entry a fill"
+LORO = "loro, a map entry a fill"
 NAMES = tuple(f"A{number:03d}" for number in range(ACCOUNTS))
 SPOT = {"type": "spot", "base": "BTC", "quote": "USDT", "settlement": "USDT", "price_decimals": 2, "qty_decimals": 5}
 
@@ -139,10 +140,10 @@ def ours(work: Work) -> float:
             replica.admit(raw)
 
     seconds = timed(join)
-    got = {(row.account, row.instrument): row.bought - row.sold for row in replica.view.position_rows()}
+    got = {(held.account, held.instrument): held.bought - held.sold for held in replica.view.position_rows()}
     wrong = {cell for cell in got.keys() | work.expected.keys() if got.get(cell, 0) != work.expected.get(cell, 0)}
     if wrong:
-        raise SystemExit(f"{len(wrong)} cells are not what a plain fold gives, {sorted(wrong)[:3]} among them")
+        raise Wrong(f"{len(wrong)} cells are not what a plain fold gives, {sorted(wrong)[:3]} among them")
     return seconds
 
 
@@ -231,35 +232,26 @@ def with_loro(work: Work) -> Run:
     return run
 
 
-def main() -> int:
-    """Measure, compare, tell."""
-    parser = argparse.ArgumentParser(prog="python -m bench.join", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--facts", type=int, default=1_000_000)
-    parser.add_argument("--held", type=int, default=10_000_000, help="digests that are held before")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--alone", action="store_true", help="without pycrdt and loro")
-    parser.add_argument("--keep", action="store_true", help="write bench/results/join.json")
-    given = parser.parse_args()
-    work = Work(given.facts, given.held)
+def measure(plan: Plan) -> Result:
+    """Measure and compare."""
+    facts, held = plan.size(1_000_000, 40_000), plan.size(10_000_000, 100_000)
+    work = Work(facts, held)
     rivals: dict[str, Run] = {
         OURS: lambda: ours(work),
-        "sha256 + Ed25519 + decode": lambda: hashes(work),
-        "fold alone": lambda: fold(work),
+        LIMIT: lambda: hashes(work),
+        FOLD: lambda: fold(work),
+        PYCRDT: with_pycrdt(work),
+        LORO: with_loro(work),
     }
-    if not given.alone:
-        rivals |= {"pycrdt, a map entry a fill": with_pycrdt(work), "loro, a map entry a fill": with_loro(work)}
-    rows = rounds(rivals, given.runs, given.facts)
-    told = {"facts": given.facts, "held before": given.held, "batches": len(work.batches), "runs": given.runs}
-    publish(
-        "join",
-        "Join: verified, deduplicated, folded, from batches in memory, on one core",
-        "facts",
-        rows,
-        told,
-        given.keep,
+    rows = rounds(rivals, plan.runs, facts)
+    mine = row(rows, OURS)
+    least = row(rows, LIMIT).median + row(rows, FOLD).median
+    goals = (
+        Goal("facts joined", mine.rate, "least", 1_500_000, "facts/s"),
+        Goal("over pycrdt used plainly", row(rows, PYCRDT).ratio, "least", 2.5, "times"),
+        Goal("over loro used plainly", row(rows, LORO).ratio, "least", 2.5, "times"),
+        Goal("stretch: over sha256 + Ed25519 + fold alone", mine.median / least, "most", 2.0, "times"),
     )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    told = {"facts": facts, "held before": held, "batches": len(work.batches), "runs": plan.runs}
+    what = "Join: verified, deduplicated, folded, from batches in memory, on one core"
+    return Result("join", what, "facts", rows, goals, told)

@@ -1,37 +1,93 @@
-"""What every bench says alike: medians of runs that alternate, ratios to ours, the machine, a table and a JSON file.
+"""What every bench says alike: medians of runs that alternate, ratios to ours, the goals and whether they hold, the machine.
 
 Figures of different machines, or of one on different days, do not compare; ratios within one run do. So a bench runs its rivals in turn,
 round by round, and whoever is slow because the machine is busy is not slow alone.
+
+A bench is a module with ``measure(plan) -> Result``; ``bench.__main__`` lists them. What it computes is checked: a wrong result is
+``Wrong``, and the only thing that fails a bench. A goal that is missed is told, not raised.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import platform
 import statistics
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-RESULTS = Path(__file__).parent / "results"
 OURS = "crdtledger"
 
 Run: TypeAlias = Callable[[], float]
 """Does the work once; the seconds that count."""
 
 
+class Wrong(AssertionError):
+    """What was computed is not what it must be."""
+
+
+class Plan(NamedTuple):
+    """How much to measure. ``quick``: small sizes and few rounds, to see that all of it works. ``captures``: a folder with real captures,
+    or None."""
+
+    quick: bool = False
+    runs: int = 5
+    captures: Path | None = None
+
+    def size(self, full: int, quick: int) -> int:
+        """One of the two."""
+        return quick if self.quick else full
+
+
 class Row(NamedTuple):
-    """``median_s`` of ``runs_s``. ``rate``: units a second at the median. ``ratio``: our rate over this one: above 1, we are faster."""
+    """``median`` of ``runs``, in the result's ``unit_of_runs``. ``rate``: units a second at the median, 0 where that says nothing.
+    ``ratio``: our rate over this one's: above 1, we are faster."""
 
     name: str
-    runs_s: tuple[float, ...]
-    median_s: float
-    rate: float
-    ratio: float
+    runs: tuple[float, ...]
+    median: float
+    rate: float = 0.0
+    ratio: float = 0.0
+
+
+class Goal(NamedTuple):
+    """``measured`` must be ``at`` least, or most, ``bound``; all in ``unit``."""
+
+    what: str
+    measured: float
+    at: Literal["least", "most"]
+    bound: float
+    unit: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is reached."""
+        return self.measured >= self.bound if self.at == "least" else self.measured <= self.bound
+
+
+class Curve(NamedTuple):
+    """How a cost grows: ``points`` are (size, cost); ``slope`` is the exponent of the power that fits best: 1 is linear."""
+
+    name: str
+    across: str
+    upwards: str
+    points: tuple[tuple[float, float], ...]
+    slope: float
+
+
+class Result(NamedTuple):
+    """What one bench says. ``facts``: sizes and settings that the figures hang on."""
+
+    bench: str
+    what: str
+    unit: str
+    rows: Sequence[Row]
+    goals: Sequence[Goal] = ()
+    facts: Mapping[str, object] = {}
+    unit_of_runs: str = "s"
+    curves: Sequence[Curve] = ()
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -56,6 +112,11 @@ def rounds(entries: Mapping[str, Run], runs: int, units: int) -> list[Row]:
     ]
 
 
+def row(rows: Sequence[Row], name: str) -> Row:
+    """The row of one entry."""
+    return next(each for each in rows if each.name == name)
+
+
 def machine() -> str:
     """Processor, cores and interpreter."""
     model = platform.processor() or platform.machine()
@@ -68,15 +129,40 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
-def publish(bench: str, what: str, unit: str, rows: list[Row], facts: Mapping[str, object], keep: bool) -> None:
-    """Print the table, and with ``keep`` write ``results/<bench>.json``."""
-    told = ", ".join(f"{name} {value}" for name, value in facts.items())
-    sys.stdout.write(f"{what}\n{machine()}; {told}\n")
-    sys.stdout.write(f"{'':28} {'median s':>10} {'spread s':>17} {unit + '/s':>14} {'times ours':>11}\n")
-    for row in rows:
-        spread = f"{min(row.runs_s):.3f}..{max(row.runs_s):.3f}"
-        sys.stdout.write(f"{row.name:28} {row.median_s:>10.3f} {spread:>17} {row.rate:>14,.0f} {row.ratio:>11.2f}\n")
-    if keep:
-        RESULTS.mkdir(exist_ok=True)
-        body = {"bench": bench, "what": what, "machine": machine(), **facts, "rows": [row._asdict() for row in rows]}
-        (RESULTS / f"{bench}.json").write_text(json.dumps(body, indent=2) + "\n")
+def table(result: Result) -> str:
+    """A result as people read it on a screen."""
+    told = ", ".join(f"{name} {value}" for name, value in result.facts.items())
+    lines = [result.what, f"  {machine()}" + (f"; {told}" if told else "")]
+    if result.rows:
+        unit = result.unit_of_runs
+        lines.append(f"  {'':34} {'median ' + unit:>12} {'spread':>21} {result.unit + '/s':>14} {'times ours':>11}")
+    for each in result.rows:
+        spread = f"{figure(min(each.runs))}..{figure(max(each.runs))}"
+        rate = f"{each.rate:,.0f}" if each.rate else ""
+        ratio = f"{each.ratio:.2f}" if each.ratio else ""
+        lines.append(f"  {each.name:34} {figure(each.median):>12} {spread:>21} {rate:>14} {ratio:>11}")
+    for curve in result.curves:
+        told = ", ".join(f"{x:g}: {figure(y)}" for x, y in curve.points)
+        lines.append(f"  {curve.name}: {curve.upwards} by {curve.across} {told}; slope {curve.slope:.2f}")
+    lines += [f"  {'holds ' if goal.holds else 'MISSED'} {goal_text(goal)}" for goal in result.goals]
+    return "\n".join([*lines, ""])
+
+
+def goal_text(goal: Goal) -> str:
+    """A goal, and what was measured, in words."""
+    return f"{goal.what}: {figure(goal.measured)} {goal.unit}, at {goal.at} {figure(goal.bound)}"
+
+
+def figure(value: float) -> str:
+    """A number with three digits that count, or all before the point."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """The exponent p of the power law ``cost = c * size**p`` that fits best, by least squares of the logarithms."""
+    import numpy as np
+
+    x, y = np.log(np.array(points, np.float64)).T
+    return float(np.polyfit(x, y, 1)[0])
