@@ -37,7 +37,7 @@ from crdtledger.ledger.wide import Limbs, from_int64, to_int
 ACCOUNT, INSTRUMENT, SIDE, QUANTITY, PRICE, FEE_AMOUNT, FEE_ASSET = range(TERMS)
 
 
-class Position(msgspec.Struct, frozen=True, kw_only=True):
+class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of the positions view. Integers in minor units: quantities at ``qty_decimals``, values at ``value_decimals``,
     fees at ``fee_decimals`` of the settlement asset; fees in other assets stand in ``other_fees`` as (asset, amount, its decimals).
 
@@ -349,7 +349,8 @@ class Positions:
         definition = catalog.definition(instrument)
         assert definition is not None, "a position has a standing definition"
         settled = self._base.positions.get((account, instrument), _NO_POSITION)
-        bought, sold = pair.get(1, _NO_SUMS), pair.get(-1, _NO_SUMS)
+        bought, value_bought, fees_bought, buys = _amounts(pair.get(1))
+        sold, value_sold, fees_sold, sales = _amounts(pair.get(-1))
         fees = dict(settled.other_fees)
         for number, amount in other.items():
             fees[catalog.assets[number]] = fees.get(catalog.assets[number], 0) + amount
@@ -358,13 +359,13 @@ class Positions:
         return Position(
             account=account,
             instrument=instrument,
-            bought=settled.bought + to_int(bought[QTY]),
-            sold=settled.sold + to_int(sold[QTY]),
-            value_bought=settled.value_bought + to_int(bought[VALUE]) * factor,
-            value_sold=settled.value_sold + to_int(sold[VALUE]) * factor,
-            fees=settled.fees + to_int(bought[FEE]) + to_int(sold[FEE]),
+            bought=settled.bought + bought,
+            sold=settled.sold + sold,
+            value_bought=settled.value_bought + value_bought * factor,
+            value_sold=settled.value_sold + value_sold * factor,
+            fees=settled.fees + fees_bought + fees_sold,
             other_fees=tuple((asset, fees[asset], decimals[asset]) for asset in sorted(fees) if fees[asset]),
-            fills=settled.fills + bought[COUNT] + sold[COUNT],
+            fills=settled.fills + buys + sales,
             qty_decimals=definition.qty_decimals,
             value_decimals=value_decimals(definition, catalog.genesis),
             fee_decimals=decimals[definition.settlement],
@@ -444,7 +445,11 @@ class Positions:
 
 
 _NO_POSITION = SettledPosition()
-_NO_SUMS = [0] * WIDTH
+
+
+def _amounts(sums: list[int] | None) -> tuple[int, int, int, int]:
+    """(quantity, value, fees, fills) of a row of sums; most positions that are read have none that is not settled."""
+    return (to_int(sums[QTY]), to_int(sums[VALUE]), to_int(sums[FEE]), sums[COUNT]) if sums else (0, 0, 0, 0)
 
 
 def _says_something(row: Position) -> bool:
