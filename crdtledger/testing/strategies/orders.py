@@ -13,10 +13,10 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from crdtledger.ledger import facts as kinds
+from crdtledger.ledger.commitment import Terms, commit
 from crdtledger.ledger.facts import Fact, FactId, Order
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.ordermoney import reserve_asset
-from crdtledger.matching.commitment import Terms, commit
 from crdtledger.testing.drawing import pick
 from crdtledger.testing.reference import auctioned, instruments, reserve_id
 
