@@ -21,7 +21,7 @@ are handed in, nor on ``salt``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -114,11 +114,11 @@ def settle(
         batches=state.batches + len(batches),
         lanes=_lanes(state, cut, extension),
         definitions={**state.definitions, **_definitions(view)},
-        labels={**state.labels, **view.catalog.fresh_labels()},
-        marks={**state.marks, **view.catalog.fresh_marks()},
-        cursors={**state.cursors, **view.unsettled_cursors()},
-        positions=_replaced(state.positions, positions),
-        collateral=_replaced(state.collateral, {at: b if _holds(b) else None for at, b in balances.items()}),
+        labels=state.labels.replaced(view.catalog.fresh_labels()),
+        marks=state.marks.replaced(view.catalog.fresh_marks()),
+        cursors=state.cursors.replaced(view.unsettled_cursors()),
+        positions=state.positions.replaced(positions),
+        collateral=state.collateral.replaced({at: b if _holds(b) else None for at, b in balances.items()}),
         reserves=reserves,
         fills=fills.fills,
         busts=fills.busts,
@@ -171,20 +171,11 @@ def _definitions(view: View) -> dict[str, tuple[Definition, ...]]:
 def _after_trading(state: SettledState, trading: SettledMatches) -> SettledState:
     return msgspec.structs.replace(
         state,
-        orders=_replaced(state.orders, trading.orders),
-        pending=_replaced(state.pending, trading.pending),
-        carried=_replaced(state.carried, trading.carried),
+        orders=state.orders.replaced(trading.orders),
+        pending=state.pending.replaced(trading.pending),
+        carried=state.carried.replaced(trading.carried),
         prices={**state.prices, **trading.prices},
     )
-
-
-def _replaced(before: Mapping[Pair, Any], changes: Mapping[Pair, Any]) -> dict[Pair, Any]:
-    """``before`` with every change, and without what changed to None."""
-    after = {**before, **changes}
-    for name, value in changes.items():
-        if value is None:
-            del after[name]
-    return after
 
 
 def _holds(balance: SettledBalance) -> bool:
