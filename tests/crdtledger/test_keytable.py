@@ -84,3 +84,19 @@ def test_a_table_of_many_keys_numbers_them_in_order_however_it_grew(salt: int, r
     assert (table.find(n, constant) == n).all()
     assert (table.find(n, constant + np.uint64(1)) == -1).all()
     assert np.array_equal(table.keys(0, rows)[0], n)
+
+
+@given(st.lists(st.lists(st.integers(0, 30), min_size=9, max_size=60), max_size=4))
+def test_keys_said_again_and_again_in_one_call_have_one_number(steps: list[list[int]]) -> None:
+    table, model = KeyTable(), dict[Key, int]()
+    for step in steps:
+        put = [(n, n) for n in step]
+        expected_new = []
+        for key in put:
+            expected_new.append(key not in model)
+            model.setdefault(key, len(model))
+        ordinals, new = table.insert(*columns(put))
+        assert new.tolist() == expected_new
+        assert ordinals.tolist() == [model[key] for key in put]
+        assert list(zip(*(half.tolist() for half in table.keys(0, len(table))), strict=True)) == list(model)
+    assert table.find(*columns(list(model))).tolist() == list(model.values())
