@@ -112,18 +112,17 @@ class Body(NamedTuple):
 
     def counts(self) -> tuple[tuple[int, int], ...]:
         """(kind, facts) in ascending kind, as the header states them."""
-        return count_facts(self.tables, len(self.definitions), len(self.accounts), len(self.notes))
+        rows = {int(kind): len(table) for kind, table in self.tables.items()}
+        return count_facts(rows, len(self.definitions), len(self.accounts), len(self.notes))
 
 
 _decoder = msgspec.msgpack.Decoder(WireBody)
 _encoder = msgspec.msgpack.Encoder()
 
 
-def count_facts(
-    tables: Mapping[Kind, npt.NDArray[np.void]], definitions: int, accounts: int, notes: int
-) -> tuple[tuple[int, int], ...]:
-    """(kind, facts) in ascending kind."""
-    counts = {int(kind): len(table) for kind, table in tables.items()}
+def count_facts(rows: Mapping[int, int], definitions: int, accounts: int, notes: int) -> tuple[tuple[int, int], ...]:
+    """(kind, facts) in ascending kind. ``rows``: of each table."""
+    counts = dict(rows)
     if definitions:
         counts[int(Kind.INSTRUMENT)] = definitions
     if accounts:
@@ -168,16 +167,35 @@ def decode(raw: bytes | memoryview) -> Body:
     for kind, table in tables.items():
         _check_table(kind, table, strings, len(scopes), len(instruments))
     _check_entries(wire)
-    return Body(
-        strings,
-        scopes,
-        instruments,
-        tables,
-        tuple(wire.definitions),
-        tuple(wire.accounts),
-        tuple(wire.cursors),
-        tuple(wire.notes),
-    )
+    return _body(wire, strings, scopes, instruments, tables)
+
+
+def opened(wire: WireBody) -> Body:
+    """The columns of a body that ``drafting`` built, without a look at its form. What others made is for ``decode``."""
+    instruments = [(wire.strings[name], definition) for name, definition in wire.instruments]
+    scopes = [
+        Scope(wire.strings[venue], wire.strings[space], wire.strings[leg], instrument)
+        for venue, space, leg, instrument in wire.scopes
+    ]
+    tables = {Kind(number): np.frombuffer(packed, TABLES[Kind(number)]) for number, packed in wire.tables}
+    return _body(wire, tuple(wire.strings), tuple(scopes), tuple(instruments), tables)
+
+
+def stated_counts(wire: WireBody) -> tuple[tuple[int, int], ...]:
+    """What the header of a batch of this body states."""
+    rows = {number: len(packed) // TABLES[_kind(number)].itemsize for number, packed in wire.tables}
+    return count_facts(rows, len(wire.definitions), len(wire.accounts), len(wire.notes))
+
+
+def _body(
+    wire: WireBody,
+    strings: tuple[str, ...],
+    scopes: tuple[Scope, ...],
+    instruments: tuple[tuple[str, bytes], ...],
+    tables: Mapping[Kind, npt.NDArray[np.void]],
+) -> Body:
+    entries = (tuple(wire.definitions), tuple(wire.accounts), tuple(wire.cursors), tuple(wire.notes))
+    return Body(strings, scopes, instruments, tables, *entries)
 
 
 def _kind(number: int) -> Kind:

@@ -215,6 +215,10 @@ class Positions:
         standing, known = self._catalog.standing(key.name), key.digest in self._catalog.definitions
         return standing != key.digest if standing is not None else known  # known, but under another name
 
+    def heard(self, kind: Kind, keys: Keys) -> bool:
+        """Whether any of these ids is settled or recorded, with whatever terms."""
+        return self.indexes[kind].holds_any(keys) or bool((self.seen(kind).find(keys) >= 0).any())
+
     def known(self, kind: Kind, body: Body, keys: Keys, terms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which rows of a table would change nothing: their id is settled or recorded with exactly these terms."""
         known = self.indexes[kind].known(keys, terms)
