@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.join import ACCOUNTS, INSTRUMENTS, NAMES, SPOT, Fills, chunks
+from bench.join import ACCOUNTS, INSTRUMENTS, NAMES, SPOT, Fills
 from bench.measured import Wrong
 from crdtledger.edge import api, folders, process
 from crdtledger.edge.cli.init import free_addresses
