@@ -17,4 +17,43 @@ from pathlib import Path
 from bench.measured import Plan
 from bench.one import one
 
-BENCHES = ("join", "endtoend")
+BENCHES = ("join", "endtoend", "checkpoint", "memory", "startup")
+"""Modules of this package, in the order of the table."""
+
+
+def alone(name: str, plan: Plan, keep: bool) -> list[tuple[bool, str]]:
+    """One bench in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(one, name, plan, keep).result()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run them all."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
+    parser.add_argument("--quick", action="store_true", help="small sizes: to see that the results are right")
+    parser.add_argument("--runs", type=int, default=0, help="rounds; 5, or 2 with --quick")
+    parser.add_argument("--keep", action="store_true", help="write bench/results/NAME.json and NAME.svg")
+    parser.add_argument("--captures", type=Path, help="a folder with captures of real trades")
+    given = parser.parse_args(arguments)
+    unknown = sorted({*given.names} - {*BENCHES})
+    if unknown:
+        parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    plan = Plan(given.quick, given.runs or (2 if given.quick else 5), given.captures)
+    goals: list[tuple[bool, str]] = []
+    wrong: list[str] = []
+    for name in given.names or BENCHES:
+        try:
+            goals += alone(name, plan, given.keep)
+        except Exception as error:
+            sys.stdout.write(f"{name}: WRONG: {type(error).__name__}: {error}\n\n")
+            wrong.append(name)
+    if not given.quick:
+        sys.stdout.writelines(f"{'holds ' if holds else 'MISSED'} {text}\n" for holds, text in goals)
+    if wrong:
+        sys.stdout.write(f"wrong: {', '.join(wrong)}\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

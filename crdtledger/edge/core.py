@@ -11,7 +11,7 @@ nothing is acknowledged or sent that a crash could undo.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -54,7 +54,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class NodeCore:
     """One node. ``records`` are the journal's, in order."""
 
-    def __init__(self, setup: Setup, records: Sequence[bytes] = ()) -> None:
+    def __init__(self, setup: Setup, records: Iterable[bytes] = ()) -> None:
         self._setup = setup
         self.genesis = setup.genesis
         self.name = setup.name
