@@ -97,21 +97,25 @@ class FillIndex:
         """Where the winner of each key stands."""
         return [self.spot(n) if n >= 0 else None for n in self._table.find(*keys).tolist()]
 
-    def take(self, batch: int, keys: Keys, rows: Rows, terms: npt.NDArray[np.int64]) -> Taken:
-        """Take in the given rows of a batch; ``keys`` and ``terms`` are aligned with ``rows``."""
+    def take(self, batch: int, keys: Keys, rows: Rows) -> Taken:
+        """Take in the given rows of a batch; ``keys`` are aligned with ``rows``."""
         ordinals, new = self._table.insert(*keys)
         self._grow()
-        self._batch[ordinals[new]] = batch
-        self._row[ordinals[new]] = rows[new]
-        counted = [rows[new]]
+        fresh, repeated = rows[new], np.flatnonzero(~new)
+        first = len(self._table) - len(fresh)
+        self._batch[first : len(self._table)] = batch
+        self._row[first : len(self._table)] = fresh
+        if not len(repeated):
+            return Taken(fresh, [], fresh[:0], fresh[:0])
+        counted = [fresh]
         withdrawn: list[Spot] = []
-        repeated = np.flatnonzero(~new)
         holders = self._batch[ordinals[repeated]]
         contradicted = np.zeros(len(rows), np.bool_)
         for holder in np.unique(holders).tolist():
             mine = repeated[holders == holder]
             winners = self._row[ordinals[mine]].astype(np.int64)
-            differs = (self._terms(holder, winners) != terms[mine]).any(axis=1)
+            terms = self._terms(batch, rows[mine])
+            differs = (self._terms(holder, winners) != terms).any(axis=1)
             contradicted[mine] = differs
             contested = np.fromiter((int(n) in self.variants for n in ordinals[mine]), np.bool_, len(mine))
             if self._places[batch] < self._places[holder]:  # same terms, but this statement stands earlier
@@ -122,9 +126,10 @@ class FillIndex:
                 self._row[ordinals[taking]] = rows[taking]
                 counted.append(rows[taking])
                 withdrawn += [Spot(holder, row) for row in winners[same].tolist()]
-            for index in mine[differs | contested].tolist():
+            for at in np.flatnonzero(differs | contested).tolist():
+                index = int(mine[at])
                 key = (int(keys[0][index]), int(keys[1][index]))
-                loser = self._contest(int(ordinals[index]), key, Spot(batch, int(rows[index])), terms[index])
+                loser = self._contest(int(ordinals[index]), key, Spot(batch, int(rows[index])), terms[at])
                 if loser is not None:
                     counted.append(rows[index : index + 1])
                     withdrawn.append(loser)

@@ -32,7 +32,7 @@ from crdtledger.ledger.positionsums import COUNT, FEE, QTY, VALUE, WIDTH, Positi
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
 from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
-from crdtledger.ledger.wide import Limbs, from_int64, to_int
+from crdtledger.ledger.wide import Limbs, spread_product, to_int
 
 ACCOUNT, INSTRUMENT, SIDE, QUANTITY, PRICE, FEE_AMOUNT, FEE_ASSET = range(TERMS)
 
@@ -152,23 +152,19 @@ class Positions:
 
     def apply(self, number: int, kind: Kind, rows: Rows) -> None:
         """Take in rows of a batch's FILL or BUST table (those that its node may record)."""
-        body = self._batches[number].body
-        keys, terms = fact_keys(body, kind), fill_terms(body.tables[kind], self._bindings[number])
-        open_rows = self._without_settled(number, kind, rows, keys, terms)
-        if len(open_rows) == len(terms):
-            taken = self.indexes[kind].take(number, keys, open_rows, terms)
-        else:
-            some = (keys[0][open_rows], keys[1][open_rows])
-            taken = self.indexes[kind].take(number, some, open_rows, terms[open_rows])
+        keys = fact_keys(self._batches[number].body, kind)
+        open_rows = self._without_settled(number, kind, rows, keys)
+        if len(open_rows) < len(keys[0]):
+            keys = (keys[0][open_rows], keys[1][open_rows])
+        taken = self.indexes[kind].take(number, keys, open_rows)
         self._note(kind, number, taken.repeated, taken.contradicted)
         sign = 1 if kind is Kind.FILL else -1
-        self._add(kind, number, taken.counted, sign, terms[taken.counted])
+        self._add(kind, number, taken.counted, sign)
         losers: dict[int, list[int]] = {}
         for spot in taken.withdrawn:
             losers.setdefault(spot.batch, []).append(spot.row)
         for batch, lost in losers.items():
-            back = np.array(lost, np.int64)
-            self._add(kind, batch, back, -sign, self.terms(kind, batch, back))
+            self._add(kind, batch, np.array(lost, np.int64), -sign)
 
     def _note(self, kind: Kind, number: int, repeated: Rows, contradicted: Rows) -> None:
         if self._settling:
@@ -180,12 +176,12 @@ class Positions:
         """The settled ids of fills, or of busts."""
         return self._base.fills if kind is Kind.FILL else self._base.busts
 
-    def _without_settled(self, number: int, kind: Kind, rows: Rows, keys: Keys, terms: npt.NDArray[np.int64]) -> Rows:
+    def _without_settled(self, number: int, kind: Kind, rows: Rows, keys: Keys) -> Rows:
         """The rows that compete for their ids: under no definition that lost its name, and with an id that is not settled."""
-        used = np.unique(terms[rows, INSTRUMENT]).tolist()
-        lost = [instrument for instrument in used if self._is_lost(instrument)]
+        by_instrument = self._by_instrument(kind, number, rows)
+        lost = [instrument for instrument in by_instrument if self._is_lost(instrument)]
         if lost:
-            losing = np.isin(terms[rows, INSTRUMENT], lost)
+            losing = np.isin(rows, np.concatenate([by_instrument[instrument] for instrument in lost]))
             self.lost.append(Held(kind, number, rows[losing]))
             rows = rows[~losing]
         seen = self.seen(kind)
@@ -200,7 +196,7 @@ class Positions:
         for row in told[differs].tolist():
             variants = self.overruled.setdefault((kind, int(keys[0][row]), int(keys[1][row])), {})
             at = (self._places[number], Spot(number, row))
-            stated = terms[row].tobytes()
+            stated = self.terms(kind, number, np.array([row]))[0].tobytes()
             variants[stated] = min(variants.get(stated, at), at)
         self._note(kind, number, told[~differs], told[differs])
         return rows[found < 0]
@@ -235,20 +231,21 @@ class Positions:
                 self._waiting_under.setdefault(digest, []).append(number)  # the same definition, under another name
                 continue
             for kind, batch, rows, sign in self._waiting.pop(number):
-                self._add(kind, batch, rows, sign, self.terms(kind, batch, rows))
+                self._add(kind, batch, rows, sign)
 
-    def _add(self, kind: Kind, batch: int, rows: Rows, sign: int, terms: npt.NDArray[np.int64]) -> None:
-        numbers = np.unique(terms[:, INSTRUMENT]).tolist()
-        if len(numbers) == 1:  # the usual case, and no copies
-            self._add_instrument(kind, batch, numbers[0], rows, terms, sign)
-            return
-        for number in numbers:
-            mine = terms[:, INSTRUMENT] == number
-            self._add_instrument(kind, batch, number, rows[mine], terms[mine], sign)
+    def _by_instrument(self, kind: Kind, batch: int, rows: Rows) -> dict[int, Rows]:
+        """The rows of a batch, by the local number of their instrument."""
+        scopes = self._bindings[batch].scopes
+        if len(scopes) == 1:  # the usual case
+            return {int(scopes[0]): rows} if len(rows) else {}
+        numbers = scopes[self._batches[batch].body.tables[kind]["scope"][rows]]
+        return {number: rows[numbers == number] for number in np.unique(numbers).tolist()}
 
-    def _add_instrument(
-        self, kind: Kind, batch: int, number: int, rows: Rows, terms: npt.NDArray[np.int64], sign: int
-    ) -> None:
+    def _add(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
+        for number, mine in self._by_instrument(kind, batch, rows).items():
+            self._add_instrument(kind, batch, number, mine, sign)
+
+    def _add_instrument(self, kind: Kind, batch: int, number: int, rows: Rows, sign: int) -> None:
         definition = self._catalog.meaning(number)
         if definition is None:
             if number not in self._waiting:
@@ -256,26 +253,37 @@ class Positions:
                 self._waiting_under.setdefault(self._catalog.instrument_keys[number].digest, []).append(number)
             self._waiting[number].append((kind, batch, rows, sign))
             return
-        values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
-        settlement = self._catalog.asset(definition.settlement)
-        valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
-        if not valid.all():
+        binding, table = self._bindings[batch], self._batches[batch].body.tables[kind]
+        if len(rows) == len(table) and not self._settling:
+            rows = np.arange(len(table))  # all of them; in what order makes no difference, and so nothing is copied
+        else:
+            table = table[rows]
+        assets = _fee_assets(table, binding)
+        limbs, valid = None, None if assets is None else assets != UNKNOWN_ASSET
+        if definition.inverse or self._settling:
+            limbs, in_range = fold_values(definition, table["qty"], table["price"], self._catalog.genesis)
+            valid = in_range if valid is None else valid & in_range
+        if valid is not None and not valid.all():
             self._note_out_of_range(kind, batch, rows[~valid], sign)
-            values, terms = values[valid], terms[valid]
-            if not len(terms):
+            table, rows = table[valid], rows[valid]
+            limbs = None if limbs is None else limbs[valid]
+            assets = None if assets is None else assets[valid]
+            if not len(table):
                 return
-        if self._settling:
-            self.counted.append(Counted(kind, batch, rows[valid], number, terms, values))
-        own_fee = (terms[:, FEE_ASSET] == NO_ASSET) | (terms[:, FEE_ASSET] == settlement)
-        contribution = np.empty((len(terms), WIDTH), np.int64)
-        contribution[:, QTY] = from_int64(terms[:, QUANTITY])
-        contribution[:, VALUE] = values
-        contribution[:, FEE] = from_int64(np.where(own_fee, terms[:, FEE_AMOUNT], 0))
-        contribution[:, COUNT] = 1
-        self._sums.add(number, terms[:, ACCOUNT], terms[:, SIDE], contribution * sign)
-        if not own_fee.all():
-            foreign = terms[~own_fee]
-            self._sums.add_fees(number, foreign[:, ACCOUNT], foreign[:, FEE_ASSET], foreign[:, FEE_AMOUNT], sign)
+        quantities, fees = table["qty"], table["fee"]
+        if limbs is None:
+            values = spread_product(quantities, table["price"])
+        else:
+            values = tuple(limbs[:, : VALUE.stop - VALUE.start].T)
+            if self._settling:
+                self.counted.append(Counted(kind, batch, rows, number, fill_terms(table, binding), limbs))
+        if assets is not None:
+            foreign = (assets != NO_ASSET) & (assets != self._catalog.asset(definition.settlement))
+            if foreign.any():
+                accounts = binding.accounts[table["account"][foreign]]
+                self._sums.add_fees(number, accounts, assets[foreign], fees[foreign], sign)
+                fees = np.where(foreign, 0, fees)
+        self._sums.add(number, binding.accounts, table["account"], table["side"], quantities, values, fees, sign)
 
     def _note_out_of_range(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         counted = 1 if kind is Kind.FILL else -1
@@ -430,7 +438,16 @@ def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.
     terms[:, QUANTITY] = table["qty"]
     terms[:, PRICE] = table["price"]
     terms[:, FEE_AMOUNT] = table["fee"]
-    named = table["fee_asset"] != NO_STRING
-    terms[:, FEE_ASSET] = NO_ASSET
-    terms[named, FEE_ASSET] = binding.assets[table["fee_asset"][named]]
+    assets = _fee_assets(table, binding)
+    terms[:, FEE_ASSET] = NO_ASSET if assets is None else assets
     return terms
+
+
+def _fee_assets(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64] | None:
+    """The local number of each row's fee asset, None if no row names one."""
+    named = table["fee_asset"] != NO_STRING
+    if not named.any():
+        return None
+    assets = np.full(len(table), NO_ASSET)
+    assets[named] = binding.assets[table["fee_asset"][named]]
+    return assets
