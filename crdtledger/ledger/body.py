@@ -196,7 +196,7 @@ def _checked_strings(strings: list[str]) -> tuple[str, ...]:
     # All at once, as a long dictionary has to be; what a control character or a length hides is then found one by one.
     together = "".join(strings)
     plain = together.isprintable() or _PRINTABLE.fullmatch(together)  # the first is stricter, and quicker
-    if not plain or len(max(strings, key=len, default="")) > MAX_TEXT:
+    if not plain or max(map(len, strings), default=0) > MAX_TEXT:
         for i, text in enumerate(strings):
             if not is_text(text):
                 raise InvalidBatch(f"body.strings[{i}]", f"at most {MAX_TEXT} printable characters")
@@ -335,9 +335,12 @@ def split_id(value: FactId) -> int | str:
 
 def mix64(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """A bijection of u64 that spreads every bit (the finaliser of SplitMix64, Steele et al., OOPSLA 2014, fig. 15)."""
-    x = (x ^ (x >> U64(30))) * U64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> U64(27))) * U64(0x94D049BB133111EB)
-    return x ^ (x >> U64(31))
+    x = x ^ (x >> U64(30))
+    x *= U64(0xBF58476D1CE4E5B9)
+    x ^= x >> U64(27)
+    x *= U64(0x94D049BB133111EB)
+    x ^= x >> U64(31)
+    return x
 
 
 def _hash128(*parts: str) -> bytes:
@@ -397,10 +400,10 @@ def _keys(
     which: npt.NDArray[Any] | None,
 ) -> Keys:
     pairs = np.frombuffer(b"".join(prefixes), "<u8").reshape(-1, 2)
-    rows = pairs[which] if which is not None else np.broadcast_to(pairs[0], (len(table), 2))
+    halves = pairs[which].T if which is not None and len(pairs) > 1 else pairs[0]
     numbers = table[column].astype(np.uint64)
-    high = mix64(rows[:, 0] + numbers)
-    low = mix64(rows[:, 1] + mix64(numbers))
+    high = mix64(halves[0] + numbers)
+    low = mix64(halves[1] + mix64(numbers))
     text = np.flatnonzero(table["flags"] & flag)
     if len(text):
         picked = [prefixes[index] for index in which[text].tolist()] if which is not None else [prefixes[0]] * len(text)

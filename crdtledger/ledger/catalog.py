@@ -12,7 +12,7 @@ is looked up, not copied.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from itertools import repeat
 from typing import NamedTuple, TypeVar, cast
 
@@ -93,12 +93,6 @@ class Catalog:
             self.account_names.append(name)
         return number
 
-    def _accounts(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
-        numbers = np.fromiter(map(self._account_number.get, names, repeat(-1)), np.int64, len(names))
-        for at in np.flatnonzero(numbers < 0).tolist():
-            numbers[at] = self.account(names[at])
-        return numbers
-
     def asset(self, name: str) -> int:
         """The asset's position in the genesis, ``UNKNOWN_ASSET`` if it is not there."""
         return self._asset_number.get(name, UNKNOWN_ASSET)
@@ -123,9 +117,12 @@ class Catalog:
                 named[table["asset"]] = True
             if "fee_asset" in columns and table["fee_asset"].min() != NO_STRING:
                 named[table["fee_asset"][table["fee_asset"] != NO_STRING]] = True
-        accounts, assets = np.full(len(body.strings), -1), np.full(len(body.strings), UNKNOWN_ASSET)
-        places = np.flatnonzero(used)
-        accounts[places] = self._accounts([body.strings[index] for index in places.tolist()])
+        # Most strings are accounts, and known: so all are asked for at once.
+        accounts = np.fromiter(map(self._account_number.get, body.strings, repeat(-1)), np.int64, len(body.strings))
+        accounts[~used] = -1
+        for index in np.flatnonzero(used & (accounts < 0)).tolist():
+            accounts[index] = self.account(body.strings[index])
+        assets = np.full(len(body.strings), UNKNOWN_ASSET)
         for index in np.flatnonzero(named).tolist():
             assets[index] = self.asset(body.strings[index])
         instruments = np.array([self.instrument(InstrumentKey(*entry)) for entry in body.instruments], np.int64)

@@ -36,8 +36,16 @@ class Spot(NamedTuple):
     row: int
 
 
+class Moved(NamedTuple):
+    """Winners that stand earlier now and say the same: from ``rows_before`` of ``before`` to ``rows`` of this batch, in pairs."""
+
+    before: int
+    rows_before: Rows
+    rows: Rows
+
+
 class Taken(NamedTuple):
-    """What a column of fills changed: rows of this batch that now count, and spots that no longer do.
+    """What a column of fills changed: rows of this batch that now count, spots that no longer do, and those that only moved.
 
     ``repeated``, ``contradicted``: rows that found their id taken, with the same terms or with others. Which rows these are depends
     on the order of arrival, so they mean something to a view that is given its batches in canonical order, and only there.
@@ -45,6 +53,7 @@ class Taken(NamedTuple):
 
     counted: Rows
     withdrawn: list[Spot]
+    moved: list[Moved]
     repeated: Rows
     contradicted: Rows
 
@@ -106,9 +115,10 @@ class FillIndex:
         self._batch[first : len(self._table)] = batch
         self._row[first : len(self._table)] = fresh
         if not len(repeated):
-            return Taken(fresh, [], fresh[:0], fresh[:0])
+            return Taken(fresh, [], [], fresh[:0], fresh[:0])
         counted = [fresh]
         withdrawn: list[Spot] = []
+        moved: list[Moved] = []
         holders = self._batch[ordinals[repeated]]
         contradicted = np.zeros(len(rows), np.bool_)
         for holder in np.unique(holders).tolist():
@@ -124,8 +134,7 @@ class FillIndex:
                 taking = mine[same]
                 self._batch[ordinals[taking]] = batch
                 self._row[ordinals[taking]] = rows[taking]
-                counted.append(rows[taking])
-                withdrawn += [Spot(holder, row) for row in winners[same].tolist()]
+                moved.append(Moved(holder, winners[same], rows[taking]))
             for at in np.flatnonzero(differs | contested).tolist():
                 index = int(mine[at])
                 key = (int(keys[0][index]), int(keys[1][index]))
@@ -134,7 +143,7 @@ class FillIndex:
                     counted.append(rows[index : index + 1])
                     withdrawn.append(loser)
         counted_rows, withdrawn = _cancel(batch, np.concatenate(counted), withdrawn)
-        return Taken(counted_rows, withdrawn, rows[~new & ~contradicted], rows[contradicted])
+        return Taken(counted_rows, withdrawn, moved, rows[~new & ~contradicted], rows[contradicted])
 
     def _contest(self, ordinal: int, key: tuple[int, int], spot: Spot, terms: npt.NDArray[np.int64]) -> Spot | None:
         """Enter one more statement about a contested id. The spot that lost its place to it, if it wins."""
@@ -167,8 +176,9 @@ def terms_of(stated: bytes) -> tuple[int, ...]:
 
 
 def _cancel(batch: int, counted: Rows, withdrawn: list[Spot]) -> tuple[Rows, list[Spot]]:
-    """A row of this very batch that won and then lost to an earlier row of it neither counts nor is withdrawn."""
-    own = {spot.row for spot in withdrawn if spot.batch == batch}
+    """A row of this very batch that won and then lost to an earlier row of it neither counts nor is withdrawn; unless it had only moved
+    here: then it is to be withdrawn, since what it says was counted before."""
+    own = {spot.row for spot in withdrawn if spot.batch == batch}.intersection(counted.tolist())
     if not own:
         return counted, withdrawn
-    return counted[~np.isin(counted, list(own))], [spot for spot in withdrawn if spot.batch != batch]
+    return counted[~np.isin(counted, list(own))], [s for s in withdrawn if s.batch != batch or s.row not in own]

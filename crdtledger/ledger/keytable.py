@@ -99,6 +99,10 @@ class KeyTable:
             held = self._slots[at]
             taken = held.nonzero()[0]
             undecided, held = undecided[taken], held[taken]
+            if len(undecided) <= FEW:
+                for row in undecided.tolist():
+                    slot[row], ordinal[row] = self._probe(int(high[row]), int(low[row]))
+                break
         return slot, ordinal
 
     def insert(self, high: Column, low: Column) -> tuple[Ordinals, npt.NDArray[np.bool_]]:

@@ -26,7 +26,7 @@ from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
-from crdtledger.ledger.dedupe import TERMS, FillIndex, Rows, Spot
+from crdtledger.ledger.dedupe import TERMS, FillIndex, Moved, Rows, Spot
 from crdtledger.ledger.facts import NO_STRING, Kind
 from crdtledger.ledger.positionsums import COUNT, FEE, QTY, VALUE, WIDTH, PositionSums
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
@@ -159,6 +159,8 @@ class Positions:
         taken = self.indexes[kind].take(number, keys, open_rows)
         self._note(kind, number, taken.repeated, taken.contradicted)
         sign = 1 if kind is Kind.FILL else -1
+        for moved in taken.moved:
+            self._move(kind, number, moved, sign)
         self._add(kind, number, taken.counted, sign)
         losers: dict[int, list[int]] = {}
         for spot in taken.withdrawn:
@@ -240,6 +242,13 @@ class Positions:
             return {int(scopes[0]): rows} if len(rows) else {}
         numbers = scopes[self._batches[batch].body.tables[kind]["scope"][rows]]
         return {number: rows[numbers == number] for number in np.unique(numbers).tolist()}
+
+    def _move(self, kind: Kind, batch: int, moved: Moved, sign: int) -> None:
+        """Sums do not change where the same is said elsewhere; what is kept by its place (it waits, or is out of range) does."""
+        instruments = self._by_instrument(kind, batch, moved.rows)
+        if self.out_of_range or any(self._catalog.meaning(number) is None for number in instruments):
+            self._add(kind, moved.before, moved.rows_before, -sign)
+            self._add(kind, batch, moved.rows, sign)
 
     def _add(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         for number, mine in self._by_instrument(kind, batch, rows).items():
