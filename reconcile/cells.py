@@ -26,7 +26,7 @@ MAX_VALUE_BYTES: Final = 4096
 MAX_TEXT_BYTES: Final = 255
 
 
-class CellName(msgspec.Struct, frozen=True, order=True, array_like=True):
+class CellName(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """Names one cell: ``kind`` ("collateral", "position" ...), ``account`` and ``subject`` (an asset, an instrument ...)."""
 
     kind: str
@@ -59,6 +59,23 @@ def encode_value(fields: Mapping[str, str | int]) -> bytes:
     if len(raw) > MAX_VALUE_BYTES:
         raise BadInput(what=f"{len(raw)} bytes", where="cell", why=f"a value has at most {MAX_VALUE_BYTES}")
     return raw
+
+
+class ValueForm:
+    """``encode_value`` for many values that differ in some whole numbers only: ``texts`` are said once, ``numbers`` name the others."""
+
+    __slots__ = ("_form",)
+
+    def __init__(self, texts: Mapping[str, str | int], numbers: Iterable[str]) -> None:
+        said = {name: str(text).replace("%", "%%") for name, text in texts.items()}
+        self._form = encode_value(said | dict.fromkeys(numbers, "%d"))
+
+    def encode(self, *numbers: int) -> bytes:
+        """The value with these numbers, in the order of their names. BadInput beyond ``MAX_VALUE_BYTES``."""
+        raw = self._form % numbers
+        if len(raw) > MAX_VALUE_BYTES:
+            raise BadInput(what=f"{len(raw)} bytes", where="cell", why=f"a value has at most {MAX_VALUE_BYTES}")
+        return raw
 
 
 def decode_value(raw: bytes) -> dict[str, str]:

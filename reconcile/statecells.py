@@ -20,7 +20,7 @@ or lost a cell.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -30,9 +30,9 @@ from crdtledger.ledger.identity import digest
 from crdtledger.ledger.reference import value_decimals
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settled import Key, SettledState
-from crdtledger.ledger.settledparts import SettledNote
+from crdtledger.ledger.settledparts import SettledNote, SettledPosition
 
-from .cells import CellName, encode_value, manifest_name, manifest_value
+from .cells import CellName, ValueForm, encode_value, manifest_name, manifest_value
 
 CHUNK: Final = 4_096
 """Ids under one cell."""
@@ -142,12 +142,13 @@ def _touched_cells(
         value: Callable[[Any], bytes],
     ) -> Iterator[tuple[CellName, bytes | None]]:
         for key in keys:
-            if new.get(key) == old.get(key):
+            was, now = old.get(key), new.get(key)
+            if was == now:
                 continue
             cell = name(key)
-            if cell.kind in _OF_ACCOUNTS and (key in old) != (key in new):
+            if cell.kind in _OF_ACCOUNTS and (was is None) != (now is None):
                 members[cell.account] = None
-            yield cell, value(key) if key in new else None
+            yield cell, None if now is None else value(key)
 
     yield from part(
         before.lanes, after.lanes, touched.lanes, _lane_name, lambda lane: _digest("lane", after.lanes[lane])
@@ -175,7 +176,7 @@ def _touched_cells(
         after.positions,
         touched.positions,
         lambda at: CellName("position", *at),
-        lambda at: _position(at, after, genesis),
+        _position_values(after, genesis),
     )
     yield from part(
         before.collateral,
@@ -220,16 +221,13 @@ def label_name(account: str) -> CellName:
 
 
 def account_cells(state: SettledState, accounts: Iterable[str]) -> dict[str, list[CellName]]:
-    """The names of all cells of each account but its manifest, sorted. One pass over what is held."""
-    names: dict[str, list[CellName]] = {account: [] for account in accounts}
-    for kind, pairs in (("collateral", state.collateral), ("position", state.positions)):
-        for account, subject in pairs:
-            if account in names:
-                names[account].append(CellName(kind, account, subject))
-    for account, cells in names.items():
-        if account in state.labels:
-            cells.append(label_name(account))
-        cells.sort()
+    """The names of all cells of each account but its manifest, sorted."""
+    names: dict[str, list[CellName]] = {}
+    for account in accounts:
+        cells = [CellName("collateral", account, asset) for asset in sorted(state.collateral.under(account))]
+        cells += [label_name(account)] if account in state.labels else []
+        cells += [CellName("position", account, instrument) for instrument in sorted(state.positions.under(account))]
+        names[account] = cells
     return names
 
 
@@ -285,27 +283,70 @@ def _collateral(at: Pair, state: SettledState, genesis: Genesis) -> bytes:
     return encode_value(fields)
 
 
-def _position(at: Pair, state: SettledState, genesis: Genesis) -> bytes:
-    position = state.positions[at]
-    definition = state.definitions[at[1]][0].instrument
+@lru_cache(256)
+def _position_form(settlement: str, fee_decimals: int, qty_decimals: int, value_decimals: int) -> ValueForm:
+    """The cell of a position without fees in other assets. Most of what a height changes are such."""
+    texts = {
+        "fee_asset": settlement,
+        "fee_decimals": fee_decimals,
+        "qty_decimals": qty_decimals,
+        "value_decimals": value_decimals,
+    }
+    numbers = ("bought", "cost", "fees", "fills", "qty", "realised", "sold", "value_bought", "value_sold")
+    return ValueForm(texts, numbers)
+
+
+def _position_values(state: SettledState, genesis: Genesis) -> Callable[[Pair], bytes]:
+    """What the cell of a position says, by its names."""
+    forms: dict[str, ValueForm] = {}
+
+    def value(at: Pair) -> bytes:
+        position = state.positions[at]
+        if position.other_fees:
+            return _position_with_fees(at[1], position, state, genesis)
+        form = forms.get(at[1])
+        if form is None:
+            form = forms[at[1]] = _position_form(*_units(at[1], state, genesis))
+        return form.encode(
+            position.bought,
+            position.cost,
+            position.fees,
+            position.fills,
+            position.qty,
+            position.realised,
+            position.sold,
+            position.value_bought,
+            position.value_sold,
+        )
+
+    return value
+
+
+def _units(instrument: str, state: SettledState, genesis: Genesis) -> tuple[str, int, int, int]:
+    definition = state.definitions[instrument][0].instrument
+    decimals = genesis.asset_decimals[definition.settlement]
+    return definition.settlement, decimals, definition.qty_decimals, value_decimals(definition, genesis)
+
+
+def _position_with_fees(instrument: str, position: SettledPosition, state: SettledState, genesis: Genesis) -> bytes:
+    settlement, fee_decimals, qty_decimals, decimals = _units(instrument, state, genesis)
+    others = (f"{asset} {amount} {genesis.asset_decimals[asset]}" for asset, amount in position.other_fees)
     fields: dict[str, str | int] = {
         "bought": position.bought,
         "cost": position.cost,
-        "fee_asset": definition.settlement,
-        "fee_decimals": genesis.asset_decimals[definition.settlement],
+        "fee_asset": settlement,
+        "fee_decimals": fee_decimals,
         "fees": position.fees,
         "fills": position.fills,
         "qty": position.qty,
-        "qty_decimals": definition.qty_decimals,
+        "qty_decimals": qty_decimals,
         "realised": position.realised,
         "sold": position.sold,
         "value_bought": position.value_bought,
-        "value_decimals": value_decimals(definition, genesis),
+        "value_decimals": decimals,
         "value_sold": position.value_sold,
+        **_text("other_fees", ", ".join(others)),  # minor units, then the asset's decimals
     }
-    if position.other_fees:
-        others = (f"{asset} {amount} {genesis.asset_decimals[asset]}" for asset, amount in position.other_fees)
-        fields |= _text("other_fees", ", ".join(others))  # minor units, then the asset's decimals
     return encode_value(fields)
 
 

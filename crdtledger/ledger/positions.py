@@ -96,14 +96,12 @@ class Held(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Rows of one batch and instrument that count, in the order in which they were folded. ``instrument``: its local number.
-    ``terms``, ``values`` are aligned with ``rows``: what each adds to its side's value before ``reference.value_factor``, as wide
-    columns."""
+    """Rows of one batch that count, in the order in which they were folded. ``terms``, ``values`` are aligned with ``rows``: what each
+    adds to its side's value before ``reference.value_factor``, as wide columns."""
 
     kind: Kind
     number: int
     rows: Rows
-    instrument: int
     terms: npt.NDArray[np.int64]
     values: Limbs
 
@@ -140,7 +138,8 @@ class Positions:
         self.lost: list[Held] = []
         """Facts under a definition that lost its name for good."""
         self.counted: list[Counted] = []
-        """Settling only: what counts, in order."""
+        """Settling only: what counts; of each instrument in order. It is summed up when somebody looks at the rows."""
+        self._summed = 0
         self.repeated: list[Held] = []
         """Settling only: facts that say again what is settled or came before."""
         self.contradicted: list[Held] = []
@@ -243,16 +242,25 @@ class Positions:
 
     def _add(self, kind: Kind, batch: int, rows: Rows, sign: int, terms: npt.NDArray[np.int64]) -> None:
         numbers = np.unique(terms[:, INSTRUMENT]).tolist()
-        if len(numbers) == 1:  # the usual case, and no copies
-            self._add_instrument(kind, batch, numbers[0], rows, terms, sign)
-            return
-        for number in numbers:
-            mine = terms[:, INSTRUMENT] == number
-            self._add_instrument(kind, batch, number, rows[mine], terms[mine], sign)
+        for alike in self._alike(numbers):
+            if len(alike) == len(numbers):  # the usual case, and no copies
+                self._add_alike(kind, batch, alike, rows, terms, sign)
+            else:
+                mine = np.isin(terms[:, INSTRUMENT], alike)
+                self._add_alike(kind, batch, alike, rows[mine], terms[mine], sign)
 
-    def _add_instrument(
-        self, kind: Kind, batch: int, number: int, rows: Rows, terms: npt.NDArray[np.int64], sign: int
+    def _alike(self, numbers: list[int]) -> list[list[int]]:
+        """Instruments whose rows are folded together: each by itself. Settling: all linear ones, whose values take no definition."""
+        if not self._settling:
+            return [[number] for number in numbers]
+        meanings = {number: self._catalog.meaning(number) for number in numbers}
+        linear = [number for number, meaning in meanings.items() if meaning is not None and not meaning.inverse]
+        return [*([linear] if linear else []), *([number] for number in numbers if number not in set(linear))]
+
+    def _add_alike(
+        self, kind: Kind, batch: int, alike: list[int], rows: Rows, terms: npt.NDArray[np.int64], sign: int
     ) -> None:
+        number = alike[0]
         definition = self._catalog.meaning(number)
         if definition is None:
             if number not in self._waiting:
@@ -261,7 +269,6 @@ class Positions:
             self._waiting[number].append((kind, batch, rows, sign))
             return
         values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
-        settlement = self._catalog.asset(definition.settlement)
         valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
         if not valid.all():
             self._note_out_of_range(kind, batch, rows[~valid], sign)
@@ -269,7 +276,15 @@ class Positions:
             if not len(terms):
                 return
         if self._settling:
-            self.counted.append(Counted(kind, batch, rows[valid], number, terms, values))
+            self.counted.append(Counted(kind, batch, rows[valid], terms, values))
+        else:
+            self._sum(number, terms, values, sign)
+
+    def _sum(self, number: int, terms: npt.NDArray[np.int64], values: Limbs, sign: int) -> None:
+        """Add rows of one instrument to its cells."""
+        definition = self._catalog.meaning(number)
+        assert definition is not None  # what counts has a meaning
+        settlement = self._catalog.asset(definition.settlement)
         own_fee = (terms[:, FEE_ASSET] == NO_ASSET) | (terms[:, FEE_ASSET] == settlement)
         contribution = np.empty((len(terms), WIDTH), np.int64)
         contribution[:, QTY] = from_int64(terms[:, QUANTITY])
@@ -280,6 +295,15 @@ class Positions:
         if not own_fee.all():
             foreign = terms[~own_fee]
             self._sums.add_fees(number, foreign[:, ACCOUNT], foreign[:, FEE_ASSET], foreign[:, FEE_AMOUNT], sign)
+
+    def _sum_counted(self) -> None:
+        """Settling: add up what counts and is not summed yet."""
+        for counted in self.counted[self._summed :]:
+            sign = 1 if counted.kind is Kind.FILL else -1
+            for number in np.unique(counted.terms[:, INSTRUMENT]).tolist():
+                mine = counted.terms[:, INSTRUMENT] == number
+                self._sum(number, counted.terms[mine], counted.values[mine], sign)
+        self._summed = len(self.counted)
 
     def _note_out_of_range(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         counted = 1 if kind is Kind.FILL else -1
@@ -299,6 +323,7 @@ class Positions:
 
     def rows(self) -> list[Position]:
         """Every position under a standing definition, sorted by account, then instrument."""
+        self._sum_counted()
         rows: dict[tuple[str, str], Position | None] = dict.fromkeys(self._base.positions)
         for (account, number), pair in self._sums.sides().items():
             name = (self._catalog.account_names[account], self._catalog.instrument_keys[number].name)

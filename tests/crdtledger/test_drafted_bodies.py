@@ -105,4 +105,8 @@ def test_names_are_entered_in_the_order_of_the_importer_s_dictionary(rows: list[
     assert list(body.strings)[-len(names) :] == names
     for said, fact in zip(rows, table, strict=True):
         assert body.strings[fact["account"]] == NAMES[said[3]]
-        assert (fact["fee_asset"] == NO_STRING) if said[4] < 0 else body.strings[fact["fee_asset"]] == ("BTC", "USDT")[said[4]]
+        assert (
+            (fact["fee_asset"] == NO_STRING)
+            if said[4] < 0
+            else body.strings[fact["fee_asset"]] == ("BTC", "USDT")[said[4]]
+        )
