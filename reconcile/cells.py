@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -105,3 +105,23 @@ def manifest_value(cells: Iterable[CellName]) -> bytes:
     """The manifest over an account's ``cells`` (the manifest itself not among them)."""
     keys = sorted(cell.key() for cell in cells)
     return encode_value({"cells": len(keys), "names": hashlib.sha256(b"".join(keys)).hexdigest()})
+
+
+def plain_data(value: Any) -> Any:
+    """``value`` without its types: what MessagePack writes."""
+    return msgspec.to_builtins(value, builtin_types=(bytes,))
+
+
+def content_digest(kind: str, value: Any) -> bytes:
+    """32 bytes over plain data. Integers beyond 64 bits, which MessagePack cannot carry, go in as text."""
+    return digest(f"cell-{kind}", msgspec.msgpack.encode(_carried(plain_data(value)), order="deterministic"))
+
+
+def _carried(value: Any) -> Any:
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return f"{value:d}"
+    if isinstance(value, dict):
+        return {key: _carried(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_carried(item) for item in value]
+    return value

@@ -13,6 +13,7 @@ that is a canonical decimal number *is* that number, so two importers cannot giv
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import sys
@@ -352,8 +353,9 @@ def mix64(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return x ^ (x >> U64(31))
 
 
+@functools.lru_cache(16_384)
 def _hash128(*parts: str) -> bytes:
-    """Length-prefixed BLAKE2b: no two lists of parts share an input."""
+    """Length-prefixed BLAKE2b: no two lists of parts share an input. Remembered: batches name the same scopes over and over."""
     state = hashlib.blake2b(digest_size=16, person=b"crdtledger/id")
     for part in parts:
         raw = part.encode()

@@ -212,8 +212,9 @@ class Positions:
         if not self._settling:
             return self._catalog.lost(instrument)
         key = self._catalog.instrument_keys[instrument]
-        standing, known = self._catalog.standing(key.name), key.digest in self._catalog.definitions
-        return standing != key.digest if standing is not None else known  # known, but under another name
+        standing = self._catalog.standing(key.name)
+        # With none of that name it is lost if it is known, which it then is under another one.
+        return standing != key.digest if standing is not None else key.digest in self._catalog.definitions
 
     def heard(self, kind: Kind, keys: Keys) -> bool:
         """Whether any of these ids is settled or recorded, with whatever terms."""
@@ -253,9 +254,15 @@ class Positions:
         """Instruments whose rows are folded together: each by itself. Settling: all linear ones, whose values take no definition."""
         if not self._settling:
             return [[number] for number in numbers]
-        meanings = {number: self._catalog.meaning(number) for number in numbers}
-        linear = [number for number, meaning in meanings.items() if meaning is not None and not meaning.inverse]
-        return [*([linear] if linear else []), *([number] for number in numbers if number not in set(linear))]
+        linear: list[int] = []
+        others: list[list[int]] = []
+        for number in numbers:
+            meaning = self._catalog.meaning(number)
+            if meaning is None or meaning.inverse:
+                others.append([number])
+            else:
+                linear.append(number)
+        return [linear, *others] if linear else others
 
     def _add_alike(
         self, kind: Kind, batch: int, alike: list[int], rows: Rows, terms: npt.NDArray[np.int64], sign: int
