@@ -50,8 +50,8 @@ def curve_throughput(frames: Sequence[bytes]) -> float:
     return seconds
 
 
-def curve_round_trips(count: int, frame: bytes) -> list[float]:
-    """Seconds that each of ``count`` exchanges of a frame for its echo took."""
+def curve_round_trips(count: int, frame: bytes, times: Sequence[float] = ()) -> list[float]:
+    """Seconds that each of ``count`` exchanges of a frame for its echo took; each at its time, or as soon as it can be."""
     with curve_pair() as (client, server):
 
         def echo() -> None:
@@ -61,7 +61,9 @@ def curve_round_trips(count: int, frame: bytes) -> list[float]:
         echoing = threading.Thread(target=echo)
         echoing.start()
         taken = []
-        for _ in range(count):
+        start = time.perf_counter()
+        for due in times or [0.0] * count:
+            _wait(start + due)
             begun = time.perf_counter()
             client.send(frame)
             client.recv()
@@ -70,13 +72,21 @@ def curve_round_trips(count: int, frame: bytes) -> list[float]:
     return taken
 
 
-def syncs(pieces: Sequence[bytes]) -> list[float]:
-    """Seconds that it took to append each piece to a file and sync it, one after the other."""
+def syncs(pieces: Sequence[bytes], times: Sequence[float] = ()) -> list[float]:
+    """Seconds that it took to append each piece to a file and sync it; each at its time, or as soon as it can be."""
     taken = []
     with tempfile.TemporaryFile(prefix="bench-", buffering=0) as file:
-        for piece in pieces:
+        start = time.perf_counter()
+        for piece, due in zip(pieces, times or [0.0] * len(pieces), strict=True):
+            _wait(start + due)
             begun = time.perf_counter()
             file.write(piece)
             os.fdatasync(file.fileno())
             taken.append(time.perf_counter() - begun)
     return taken
+
+
+def _wait(until: float) -> None:
+    left = until - time.perf_counter()
+    if left > 0:
+        time.sleep(left)

@@ -184,8 +184,10 @@ def seal(
     )
     header_bytes = _encode(header)
     checked = open_header(header_bytes, genesis)
+    member = genesis.by_id[lane.node]
+    if identity.public_key != member.public_key:
+        raise InvalidBatch("batch.signature", f"not {member.name}'s")
     signature = identity.sign(_to_sign(header_hash(header_bytes)))
-    check_header_signature(header_bytes, signature, checked, genesis)
     raw = _encode([header_bytes, signature, body])
     return Batch(raw, header_bytes, signature, checked, _opened_body(memoryview(raw)[-len(body) :], checked))
 
