@@ -163,3 +163,11 @@ def check_positions(client: Client, work: Sequence[Fills]) -> None:
 def _minor(quantity: str) -> int:
     whole, _, decimals = quantity.partition(".")
     return int(whole + decimals.ljust(SPOT["qty_decimals"], "0"))
+
+
+def empty(folder: Path) -> None:
+    """Make a node that has ended one that never ran."""
+    for file in folder.iterdir():
+        if file.name not in (folders.GENESIS, folders.NODE, folders.SECRETS):
+            file.unlink()
+    (folder / folders.UNBORN).touch()
