@@ -159,7 +159,8 @@ def measure(plan: Plan) -> Result:
         rows = rounds(rivals, plan.runs, facts)
     if len(records) < len(work):
         raise Wrong("the journal lacks batches")
-    curve = by_batch(plan.size(200_000, 8_000), plan.size(1, 0) and (4_000, 1_000, 250, 100) or (4_000, 1_000))
+    sizes = (4_000, 1_000) if plan.quick else (4_000, 1_000, 250, 100)
+    curve = by_batch(plan.size(200_000, 8_000), sizes)
     goals = [Goal(f"catch-up with {facts:,} facts, by tails", row(rows, OURS).median, "most", 3, "s")]
     told = {"facts": facts, "batches": len(work), "bytes": total, "runs": plan.runs}
     what = "Catch-up: from being let through to holding, and showing, what was missed"
