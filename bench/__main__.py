@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.measured import Plan
 from bench.one import one
 
-BENCHES = ("join", "startup", "memory", "catchup")
+BENCHES = ("join", "startup", "memory", "catchup", "heal")
 """Modules of this package, in the order of the table."""
 
 

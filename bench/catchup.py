@@ -26,9 +26,8 @@ from bench.join import LIMIT, Fills, chunks
 from bench.measured import OURS, Curve, Goal, Plan, Result, Run, Wrong, rounds, row, slope, timed
 from crdtledger.edge import folders
 from crdtledger.edge.folders import new_curve_keys
-from crdtledger.ledger.batch import open_batch
-from crdtledger.ledger.journal import Journal
-from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord
+from crdtledger.ledger.batch import Batch, open_batch
+from crdtledger.ledger.genesis import Genesis
 from gossip.catchup import CatchupLimits
 
 WRITE = "written and synced, in one go"
@@ -62,24 +61,18 @@ class Missed:
         self.cluster.stop(2)
         return seconds
 
-    def records(self) -> list[JournalRecord]:
-        """Every batch that the first node's journal holds. It must have ended."""
-        with Journal.open(self.cluster.paths[0] / folders.JOURNAL, bytes(16)) as journal:
-            return [entry.record for entry in journal.replay() if entry.record.kind == KIND_BATCH]
 
-
-def hashes(records: Sequence[JournalRecord], folder: Path) -> float:
+def hashes(batches: Sequence[Batch], genesis: Genesis) -> float:
     """Every batch opened, which hashes it and verifies its signature."""
-    genesis = folders.open_node(folder).genesis
 
     def check() -> None:
-        for record in records:
-            open_batch(record.body, genesis)
+        for batch in batches:
+            open_batch(batch.raw, genesis)
 
     return timed(check)
 
 
-def write(records: Sequence[JournalRecord]) -> float:
+def write(batches: Sequence[Batch]) -> float:
     """The batches as rows of a SQLite table, in one transaction that is synced."""
     with TemporaryDirectory(prefix="bench-") as folder:
         connection = apsw.Connection(str(Path(folder) / "rows.db"))
@@ -90,7 +83,7 @@ def write(records: Sequence[JournalRecord]) -> float:
 
         def insert() -> None:
             with connection:
-                connection.executemany("INSERT INTO rows (body) VALUES (?)", ((record.body,) for record in records))
+                connection.executemany("INSERT INTO rows (body) VALUES (?)", ((batch.raw,) for batch in batches))
 
         seconds = timed(insert)
         connection.close()
@@ -147,17 +140,17 @@ def measure(plan: Plan) -> Result:
         missed = Missed(cluster, work)
         times = [missed.catch_up() for _ in range(plan.runs)]
         cluster.stop(1)
-        records, folder = missed.records(), cluster.paths[0]
-        total = sum(len(record.body) for record in records)
+        genesis, batches = folders.open_node(cluster.paths[0]).genesis, nodes.journaled(cluster.paths[0])
+        total = sum(len(batch.raw) for batch in batches)
         turns = iter(times)
         rivals: dict[str, Run] = {
             OURS: lambda: next(turns),
-            LIMIT: lambda: hashes(records, folder),
-            WRITE: lambda: write(records),
+            LIMIT: lambda: hashes(batches, genesis),
+            WRITE: lambda: write(batches),
             CARRY: lambda: carry(total, CatchupLimits().chunk_bytes),
         }
         rows = rounds(rivals, plan.runs, facts)
-    if len(records) < len(work):
+    if len(batches) < len(work):
         raise Wrong("the journal lacks batches")
     sizes = (4_000, 1_000) if plan.quick else (4_000, 1_000, 250, 100)
     curve = by_batch(plan.size(200_000, 8_000), sizes)
