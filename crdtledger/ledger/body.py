@@ -16,7 +16,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -52,6 +51,9 @@ MAX_FACTS: Final = 4_096
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_NOTE_BYTES: Final = 16 * 1024
 """Of one update of the board."""
+TEXTS_SHARED: Final = 1 << 16
+"""Texts that bodies share. The names of a desk's accounts would take a quarter as much room in each of its batches as what is said of
+them."""
 
 U64: Final = np.uint64
 Keys: TypeAlias = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
@@ -118,6 +120,7 @@ class Body(NamedTuple):
         return count_facts(rows, len(self.definitions), len(self.accounts), len(self.notes))
 
 
+_texts: dict[str, str] = {}  # not sys.intern: that takes as long as all of the decoding
 _decoder = msgspec.msgpack.Decoder(WireBody)
 _encoder = msgspec.msgpack.Encoder()
 
@@ -220,9 +223,9 @@ def _checked_strings(strings: list[str]) -> tuple[str, ...]:
         for i, text in enumerate(strings):
             if not is_text(text):
                 raise InvalidBatch(f"body.strings[{i}]", f"at most {MAX_TEXT} printable characters")
-    # One object a text, whichever bodies it stands in: the names of a desk's accounts would take more room in each of its batches than
-    # a quarter of what is said of them.
-    return tuple(map(sys.intern, strings))
+    if len(_texts) + len(strings) > TEXTS_SHARED:
+        _texts.clear()
+    return tuple(map(_texts.setdefault, strings, strings))
 
 
 def is_text(text: str) -> bool:
