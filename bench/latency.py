@@ -3,7 +3,7 @@
     python -m bench latency
 
 Two node processes on loopback, as users run them. A client hands A single fills at random times (Poisson, seeded), at a fifth of the rate
-that A can take them one by one, whether or not earlier ones are answered. A fill is acknowledged when A's answer is here: it is on A's disk.
+that A can take them one by one, answered or not. Acknowledged is a fill when A's answer is here: it is on A's disk.
 Visible is it when B tells a waiting client that what it holds for good includes it: it is on B's disk too, so two syncs lie on its way.
 
 Beside it, at the same times on the same disk: one append and sync, and one round trip over CURVE.
