@@ -38,6 +38,7 @@ from crdtledger.ledger.settledparts import Definition, Reserved, SettledBalance,
 from crdtledger.ledger.view import View
 
 from .adjustments import Adjustment, adjustments_root, summary
+from .auctionsettling import Cleared
 from .cells import CellName
 from .checkpoint import LaneCut
 from .cuts import OPEN, Extension, extend
@@ -55,13 +56,14 @@ Pair = tuple[str, str]
 
 class Settlement(NamedTuple):
     """What a height comes to. ``cells``: new value by name, None where a cell is gone. ``liabilities``: asset -> account -> minor
-    units, None where nothing is owed any more. Both hold what changed and nothing else."""
+    units, None where nothing is owed any more. Both hold what changed and nothing else. ``cleared``: what call auctions paired."""
 
     state: SettledState
     adjustments: tuple[Adjustment, ...]
     adjustments_root: bytes
     cells: Mapping[CellName, bytes | None]
     liabilities: Mapping[str, Mapping[str, int | None]]
+    cleared: tuple[Cleared, ...] = ()
 
     @property
     def causes(self) -> dict[str, int]:
@@ -138,6 +140,7 @@ def settle(
         adjustments_root(adjustments),
         changed_cells(state, after, touched, genesis),
         changed_liabilities(state, after, touched),
+        tuple(trading.cleared) if trading else (),
     )
 
 
