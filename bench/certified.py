@@ -25,6 +25,7 @@ from bench.measured import OURS, Goal, Plan, Result, Wrong, rounds, row
 from bench.nodes import PATIENCE_S, Cluster, cluster, define, journaled, record, split
 from crdtledger.edge import folders
 from crdtledger.edge.client import Client
+from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.genesis import Policies
 from crdtledger.ledger.outcome import Missing
 from crdtledger.ledger.replica import Replica
@@ -104,11 +105,14 @@ def check(it: Cluster) -> None:
     node = folders.open_node(it.paths[0])
     assert node.salts is not None, "they agree"
     replica = Replica(node.genesis, documents=False)
+    standing: dict[int, list[Batch]] = {}  # by the height that they stand on: only so many may wait in a replica
     for batch in journaled(it.paths[0]):
-        replica.admit_batch(batch)
+        standing.setdefault(batch.header.base[0], []).append(batch)
     commitments, previous = Commitments.empty(node.genesis, node.salts), NONE
     for one in stored[0]:
         checkpoint = decode_checkpoint(one.body)
+        for batch in standing.get(one.height - 1, ()):
+            replica.admit_batch(batch)
         batches = replica.collect(checkpoint.cut)
         if isinstance(batches, Missing):
             raise Wrong(f"height {one.height} settles batches that are in no journal")
