@@ -242,10 +242,14 @@ class Positions:
     def _by_instrument(self, kind: Kind, batch: int, rows: Rows) -> dict[int, Rows]:
         """The rows of a batch, by the local number of their instrument."""
         scopes = self._bindings[batch].scopes
+        if not len(rows):
+            return {}
         if len(scopes) == 1:  # the usual case
-            return {int(scopes[0]): rows} if len(rows) else {}
+            return {int(scopes[0]): rows}
         numbers = scopes[self._batches[batch].body.tables[kind]["scope"][rows]]
-        return {number: rows[numbers == number] for number in np.unique(numbers).tolist()}
+        order = np.argsort(numbers, kind="stable")
+        distinct, starts = np.unique(numbers[order], return_index=True)
+        return dict(zip(distinct.tolist(), np.split(rows[order], starts[1:]), strict=True))
 
     def _move(self, kind: Kind, batch: int, moved: Moved, sign: int) -> None:
         """Sums do not change where the same is said elsewhere; what is kept by its place (it waits, or is out of range) does."""
