@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.measured import Plan
 from bench.one import one
 
-BENCHES = (
+BENCHES = ("join", "endtoend", "latency", "catchup", "heal", "checkpoint", "importing", "memory", "startup", "growth")
     "join",
     "endtoend",
     "latency",
