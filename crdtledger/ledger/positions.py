@@ -244,7 +244,7 @@ class Positions:
         return {number: rows[numbers == number] for number in np.unique(numbers).tolist()}
 
     def _move(self, kind: Kind, batch: int, moved: Moved, sign: int) -> None:
-        """Sums do not change where the same is said elsewhere; what is kept by its place (it waits, or is out of range) does."""
+        """Sums do not change where the same is said elsewhere; what is kept by its place (it is out of range, or may be) does."""
         instruments = self._by_instrument(kind, batch, moved.rows)
         if self.out_of_range or any(self._catalog.meaning(number) is None for number in instruments):
             self._add(kind, moved.before, moved.rows_before, -sign)
