@@ -264,35 +264,33 @@ class Positions:
             return
         binding, table = self._bindings[batch], self._batches[batch].body.tables[kind]
         if len(rows) == len(table) and not self._settling:
-            rows = np.arange(len(table))  # all of them; in what order makes no difference, and so nothing is copied
-        else:
-            table = table[rows]
-        assets = _fee_assets(table, binding)
+            rows = np.arange(len(table))  # all of them, in an order that makes no difference
+        settlement = self._catalog.asset(definition.settlement)
+        assets = _fee_assets(table, binding, rows)
         limbs, valid = None, None if assets is None else assets != UNKNOWN_ASSET
         if definition.inverse or self._settling:
-            limbs, in_range = fold_values(definition, table["qty"], table["price"], self._catalog.genesis)
+            limbs, in_range = fold_values(definition, table["qty"][rows], table["price"][rows], self._catalog.genesis)
             valid = in_range if valid is None else valid & in_range
         if valid is not None and not valid.all():
             self._note_out_of_range(kind, batch, rows[~valid], sign)
-            table, rows = table[valid], rows[valid]
+            rows = rows[valid]
             limbs = None if limbs is None else limbs[valid]
             assets = None if assets is None else assets[valid]
-            if not len(table):
+            if not len(rows):
                 return
-        quantities, fees = table["qty"], table["fee"]
+        which, side, quantities, fees = (table[column][rows] for column in ("account", "side", "qty", "fee"))
         if limbs is None:
-            values = spread_product(quantities, table["price"])
+            values = spread_product(quantities, table["price"][rows])
         else:
             values = tuple(limbs[:, : VALUE.stop - VALUE.start].T)
             if self._settling:
-                self.counted.append(Counted(kind, batch, rows, number, fill_terms(table, binding), limbs))
+                self.counted.append(Counted(kind, batch, rows, number, fill_terms(table[rows], binding), limbs))
         if assets is not None:
-            foreign = (assets != NO_ASSET) & (assets != self._catalog.asset(definition.settlement))
+            foreign = (assets != NO_ASSET) & (assets != settlement)
             if foreign.any():
-                accounts = binding.accounts[table["account"][foreign]]
-                self._sums.add_fees(number, accounts, assets[foreign], fees[foreign], sign)
+                self._sums.add_fees(number, binding.accounts[which[foreign]], assets[foreign], fees[foreign], sign)
                 fees = np.where(foreign, 0, fees)
-        self._sums.add(number, binding.accounts, table["account"], table["side"], quantities, values, fees, sign)
+        self._sums.add(number, binding.accounts, which, side, quantities, values, fees, sign)
 
     def _note_out_of_range(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         counted = 1 if kind is Kind.FILL else -1
@@ -447,16 +445,17 @@ def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.
     terms[:, QUANTITY] = table["qty"]
     terms[:, PRICE] = table["price"]
     terms[:, FEE_AMOUNT] = table["fee"]
-    assets = _fee_assets(table, binding)
+    assets = _fee_assets(table, binding, slice(None))
     terms[:, FEE_ASSET] = NO_ASSET if assets is None else assets
     return terms
 
 
-def _fee_assets(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64] | None:
-    """The local number of each row's fee asset, None if no row names one."""
-    named = table["fee_asset"] != NO_STRING
-    if not named.any():
+def _fee_assets(table: npt.NDArray[np.void], binding: Binding, rows: Rows | slice) -> npt.NDArray[np.int64] | None:
+    """The local number of the fee asset of each of the rows, None if no row at all names one."""
+    if table["fee_asset"].min(initial=NO_STRING) == NO_STRING:
         return None
-    assets = np.full(len(table), NO_ASSET)
-    assets[named] = binding.assets[table["fee_asset"][named]]
+    fee_assets = table["fee_asset"][rows]
+    named = fee_assets != NO_STRING
+    assets = np.full(len(fee_assets), NO_ASSET)
+    assets[named] = binding.assets[fee_assets[named]]
     return assets
