@@ -221,7 +221,7 @@ def _is_canonical(raw: bytes, sealed: _Sealed) -> bool:
     front = _encode([sealed.header, sealed.signature, b""])[:-2]
     kind, width = (b"\xc4", 1) if size < 1 << 8 else (b"\xc5", 2) if size < 1 << 16 else (b"\xc6", 4)
     front += kind + size.to_bytes(width, "big")
-    return len(front) + size == len(raw) and raw.startswith(front)
+    return raw.startswith(front)
 
 
 def open_header(raw: bytes, genesis: Genesis) -> Header:
