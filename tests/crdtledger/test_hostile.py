@@ -509,7 +509,7 @@ def test_what_names_assets_that_nobody_knows_is_void_and_named() -> None:
     assert [kind for kind, _ in told].count("suspended") == 1
 
 
-@pytest.mark.parametrize("fills", [1, 4, 700, 2_000])
+@pytest.mark.parametrize("fills", [1, 6, 700, 2_000])
 def test_an_envelope_opens_in_one_of_its_encodings_alone(fills: int) -> None:
     pen = Pen(FOUNDED, 1)
     facts = [
