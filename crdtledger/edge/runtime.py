@@ -1,6 +1,6 @@
 """The runtime of one node: the core on ZeroMQ, SQLite and a real clock. Impure, and thin.
 
-One thread owns the sockets, the core and its pycrdt documents; a second one syncs the journal. The loop waits for a
+One thread owns the sockets and the core; a second one syncs the journal. The loop waits for a
 frame, a timer or news from the journal, feeds the core, and does what the core says. A ``Send`` or ``Reply`` that
 depends on a journal position waits here until that position is durable. When a write or a sync fails the process ends:
 a node that cannot persist must not go on talking.
@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,6 +84,7 @@ class NodeRuntime:
         self._clients: Backlog[Incoming] = Backlog(BACKLOG_FRAMES, BACKLOG_BYTES)
         self._complaints: dict[str, TokenBucket] = {}
         self._unsaid: dict[str, int] = {}
+        self._replayed = 0
         self._last_us = 0
         self._read_ns = time.monotonic_ns()
         self._unborn = folders.is_unborn(folder.path)
@@ -93,7 +94,6 @@ class NodeRuntime:
             if folder.genesis.policies.agreement != "none":
                 self._store = SqliteStore.create(folder.checkpoints)
             started = time.monotonic()
-            records = [encode_record(entry.record) for entry in self._journal.replay()]
             verdict = self._verdict()
             setup = Setup(
                 genesis=folder.genesis,
@@ -103,12 +103,13 @@ class NodeRuntime:
                 completeness=verdict.verdict.value,
                 reason=verdict.reason,
                 gossip=gossip,
+                documents=False,  # nobody reads one here: it would hold every unsettled batch a second time
                 salts=folder.salts,
                 archive=self._archive,
                 journaled=self._journaled,
                 sharing=SharePolicy(share_ppm=folder.genesis.policies.grant_share_ppm),
             )
-            self.core = NodeCore(setup, records)
+            self.core = NodeCore(setup, self._records())
             self._transport = self._open_transport()
         except BaseException:
             if self._store:
@@ -119,7 +120,13 @@ class NodeRuntime:
         self._durable = 0
         self._writer = JournalWriter(self._journal, on_failure=self._journal_failed)
         seconds = round(time.monotonic() - started, 3)
-        self._say("node.started", {"records": len(records), "seconds": seconds, "journal": verdict.verdict.value})
+        self._say("node.started", {"records": self._replayed, "seconds": seconds, "journal": verdict.verdict.value})
+
+    def _records(self) -> Iterator[bytes]:
+        """What the journal holds, one by one: the core keeps it as it reads it, and nobody has to hold it twice."""
+        for entry in self._journal.replay():
+            self._replayed += 1
+            yield encode_record(entry.record)
 
     def _verdict(self) -> Completeness:
         """The journal's verdict on itself; a node that once had a journal and has none now has lost it."""

@@ -93,6 +93,10 @@ class FillIndex:
             known[row] = terms[row].tobytes() in self.variants.get(int(found[row]), {})
         return known
 
+    def holds_any(self, keys: Keys) -> bool:
+        """Whether any of these ids was taken in."""
+        return bool((self._table.find(*keys) >= 0).any())
+
     def spot(self, ordinal: int) -> Spot:
         """Where the winner of an id stands, by the id's ordinal."""
         return Spot(int(self._batch[ordinal]), int(self._row[ordinal]))

@@ -15,7 +15,7 @@ same terms again are a duplicate, others a conflict that the settled statement h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -96,14 +96,12 @@ class Held(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Rows of one batch and instrument that count, in the order in which they were folded. ``instrument``: its local number.
-    ``terms``, ``values`` are aligned with ``rows``: what each adds to its side's value before ``reference.value_factor``, as wide
-    columns."""
+    """Rows of one batch that count, in the order in which they were folded. ``terms``, ``values`` are aligned with ``rows``: what each
+    adds to its side's value before ``reference.value_factor``, as wide columns."""
 
     kind: Kind
     number: int
     rows: Rows
-    instrument: int
     terms: npt.NDArray[np.int64]
     values: Limbs
 
@@ -140,7 +138,8 @@ class Positions:
         self.lost: list[Held] = []
         """Facts under a definition that lost its name for good."""
         self.counted: list[Counted] = []
-        """Settling only: what counts, in order."""
+        """Settling only: what counts; of each instrument in order. It is summed up when somebody looks at the rows."""
+        self._summed = 0
         self.repeated: list[Held] = []
         """Settling only: facts that say again what is settled or came before."""
         self.contradicted: list[Held] = []
@@ -211,8 +210,13 @@ class Positions:
         if not self._settling:
             return self._catalog.lost(instrument)
         key = self._catalog.instrument_keys[instrument]
-        standing, known = self._catalog.standing(key.name), key.digest in self._catalog.definitions
-        return standing != key.digest if standing is not None else known  # known, but under another name
+        standing = self._catalog.standing(key.name)
+        # With none of that name it is lost if it is known, which it then is under another one.
+        return standing != key.digest if standing is not None else key.digest in self._catalog.definitions
+
+    def heard(self, kind: Kind, keys: Keys) -> bool:
+        """Whether any of these ids is settled or recorded, with whatever terms."""
+        return self.indexes[kind].holds_any(keys) or bool((self.seen(kind).find(keys) >= 0).any())
 
     def known(self, kind: Kind, body: Body, keys: Keys, terms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which rows of a table would change nothing: their id is settled or recorded with exactly these terms."""
@@ -251,24 +255,34 @@ class Positions:
             self._add(kind, batch, moved.rows, sign)
 
     def _add(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
-        for number, mine in self._by_instrument(kind, batch, rows).items():
-            self._add_instrument(kind, batch, number, mine, sign)
-
-    def _add_instrument(self, kind: Kind, batch: int, number: int, rows: Rows, sign: int) -> None:
-        definition = self._catalog.meaning(number)
-        if definition is None:
-            if number not in self._waiting:
-                self._waiting[number] = []
-                self._waiting_under.setdefault(self._catalog.instrument_keys[number].digest, []).append(number)
-            self._waiting[number].append((kind, batch, rows, sign))
+        if self._settling:
+            self._count(kind, batch, rows, sign)
             return
+        for number, mine in self._by_instrument(kind, batch, rows).items():
+            self._sum_up(kind, batch, number, mine, sign)
+
+    def _is_known(self, number: int, kind: Kind, batch: int, rows: Rows, sign: int) -> bool:
+        """Whether an instrument has a meaning; rows under one that has none wait for it."""
+        if self._catalog.meaning(number) is not None:
+            return True
+        if number not in self._waiting:
+            self._waiting[number] = []
+            self._waiting_under.setdefault(self._catalog.instrument_keys[number].digest, []).append(number)
+        self._waiting[number].append((kind, batch, rows, sign))
+        return False
+
+    def _sum_up(self, kind: Kind, batch: int, number: int, rows: Rows, sign: int) -> None:
+        """Add rows of one instrument to its cells."""
+        if not self._is_known(number, kind, batch, rows, sign):
+            return
+        definition = self._catalog.meaning(number)
+        assert definition is not None
         binding, table = self._bindings[batch], self._batches[batch].body.tables[kind]
-        if len(rows) == len(table) and not self._settling:
+        if len(rows) == len(table):
             rows = np.arange(len(table))  # all of them, in an order that makes no difference
-        settlement = self._catalog.asset(definition.settlement)
         assets = _fee_assets(table, binding, rows)
         limbs, valid = None, None if assets is None else assets != UNKNOWN_ASSET
-        if definition.inverse or self._settling:
+        if definition.inverse:
             limbs, in_range = fold_values(definition, table["qty"][rows], table["price"][rows], self._catalog.genesis)
             valid = in_range if valid is None else valid & in_range
         if valid is not None and not valid.all():
@@ -278,19 +292,82 @@ class Positions:
             assets = None if assets is None else assets[valid]
             if not len(rows):
                 return
-        which, side, quantities, fees = (table[column][rows] for column in ("account", "side", "qty", "fee"))
-        if limbs is None:
-            values = spread_product(quantities, table["price"][rows])
-        else:
-            values = tuple(limbs[:, : VALUE.stop - VALUE.start].T)
-            if self._settling:
-                self.counted.append(Counted(kind, batch, rows, number, fill_terms(table[rows], binding), limbs))
+        picked = {column: table[column][rows] for column in ("account", "side", "qty", "fee")}
+        values = spread_product(picked["qty"], table["price"][rows]) if limbs is None else _columns(limbs)
+        self._sum(number, binding.accounts, picked["account"], picked, values, assets, sign)
+
+    def _sum(
+        self,
+        number: int,
+        accounts: npt.NDArray[np.int64],
+        which: npt.NDArray[np.integer],
+        table: Mapping[str, npt.NDArray[np.int64]],
+        values: Sequence[npt.NDArray[np.int64]],
+        assets: npt.NDArray[np.int64] | None,
+        sign: int,
+    ) -> None:
+        """Rows of one instrument whose accounts are ``accounts[which]``; ``assets``: of their fees, None where all are its own."""
+        definition = self._catalog.meaning(number)
+        assert definition is not None  # what counts has a meaning
+        fees = table["fee"]
         if assets is not None:
-            foreign = (assets != NO_ASSET) & (assets != settlement)
+            foreign = (assets != NO_ASSET) & (assets != self._catalog.asset(definition.settlement))
             if foreign.any():
-                self._sums.add_fees(number, binding.accounts[which[foreign]], assets[foreign], fees[foreign], sign)
+                self._sums.add_fees(number, accounts[which[foreign]], assets[foreign], fees[foreign], sign)
                 fees = np.where(foreign, 0, fees)
-        self._sums.add(number, binding.accounts, which, side, quantities, values, fees, sign)
+        self._sums.add(number, accounts, which, table["side"], table["qty"], values, fees, sign)
+
+    # -- settling -------------------------------------------------------------------------------------------
+
+    def _count(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
+        """Settling: what counts is kept as it is, and summed when somebody asks."""
+        terms = self.terms(kind, batch, rows)
+        numbers = np.unique(terms[:, INSTRUMENT]).tolist()
+        for alike in self._alike(numbers):
+            if len(alike) == len(numbers):  # the usual case, and no copies
+                self._count_alike(kind, batch, alike, rows, terms, sign)
+            else:
+                mine = np.isin(terms[:, INSTRUMENT], alike)
+                self._count_alike(kind, batch, alike, rows[mine], terms[mine], sign)
+
+    def _alike(self, numbers: list[int]) -> list[list[int]]:
+        """Instruments whose rows are valued together: each by itself, but all linear ones, whose values take no definition."""
+        linear: list[int] = []
+        others: list[list[int]] = []
+        for number in numbers:
+            meaning = self._catalog.meaning(number)
+            if meaning is None or meaning.inverse:
+                others.append([number])
+            else:
+                linear.append(number)
+        return [linear, *others] if linear else others
+
+    def _count_alike(
+        self, kind: Kind, batch: int, alike: list[int], rows: Rows, terms: npt.NDArray[np.int64], sign: int
+    ) -> None:
+        if not self._is_known(alike[0], kind, batch, rows, sign):
+            return
+        definition = self._catalog.meaning(alike[0])
+        assert definition is not None
+        values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
+        valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
+        if not valid.all():
+            self._note_out_of_range(kind, batch, rows[~valid], sign)
+            values, terms, rows = values[valid], terms[valid], rows[valid]
+        if len(rows):
+            self.counted.append(Counted(kind, batch, rows, terms, values))
+
+    def _sum_counted(self) -> None:
+        """Settling: add up what counts and is not summed yet."""
+        for counted in self.counted[self._summed :]:
+            sign = 1 if counted.kind is Kind.FILL else -1
+            for number in np.unique(counted.terms[:, INSTRUMENT]).tolist():
+                mine = counted.terms[:, INSTRUMENT] == number
+                terms, values = counted.terms[mine], _columns(counted.values[mine])
+                accounts, which = np.unique(terms[:, ACCOUNT], return_inverse=True)
+                table = {"qty": terms[:, QUANTITY], "side": terms[:, SIDE], "fee": terms[:, FEE_AMOUNT]}
+                self._sum(number, accounts, which, table, values, terms[:, FEE_ASSET], sign)
+        self._summed = len(self.counted)
 
     def _note_out_of_range(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         counted = 1 if kind is Kind.FILL else -1
@@ -310,6 +387,7 @@ class Positions:
 
     def rows(self) -> list[Position]:
         """Every position under a standing definition, sorted by account, then instrument."""
+        self._sum_counted()
         rows: dict[tuple[str, str], Position | None] = dict.fromkeys(self._base.positions)
         for (account, number), pair in self._sums.sides().items():
             name = (self._catalog.account_names[account], self._catalog.instrument_keys[number].name)
@@ -434,6 +512,11 @@ def _says_something(row: Position) -> bool:
     """Whether a row holds anything: what was settled and then taken back altogether is as if it had never been."""
     amounts = (row.bought, row.sold, row.value_bought, row.value_sold, row.fees, row.fills, row.cost, row.realised)
     return any(amounts) or bool(row.other_fees)
+
+
+def _columns(limbs: Limbs) -> tuple[npt.NDArray[np.int64], ...]:
+    """Values as the columns that ``positionsums`` sums."""
+    return tuple(limbs[:, : VALUE.stop - VALUE.start].T)
 
 
 def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64]:

@@ -22,7 +22,7 @@ from crdtledger.errors import (
     UnknownReserve,
     decimal_text,
 )
-from crdtledger.ledger.batch import fork_evidence
+from crdtledger.ledger.batch import fork_evidence, open_batch
 from crdtledger.ledger.body import MAX_FACTS, Cursor
 from crdtledger.ledger.drafting import FillColumns
 from crdtledger.ledger.facts import (
@@ -204,6 +204,17 @@ def test_what_is_recorded_decodes_to_the_same_facts() -> None:
     assert sorted((one.break_id, one.field, one.text) for one in noted) == sorted(
         map(msgspec.structs.astuple, EVERYTHING[-2:])
     )
+
+
+def test_a_name_that_stands_in_many_batches_is_held_once() -> None:
+    desk = world().desks[0]
+    desk.record(SPOT)
+    fills = [
+        Fill(venue="v", trade_id=at, instrument=SPOT.name, account="A", side="buy", qty=1, price=1) for at in (1, 2)
+    ]
+    bodies = [open_batch(desk.record(fill).batches[0].raw, desk.genesis).body for fill in fills]
+    assert len(bodies[0].strings) > 2
+    assert all(one is other for one, other in zip(bodies[0].strings, bodies[1].strings, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""What a node holds in memory: idle, for an unsettled fact, and for an open cell.
+
+    python -m bench memory
+
+All of it is resident memory, as the kernel counts it, of processes that did nothing else. Idle: the largest of four nodes that agree on
+checkpoints of nothing. A fact: what a node grew by when it recorded a million fills, what another grew by that caught up with them, and
+what the first holds when it starts again with them in its journal; each has shown all positions to a client. These fills are of 1,000
+cells, so that cells do not count. A cell: what two processes differ by that hold equally many fills, of many cells or of few, in the view
+of what is unsettled, or in the settled state with the trees that its roots are made from.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+
+from bench import nodes
+from bench.join import INSTRUMENTS, NAMES, SPOT, Fills, chunks, record
+from bench.measured import Goal, Plan, Result, Row, Wrong
+from crdtledger.ledger.facts import Account, Instrument
+from crdtledger.ledger.genesis import Policies
+from crdtledger.ledger.inprocess import Ledger
+from crdtledger.ledger.replica import Replica
+from crdtledger.ledger.settled import SettledState, decode_state
+from reconcile.checkpoint import LaneCut
+from reconcile.commitments import Commitments
+from reconcile.salts import Salts
+from reconcile.settlement import settle
+
+MB = 1e6
+IDLE_S = 3.0
+IDLE = "an idle node, of four that agree"
+FACT = "an unsettled fact, "
+CELL = "an open cell, "
+
+
+def narrow(work: Sequence[Fills]) -> list[Fills]:
+    """The same fills, all of one instrument."""
+    return [fills._replace(instrument=0) for fills in work]
+
+
+def idle() -> float:
+    """What the largest of four idle nodes holds, in bytes."""
+    with nodes.cluster(4, Policies(agreement="tendermint")) as cluster:
+        cluster.start(1, 2, 3, 4)
+        time.sleep(IDLE_S)
+        for number in cluster.processes:
+            with cluster.client(number) as node:
+                node.query("status")
+        return max(cluster.rss(number) for number in cluster.processes)
+
+
+def a_fact(facts: int) -> dict[str, float]:
+    """What an unsettled fact takes at the node that recorded it, at one that caught up, and at one that starts with it, in bytes."""
+    work = narrow(chunks(facts, 0))
+    with nodes.cluster(2) as cluster:
+        cluster.start(1, 2)
+        with cluster.client(1) as one, cluster.client(2) as two:
+            nodes.define(one)
+            nodes.wait_for(two, nodes.held(one))
+            before = []
+            for number, node in ((1, one), (2, two)):
+                node.query("positions")
+                before.append(cluster.rss(number))
+            nodes.block(two, [1])
+            nodes.record(one, work)
+            nodes.block(two, [])
+            nodes.wait_for(two, nodes.held(one))
+            for node in (one, two):
+                nodes.check_positions(node, work)
+            grown = {"recorded": cluster.rss(1) - before[0], "caught up": cluster.rss(2) - before[1]}
+        cluster.stop(1)
+        cluster.start(1)
+        with cluster.client(1) as one:
+            nodes.check_positions(one, work)
+            grown["started again"] = cluster.rss(1) - before[0]
+    return {f"{FACT}{name}": size / facts for name, size in grown.items()}
+
+
+def a_cell(what: str, fills: int) -> float:
+    """What an open cell takes in the ``view``, or in the settled ``state``, in bytes."""
+    (many, cells), (few, fewer) = (fresh(what, fills, wide) for wide in (True, False))
+    return (many - few) / (cells - fewer)
+
+
+def fresh(what: str, fills: int, wide: bool) -> tuple[int, int]:
+    """``held_by`` in a process that does nothing else."""
+    script = f"from bench import memory; print(*memory.held_by({what!r}, {fills}, {wide}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    grown, cells = done.stdout.split()
+    return int(grown), int(cells)
+
+
+def held_by(what: str, fills: int, wide: bool) -> tuple[int, int]:
+    """What ``fills`` fills take in this process, in bytes, and how many cells they are of: many, or 1,000 unless ``wide``."""
+    work = chunks(fills, 0) if wide else narrow(chunks(fills, 0))
+    (ledger,) = Ledger.cluster("one", assets={"USDT": 2})
+    ledger.record(
+        *(Account(name=name) for name in NAMES),
+        *(Instrument(name=f"I{at}", **SPOT) for at in range(INSTRUMENTS)),
+    )
+    record(ledger, work)
+    batches = list(ledger.replica.batches())
+    if what == "view":
+        before = resident()
+        replica = Replica(ledger.genesis, 7, documents=False)
+        for batch in batches:
+            replica.admit_batch(batch)
+        if replica.view.facts != ledger.replica.view.facts:  # looked at, it is there
+            raise Wrong("facts are missing from a view")
+        return resident() - before, cells(work)
+    cut = [LaneCut(batches[-1].key, batches[-1].seq, batches[-1].hash)]
+    nothing = SettledState.empty(ledger.genesis)
+    raw = settle(ledger.genesis, nothing, ledger.genesis.hash, cut, batches, (), height=1).state.encode()
+    before = resident()
+    state = decode_state(raw, ledger.genesis)
+    trees = Commitments.rebuild(ledger.genesis, Salts(1, bytes(32)), state)
+    grown = resident() - before
+    if len(state.positions) != cells(work) or not trees.state_root:
+        raise Wrong(f"{len(state.positions)} cells are settled, not {cells(work)}")
+    return grown, cells(work)
+
+
+def cells(work: Sequence[Fills]) -> int:
+    """How many cells fills are of."""
+    return len(np.unique(np.concatenate([fills.account * INSTRUMENTS + fills.instrument for fills in work])))
+
+
+def resident() -> int:
+    """This process' resident memory, once what was let go of is back with the system."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+    return nodes.rss(os.getpid())
+
+
+def measure(plan: Plan) -> Result:
+    """Measure and compare."""
+    facts, fills = plan.size(1_000_000, 40_000), plan.size(400_000, 20_000)
+    taken: dict[str, list[float]] = {}
+    for _ in range(max(1, plan.runs // 2)):
+        taken.setdefault(IDLE, []).append(idle() / MB)
+        for name, size in a_fact(facts).items():
+            taken.setdefault(name, []).append(size)
+        for what in ("view", "state"):
+            taken.setdefault(f"{CELL}{what}", []).append(a_cell(what, fills))
+    rows = [Row(name, tuple(figures), median(figures)) for name, figures in taken.items()]
+    goals = [Goal(IDLE, rows[0].median, "most", 80, "MB")]
+    goals += [Goal(row.name, row.median, "most", 150 if FACT in row.name else 250, "B") for row in rows[1:]]
+    told = {"facts": facts, "fills of many cells": fills, "runs": len(rows[0].runs)}
+    return Result("memory", "Memory that nodes hold", "", rows, goals, told, unit_of_runs="B, MB")
