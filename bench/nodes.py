@@ -22,8 +22,11 @@ from bench.measured import Wrong
 from crdtledger.edge import api, folders, process
 from crdtledger.edge.cli.init import free_addresses
 from crdtledger.edge.client import Client
+from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.drafting import FillColumns
 from crdtledger.ledger.genesis import Asset, Policies
+from crdtledger.ledger.journal import Journal
+from crdtledger.ledger.journalrecord import KIND_BATCH
 
 PATIENCE_S = 100.0
 OVERLAPPING = 8
@@ -163,3 +166,19 @@ def check_positions(client: Client, work: Sequence[Fills]) -> None:
 def _minor(quantity: str) -> int:
     whole, _, decimals = quantity.partition(".")
     return int(whole + decimals.ljust(SPOT["qty_decimals"], "0"))
+
+
+def empty(folder: Path) -> None:
+    """Make a node that has ended one that never ran."""
+    for file in folder.iterdir():
+        if file.name not in (folders.GENESIS, folders.NODE, folders.SECRETS):
+            file.unlink()
+    (folder / folders.UNBORN).touch()
+
+
+def journaled(folder: Path) -> list[Batch]:
+    """Every batch that the journal of a node holds, which has ended."""
+    genesis = folders.open_node(folder).genesis
+    with Journal.open(folder / folders.JOURNAL, os.urandom(16)) as journal:
+        records = [entry.record for entry in journal.replay()]
+    return [open_batch(one.body, genesis, check_signature=False) for one in records if one.kind == KIND_BATCH]

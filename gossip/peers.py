@@ -65,7 +65,8 @@ class PeerStatus(msgspec.Struct, frozen=True):
     are over, oldest first. ``heads``: lane -> head as it last said.
 
     ``lag``: batches that we hold and it does not, as far as it said; ``ahead``: the other way round.
-    ``version`` is the newest that both speak, ``capabilities`` the bits that both have.
+    ``batches`` were taken from it, ``copies`` of them were here already. ``version`` is the newest that both
+    speak, ``capabilities`` the bits that both have.
     ``refusal``: why its ``Hello`` was refused, or empty.
     """
 
@@ -81,6 +82,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     lag: int
     ahead: int
     batches: int
+    copies: int
     refusals: int
     over_rate: int
     early: int
@@ -250,6 +252,7 @@ class Peer:
             lag=lag,
             ahead=ahead,
             batches=self.batches,
+            copies=self.known,
             refusals=self.refusals,
             over_rate=self.over_rate,
             early=self.early,

@@ -40,15 +40,17 @@ _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"gossip"
 _MEMBER: Final = "member"
 _CLIENT: Final = "client"
-_MONITORED: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_MONITORED: Final = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECT_DELAYED
+)
 
 
 class Tuning(msgspec.Struct, frozen=True):
     """Bounds and patience. ``high_water_mark``: frames queued per link before sends are dropped.
     ``unread_frames``: frames that each connection may have waiting here unread; beyond it the sender waits.
     Both bound memory: a frame may have ``max_frame_bytes``. ``drain``: frames taken per ``poll``. Redials
-    start at ``redial_ms`` and double up to ``redial_most_ms``; they
-    never end."""
+    start at ``redial_ms`` and double up to ``redial_most_ms``; they never end. Whoever dials in is back, and is
+    redialled at once."""
 
     high_water_mark: int = 256
     unread_frames: int = 16
@@ -91,11 +93,13 @@ class TransportCounters(msgspec.Struct):
 
 
 class _Link:
-    def __init__(self, name: str, dealer: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
+    def __init__(self, name: str, address: str, dealer: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
         self.name = name
+        self.address = address
         self.dealer = dealer
         self.monitor = monitor
-        self.up = False  # as the monitor says
+        self.up = False  # as the monitor says, like the next
+        self.rests = False  # between two redials
         self.told = False  # as the caller was told
 
 
@@ -243,7 +247,7 @@ class Transport:
         monitor.linger = 0
         self._poller.register(monitor, zmq.POLLIN)
         dealer.connect(address)
-        return _Link(name, dealer, monitor)
+        return _Link(name, address, dealer, monitor)
 
     def _tune(self, socket: zmq.Socket[bytes]) -> None:
         tuning = self._tuning
@@ -280,6 +284,7 @@ class Transport:
             version, number = [*request, b"", b""][:2]
             if name:
                 verdict = [b"200", b"OK", name.encode(), b""]
+                self._redial(name)
             else:
                 # 300, "try later", not 400: after a 400 libzmq never redials, and a member that was set up before
                 # this node's list named it would have to be restarted.
@@ -301,6 +306,15 @@ class Transport:
         if not name:
             return "", f"{where}: unknown key {credentials[0].hex()}"
         return name, ""
+
+    def _redial(self, user: str) -> None:
+        """A member dials in: if it was away, the next redial could be seconds off, and it could be told nothing until then."""
+        kind, _, name = user.partition(":")
+        link = self._links.get(name) if kind == _MEMBER else None
+        if link is not None and link.rests:
+            link.rests = False  # not again before that redial has failed
+            link.dealer.disconnect(link.address)
+            link.dealer.connect(link.address)
 
     def _drain(self) -> list[Happening]:
         out: list[Happening] = []
@@ -330,6 +344,7 @@ class Transport:
                 event = parse_monitor_message(link.monitor.recv_multipart(zmq.DONTWAIT))["event"]
             except zmq.Again:
                 return out
+            link.rests = event == zmq.EVENT_CONNECT_RETRIED
             link.up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             out += self._tell(link)
 

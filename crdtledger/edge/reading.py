@@ -134,7 +134,8 @@ def frontier(core: NodeCore) -> list[dict[str, Any]]:
 
 
 def members(core: NodeCore) -> list[dict[str, Any]]:
-    """Every member as this node sees it. ``lag``: batches that it lacks and we hold, as far as it said."""
+    """Every member as this node sees it. ``lag``: batches that it lacks and we hold, as far as it said. ``batches``: taken from it;
+    ``copies`` of them were here already."""
     peers = core.engine.peers
     offences = _offences(core)
     rows = []
@@ -150,6 +151,9 @@ def members(core: NodeCore) -> list[dict[str, Any]]:
                 "last_heard_us": peer.last_heard_us if peer else None,
                 "lag": peer.lag if peer else 0,
                 "ahead": peer.ahead if peer else 0,
+                "batches": peer.batches if peer else 0,
+                "copies": peer.copies if peer else 0,
+                "bytes_in": peer.bytes_in if peer else 0,
                 "refusals": peer.refusals if peer else 0,
                 "over_rate": peer.over_rate if peer else 0,
                 "refused_because": peer.refusal if peer else "",

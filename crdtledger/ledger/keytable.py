@@ -3,7 +3,7 @@
 Deduplication and cell look-up ask the same question of thousands of keys at once: which of these have been seen, and
 under which number? The table answers with dense ordinals (0, 1, 2 ... in order of first sight), so callers keep their
 payload in plain arrays beside it. Open addressing with triangular probing; every probe round is one pass over the
-still undecided keys, and rounds are few at a load of at most two thirds.
+still undecided keys, and rounds are few at a load of at most one half.
 
 A slot holds 32 bits of its key's hash, the mark, beside the ordinal, and a key's home is the top of its mark. So a key that was
 never seen, which is what most are, costs the one line of memory that its slot is in: the keys are looked at only where marks are
@@ -81,11 +81,11 @@ class KeyTable:
         mask = len(self._slots) - 1
         slot, ordinal = self._homes(marks), np.full(len(marks), NONE)
         held = self._slots[slot]
-        undecided = np.flatnonzero(held)
+        undecided = held.nonzero()[0]
         held = held[undecided]
         step = 0
         while len(undecided):
-            alike = np.flatnonzero(held >> HALF == marks[undecided])
+            alike = (held >> HALF == marks[undecided]).nonzero()[0]
             if len(alike):
                 rows, holders = undecided[alike], (held[alike] & ORDINAL).view(np.int64) - 1
                 keys = self._keys[holders]
@@ -97,8 +97,12 @@ class KeyTable:
             step += 1
             slot[undecided] = at = (slot[undecided] + step) & mask
             held = self._slots[at]
-            taken = np.flatnonzero(held)
+            taken = held.nonzero()[0]
             undecided, held = undecided[taken], held[taken]
+            if len(undecided) <= FEW:
+                for row in undecided.tolist():
+                    slot[row], ordinal[row] = self._probe(int(high[row]), int(low[row]))
+                break
         return slot, ordinal
 
     def insert(self, high: Column, low: Column) -> tuple[Ordinals, npt.NDArray[np.bool_]]:
@@ -191,7 +195,7 @@ class KeyTable:
             grown = np.empty((max(need, 2 * len(self._keys)), 2), np.uint64)
             grown[: self.size] = self._keys[: self.size]
             self._keys = grown
-        if 3 * need > 2 * len(self._slots):
+        if 2 * need > len(self._slots):
             self._widen(2 * need)
 
     def _widen(self, slots: int) -> None:

@@ -15,7 +15,7 @@ same terms again are a duplicate, others a conflict that the settled statement h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -26,13 +26,13 @@ from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
-from crdtledger.ledger.dedupe import TERMS, FillIndex, Rows, Spot
+from crdtledger.ledger.dedupe import TERMS, FillIndex, Moved, Rows, Spot
 from crdtledger.ledger.facts import NO_STRING, Kind
 from crdtledger.ledger.positionsums import COUNT, FEE, QTY, VALUE, WIDTH, PositionSums
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
 from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
-from crdtledger.ledger.wide import Limbs, from_int64, to_int
+from crdtledger.ledger.wide import Limbs, spread_product, to_int
 
 ACCOUNT, INSTRUMENT, SIDE, QUANTITY, PRICE, FEE_AMOUNT, FEE_ASSET = range(TERMS)
 
@@ -151,23 +151,21 @@ class Positions:
 
     def apply(self, number: int, kind: Kind, rows: Rows) -> None:
         """Take in rows of a batch's FILL or BUST table (those that its node may record)."""
-        body = self._batches[number].body
-        keys, terms = fact_keys(body, kind), fill_terms(body.tables[kind], self._bindings[number])
-        open_rows = self._without_settled(number, kind, rows, keys, terms)
-        if len(open_rows) == len(terms):
-            taken = self.indexes[kind].take(number, keys, open_rows, terms)
-        else:
-            some = (keys[0][open_rows], keys[1][open_rows])
-            taken = self.indexes[kind].take(number, some, open_rows, terms[open_rows])
+        keys = fact_keys(self._batches[number].body, kind)
+        open_rows = self._without_settled(number, kind, rows, keys)
+        if len(open_rows) < len(keys[0]):
+            keys = (keys[0][open_rows], keys[1][open_rows])
+        taken = self.indexes[kind].take(number, keys, open_rows)
         self._note(kind, number, taken.repeated, taken.contradicted)
         sign = 1 if kind is Kind.FILL else -1
-        self._add(kind, number, taken.counted, sign, terms[taken.counted])
+        for moved in taken.moved:
+            self._move(kind, number, moved, sign)
+        self._add(kind, number, taken.counted, sign)
         losers: dict[int, list[int]] = {}
         for spot in taken.withdrawn:
             losers.setdefault(spot.batch, []).append(spot.row)
         for batch, lost in losers.items():
-            back = np.array(lost, np.int64)
-            self._add(kind, batch, back, -sign, self.terms(kind, batch, back))
+            self._add(kind, batch, np.array(lost, np.int64), -sign)
 
     def _note(self, kind: Kind, number: int, repeated: Rows, contradicted: Rows) -> None:
         if self._settling:
@@ -179,12 +177,12 @@ class Positions:
         """The settled ids of fills, or of busts."""
         return self._base.fills if kind is Kind.FILL else self._base.busts
 
-    def _without_settled(self, number: int, kind: Kind, rows: Rows, keys: Keys, terms: npt.NDArray[np.int64]) -> Rows:
+    def _without_settled(self, number: int, kind: Kind, rows: Rows, keys: Keys) -> Rows:
         """The rows that compete for their ids: under no definition that lost its name, and with an id that is not settled."""
-        used = np.unique(terms[rows, INSTRUMENT]).tolist()
-        lost = [instrument for instrument in used if self._is_lost(instrument)]
+        by_instrument = self._by_instrument(kind, number, rows)
+        lost = [instrument for instrument in by_instrument if self._is_lost(instrument)]
         if lost:
-            losing = np.isin(terms[rows, INSTRUMENT], lost)
+            losing = np.isin(rows, np.concatenate([by_instrument[instrument] for instrument in lost]))
             self.lost.append(Held(kind, number, rows[losing]))
             rows = rows[~losing]
         seen = self.seen(kind)
@@ -199,7 +197,7 @@ class Positions:
         for row in told[differs].tolist():
             variants = self.overruled.setdefault((kind, int(keys[0][row]), int(keys[1][row])), {})
             at = (self._places[number], Spot(number, row))
-            stated = terms[row].tobytes()
+            stated = self.terms(kind, number, np.array([row]))[0].tobytes()
             variants[stated] = min(variants.get(stated, at), at)
         self._note(kind, number, told[~differs], told[differs])
         return rows[found < 0]
@@ -239,21 +237,102 @@ class Positions:
                 self._waiting_under.setdefault(digest, []).append(number)  # the same definition, under another name
                 continue
             for kind, batch, rows, sign in self._waiting.pop(number):
-                self._add(kind, batch, rows, sign, self.terms(kind, batch, rows))
+                self._add(kind, batch, rows, sign)
 
-    def _add(self, kind: Kind, batch: int, rows: Rows, sign: int, terms: npt.NDArray[np.int64]) -> None:
+    def _by_instrument(self, kind: Kind, batch: int, rows: Rows) -> dict[int, Rows]:
+        """The rows of a batch, by the local number of their instrument."""
+        scopes = self._bindings[batch].scopes
+        if len(scopes) == 1:  # the usual case
+            return {int(scopes[0]): rows} if len(rows) else {}
+        numbers = scopes[self._batches[batch].body.tables[kind]["scope"][rows]]
+        return {number: rows[numbers == number] for number in np.unique(numbers).tolist()}
+
+    def _move(self, kind: Kind, batch: int, moved: Moved, sign: int) -> None:
+        """Sums do not change where the same is said elsewhere; what is kept by its place (it waits, or is out of range) does."""
+        instruments = self._by_instrument(kind, batch, moved.rows)
+        if self.out_of_range or any(self._catalog.meaning(number) is None for number in instruments):
+            self._add(kind, moved.before, moved.rows_before, -sign)
+            self._add(kind, batch, moved.rows, sign)
+
+    def _add(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
+        if self._settling:
+            self._count(kind, batch, rows, sign)
+            return
+        for number, mine in self._by_instrument(kind, batch, rows).items():
+            self._sum_up(kind, batch, number, mine, sign)
+
+    def _is_known(self, number: int, kind: Kind, batch: int, rows: Rows, sign: int) -> bool:
+        """Whether an instrument has a meaning; rows under one that has none wait for it."""
+        if self._catalog.meaning(number) is not None:
+            return True
+        if number not in self._waiting:
+            self._waiting[number] = []
+            self._waiting_under.setdefault(self._catalog.instrument_keys[number].digest, []).append(number)
+        self._waiting[number].append((kind, batch, rows, sign))
+        return False
+
+    def _sum_up(self, kind: Kind, batch: int, number: int, rows: Rows, sign: int) -> None:
+        """Add rows of one instrument to its cells."""
+        if not self._is_known(number, kind, batch, rows, sign):
+            return
+        definition = self._catalog.meaning(number)
+        assert definition is not None
+        binding, table = self._bindings[batch], self._batches[batch].body.tables[kind]
+        if len(rows) == len(table):
+            rows = np.arange(len(table))  # all of them; in what order makes no difference, and so nothing is copied
+        else:
+            table = table[rows]
+        assets = _fee_assets(table, binding)
+        limbs, valid = None, None if assets is None else assets != UNKNOWN_ASSET
+        if definition.inverse:
+            limbs, in_range = fold_values(definition, table["qty"], table["price"], self._catalog.genesis)
+            valid = in_range if valid is None else valid & in_range
+        if valid is not None and not valid.all():
+            self._note_out_of_range(kind, batch, rows[~valid], sign)
+            table = table[valid]
+            limbs = None if limbs is None else limbs[valid]
+            assets = None if assets is None else assets[valid]
+            if not len(table):
+                return
+        values = spread_product(table["qty"], table["price"]) if limbs is None else _columns(limbs)
+        self._sum(number, binding.accounts, table["account"], table, values, assets, sign)
+
+    def _sum(
+        self,
+        number: int,
+        accounts: npt.NDArray[np.int64],
+        which: npt.NDArray[np.integer],
+        table: Mapping[str, npt.NDArray[np.int64]] | npt.NDArray[np.void],
+        values: Sequence[npt.NDArray[np.int64]],
+        assets: npt.NDArray[np.int64] | None,
+        sign: int,
+    ) -> None:
+        """Rows of one instrument whose accounts are ``accounts[which]``; ``assets``: of their fees, None where all are its own."""
+        definition = self._catalog.meaning(number)
+        assert definition is not None  # what counts has a meaning
+        fees = table["fee"]
+        if assets is not None:
+            foreign = (assets != NO_ASSET) & (assets != self._catalog.asset(definition.settlement))
+            if foreign.any():
+                self._sums.add_fees(number, accounts[which[foreign]], assets[foreign], fees[foreign], sign)
+                fees = np.where(foreign, 0, fees)
+        self._sums.add(number, accounts, which, table["side"], table["qty"], values, fees, sign)
+
+    # -- settling -------------------------------------------------------------------------------------------
+
+    def _count(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
+        """Settling: what counts is kept as it is, and summed when somebody asks."""
+        terms = self.terms(kind, batch, rows)
         numbers = np.unique(terms[:, INSTRUMENT]).tolist()
         for alike in self._alike(numbers):
             if len(alike) == len(numbers):  # the usual case, and no copies
-                self._add_alike(kind, batch, alike, rows, terms, sign)
+                self._count_alike(kind, batch, alike, rows, terms, sign)
             else:
                 mine = np.isin(terms[:, INSTRUMENT], alike)
-                self._add_alike(kind, batch, alike, rows[mine], terms[mine], sign)
+                self._count_alike(kind, batch, alike, rows[mine], terms[mine], sign)
 
     def _alike(self, numbers: list[int]) -> list[list[int]]:
-        """Instruments whose rows are folded together: each by itself. Settling: all linear ones, whose values take no definition."""
-        if not self._settling:
-            return [[number] for number in numbers]
+        """Instruments whose rows are valued together: each by itself, but all linear ones, whose values take no definition."""
         linear: list[int] = []
         others: list[list[int]] = []
         for number in numbers:
@@ -264,44 +343,20 @@ class Positions:
                 linear.append(number)
         return [linear, *others] if linear else others
 
-    def _add_alike(
+    def _count_alike(
         self, kind: Kind, batch: int, alike: list[int], rows: Rows, terms: npt.NDArray[np.int64], sign: int
     ) -> None:
-        number = alike[0]
-        definition = self._catalog.meaning(number)
-        if definition is None:
-            if number not in self._waiting:
-                self._waiting[number] = []
-                self._waiting_under.setdefault(self._catalog.instrument_keys[number].digest, []).append(number)
-            self._waiting[number].append((kind, batch, rows, sign))
+        if not self._is_known(alike[0], kind, batch, rows, sign):
             return
+        definition = self._catalog.meaning(alike[0])
+        assert definition is not None
         values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
         valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
         if not valid.all():
             self._note_out_of_range(kind, batch, rows[~valid], sign)
-            values, terms = values[valid], terms[valid]
-            if not len(terms):
-                return
-        if self._settling:
-            self.counted.append(Counted(kind, batch, rows[valid], terms, values))
-        else:
-            self._sum(number, terms, values, sign)
-
-    def _sum(self, number: int, terms: npt.NDArray[np.int64], values: Limbs, sign: int) -> None:
-        """Add rows of one instrument to its cells."""
-        definition = self._catalog.meaning(number)
-        assert definition is not None  # what counts has a meaning
-        settlement = self._catalog.asset(definition.settlement)
-        own_fee = (terms[:, FEE_ASSET] == NO_ASSET) | (terms[:, FEE_ASSET] == settlement)
-        contribution = np.empty((len(terms), WIDTH), np.int64)
-        contribution[:, QTY] = from_int64(terms[:, QUANTITY])
-        contribution[:, VALUE] = values
-        contribution[:, FEE] = from_int64(np.where(own_fee, terms[:, FEE_AMOUNT], 0))
-        contribution[:, COUNT] = 1
-        self._sums.add(number, terms[:, ACCOUNT], terms[:, SIDE], contribution * sign)
-        if not own_fee.all():
-            foreign = terms[~own_fee]
-            self._sums.add_fees(number, foreign[:, ACCOUNT], foreign[:, FEE_ASSET], foreign[:, FEE_AMOUNT], sign)
+            values, terms, rows = values[valid], terms[valid], rows[valid]
+        if len(rows):
+            self.counted.append(Counted(kind, batch, rows, terms, values))
 
     def _sum_counted(self) -> None:
         """Settling: add up what counts and is not summed yet."""
@@ -309,7 +364,10 @@ class Positions:
             sign = 1 if counted.kind is Kind.FILL else -1
             for number in np.unique(counted.terms[:, INSTRUMENT]).tolist():
                 mine = counted.terms[:, INSTRUMENT] == number
-                self._sum(number, counted.terms[mine], counted.values[mine], sign)
+                terms, values = counted.terms[mine], _columns(counted.values[mine])
+                accounts, which = np.unique(terms[:, ACCOUNT], return_inverse=True)
+                table = {"qty": terms[:, QUANTITY], "side": terms[:, SIDE], "fee": terms[:, FEE_AMOUNT]}
+                self._sum(number, accounts, which, table, values, terms[:, FEE_ASSET], sign)
         self._summed = len(self.counted)
 
     def _note_out_of_range(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
@@ -457,6 +515,11 @@ def _says_something(row: Position) -> bool:
     return any(amounts) or bool(row.other_fees)
 
 
+def _columns(limbs: Limbs) -> tuple[npt.NDArray[np.int64], ...]:
+    """Values as the columns that ``positionsums`` sums."""
+    return tuple(limbs[:, : VALUE.stop - VALUE.start].T)
+
+
 def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64]:
     """The terms matrix of rows of a FILL or BUST table, in local numbers."""
     terms = np.empty((len(table), TERMS), np.int64)
@@ -466,7 +529,16 @@ def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.
     terms[:, QUANTITY] = table["qty"]
     terms[:, PRICE] = table["price"]
     terms[:, FEE_AMOUNT] = table["fee"]
-    named = table["fee_asset"] != NO_STRING
-    terms[:, FEE_ASSET] = NO_ASSET
-    terms[named, FEE_ASSET] = binding.assets[table["fee_asset"][named]]
+    assets = _fee_assets(table, binding)
+    terms[:, FEE_ASSET] = NO_ASSET if assets is None else assets
     return terms
+
+
+def _fee_assets(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64] | None:
+    """The local number of each row's fee asset, None if no row names one."""
+    named = table["fee_asset"] != NO_STRING
+    if not named.any():
+        return None
+    assets = np.full(len(table), NO_ASSET)
+    assets[named] = binding.assets[table["fee_asset"][named]]
+    return assets

@@ -1,4 +1,4 @@
-"""A fact is written down, acknowledged and passed on before anybody's figures are brought up to date with it; who asks for them gets them."""
+"""A fact is written down and acknowledged before figures are brought up to date with it; who asks for them gets them all the same."""
 
 from __future__ import annotations
 

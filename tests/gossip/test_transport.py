@@ -231,6 +231,17 @@ def test_a_link_comes_back_when_the_peer_restarts(lan: Lan) -> None:
     assert lan.frames("two") == [b"after the restart"]
 
 
+def test_whoever_dials_in_after_it_was_away_is_redialled_at_once(lan: Lan) -> None:
+    _, second = lan.pair(tuning=Tuning(redial_ms=60_000, redial_most_ms=60_000))
+    where = second.address
+    del lan.transports["two"]
+    second.close()
+    assert lan.until(lambda: not lan.links("one", "two"))
+    lan.seen["two"].clear()
+    lan.add("two", {"one": lan.transports["one"].address}, address=where)
+    assert lan.until(lambda: lan.links("one", "two") and lan.links("two", "one")), "long before the next redial"
+
+
 def test_a_full_queue_drops_and_says_so(lan: Lan) -> None:
     one, _ = lan.pair(tuning=Tuning(high_water_mark=2))
     sent = [one.send("two", bytes(1_000_000)) for _ in range(100)]

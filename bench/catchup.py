@@ -1,0 +1,160 @@
+"""How long until a node that missed a million facts holds all of them durably, and shows them.
+
+    python -m bench catchup
+
+Two node processes, linked by CURVE over loopback. One has recorded the fills, in full batches; the other starts without them, cut off. It
+is let through, and the clock runs until its durable frontier is the first one's. Its view was looked at before, so every batch is folded
+as it comes. Its positions must be those of a plain fold. The same in smaller batches says what a batch costs.
+
+Beside it what cannot be avoided, on the same batches: each hashed and its signature checked; written and synced in one go; carried over a
+CURVE connection in frames as large as an answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import apsw
+import zmq
+
+from bench import nodes
+from bench.join import LIMIT, Fills, chunks
+from bench.measured import OURS, Curve, Goal, Plan, Result, Run, Wrong, rounds, row, slope, timed
+from crdtledger.edge import folders
+from crdtledger.edge.folders import new_curve_keys
+from crdtledger.ledger.batch import Batch, open_batch
+from crdtledger.ledger.genesis import Genesis
+from gossip.catchup import CatchupLimits
+
+WRITE = "written and synced, in one go"
+CARRY = "carried over CURVE"
+
+
+class Missed:
+    """A cluster of two: the first node holds ``work``, the second is started anew without it for every round."""
+
+    def __init__(self, cluster: nodes.Cluster, work: Sequence[Fills]) -> None:
+        self.cluster = cluster
+        self.work = work
+        cluster.start(1)
+        with cluster.client(1) as one:
+            nodes.define(one)
+            nodes.record(one, work)
+            self.wanted = nodes.held(one)
+
+    def catch_up(self) -> float:
+        """One round: from being let through to holding everything for good."""
+        nodes.empty(self.cluster.paths[1])
+        with self.cluster.client(1) as one:
+            nodes.block(one, [2])
+            self.cluster.start(2)
+            with self.cluster.client(2) as two:
+                two.query("positions")
+                begun = time.perf_counter()
+                nodes.block(one, [])
+                seconds = nodes.wait_for(two, self.wanted) - begun
+                nodes.check_positions(two, self.work)
+        self.cluster.stop(2)
+        return seconds
+
+
+def hashes(batches: Sequence[Batch], genesis: Genesis) -> float:
+    """Every batch opened, which hashes it and verifies its signature."""
+
+    def check() -> None:
+        for batch in batches:
+            open_batch(batch.raw, genesis)
+
+    return timed(check)
+
+
+def write(batches: Sequence[Batch]) -> float:
+    """The batches as rows of a SQLite table, in one transaction that is synced."""
+    with TemporaryDirectory(prefix="bench-") as folder:
+        connection = apsw.Connection(str(Path(folder) / "rows.db"))
+        connection.pragma("page_size", 16384)
+        connection.pragma("journal_mode", "WAL")
+        connection.pragma("synchronous", "FULL")
+        connection.execute("CREATE TABLE rows (row INTEGER PRIMARY KEY, body BLOB)")
+
+        def insert() -> None:
+            with connection:
+                connection.executemany("INSERT INTO rows (body) VALUES (?)", ((batch.raw,) for batch in batches))
+
+        seconds = timed(insert)
+        connection.close()
+    return seconds
+
+
+def carry(total: int, frame_bytes: int) -> float:
+    """``total`` bytes through one CURVE connection over loopback, from one thread to another."""
+    keys = new_curve_keys()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    receiver, sender = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+    receiver.curve_server = True
+    receiver.curve_secretkey, receiver.curve_publickey = keys.secret.encode(), keys.public.encode()
+    port = receiver.bind_to_random_port("tcp://127.0.0.1")
+    own = new_curve_keys()
+    sender.curve_secretkey, sender.curve_publickey = own.secret.encode(), own.public.encode()
+    sender.curve_serverkey = keys.public.encode()
+    sender.connect(f"tcp://127.0.0.1:{port}")
+    sender.send(b"")
+    receiver.recv()
+    frame, count = bytes(frame_bytes), -(-total // frame_bytes)
+
+    def send() -> None:
+        for _ in range(count):
+            sender.send(frame)
+
+    def through() -> None:
+        sending = threading.Thread(target=send)
+        sending.start()
+        for _ in range(count):
+            receiver.recv()
+        sending.join()
+
+    seconds = timed(through)
+    context.destroy(linger=0)
+    return seconds
+
+
+def by_batch(facts: int, sizes: Sequence[int]) -> Curve:
+    """What catching up with the same facts costs in ever more batches."""
+    points = []
+    for size in sizes:
+        with nodes.cluster(2) as cluster:
+            work = nodes.split(chunks(facts, 0), size)
+            points.append((float(len(work)), Missed(cluster, work).catch_up()))
+    return Curve(f"{facts:,} facts in more batches", "batches", "seconds", tuple(points), slope(points))
+
+
+def measure(plan: Plan) -> Result:
+    """Measure and compare."""
+    facts = plan.size(1_000_000, 40_000)
+    work = chunks(facts, 0)
+    with nodes.cluster(2) as cluster:
+        missed = Missed(cluster, work)
+        times = [missed.catch_up() for _ in range(plan.runs)]
+        cluster.stop(1)
+        genesis, batches = folders.open_node(cluster.paths[0]).genesis, nodes.journaled(cluster.paths[0])
+        total = sum(len(batch.raw) for batch in batches)
+        turns = iter(times)
+        rivals: dict[str, Run] = {
+            OURS: lambda: next(turns),
+            LIMIT: lambda: hashes(batches, genesis),
+            WRITE: lambda: write(batches),
+            CARRY: lambda: carry(total, CatchupLimits().chunk_bytes),
+        }
+        rows = rounds(rivals, plan.runs, facts)
+    if len(batches) < len(work):
+        raise Wrong("the journal lacks batches")
+    sizes = (4_000, 1_000) if plan.quick else (4_000, 1_000, 250, 100)
+    curve = by_batch(plan.size(200_000, 8_000), sizes)
+    goals = [Goal(f"catch-up with {facts:,} facts, by tails", row(rows, OURS).median, "most", 3, "s")]
+    told = {"facts": facts, "batches": len(work), "bytes": total, "runs": plan.runs}
+    what = "Catch-up: from being let through to holding, and showing, what was missed"
+    return Result("catchup", what, "facts", rows, goals, told, curves=[curve])
