@@ -11,13 +11,20 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bench.measured import Plan
 from bench.one import one
 
-BENCHES = ("join", "startup", "memory", "catchup", "heal")
+BENCHES = ("join", "endtoend", "latency", "catchup", "heal", "checkpoint", "importing", "memory", "startup")
 """Modules of this package, in the order of the table."""
+
+
+def alone(name: str, plan: Plan, keep: bool) -> list[tuple[bool, str]]:
+    """One bench in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(one, name, plan, keep).result()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,12 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     goals: list[tuple[bool, str]] = []
     wrong: list[str] = []
     for name in given.names or BENCHES:
-        with multiprocessing.get_context("spawn").Pool(1) as alone:
-            try:
-                goals += alone.apply(one, (name, plan, given.keep))
-            except Exception as error:
-                sys.stdout.write(f"{name}: WRONG: {type(error).__name__}: {error}\n\n")
-                wrong.append(name)
+        try:
+            goals += alone(name, plan, given.keep)
+        except Exception as error:
+            sys.stdout.write(f"{name}: WRONG: {type(error).__name__}: {error}\n\n")
+            wrong.append(name)
     if not given.quick:
         sys.stdout.writelines(f"{'holds ' if holds else 'MISSED'} {text}\n" for holds, text in goals)
     if wrong:

@@ -2,9 +2,10 @@
 
     python -m bench join
 
-Two nodes record fills of 1,000 accounts in 100 instruments (100,000 cells); of each hundred facts one was told by both. A replica that
-holds ten million other fills takes in the batches of both, lane by lane in turn: signature and hashes checked, ids deduplicated, positions
-summed. The sums must be those of a plain numpy fold, or the bench fails.
+Two nodes record fills of 1,000 accounts in 100 instruments (100,000 cells); of each hundred facts that come in, one was told before, by
+the other node. A replica that holds ten million other fills takes in the batches of both, lane by lane in turn: signature and hashes
+checked, ids deduplicated, positions summed. The sums must be those of a plain numpy fold, or the bench fails. The same with fewer fills
+held draws how the cost grows.
 
 Beside it, on the same fills: pycrdt and loro used plainly, a map entry for each fill, imported from updates of as many fills as a batch
 has; they check no signature and sum nothing. And what cannot be avoided: sha256 and Ed25519 of the same batches, and the fold alone.
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench.measured import OURS, Goal, Plan, Result, Run, Wrong, rounds, row, timed
+from bench.measured import OURS, Curve, Goal, Plan, Result, Run, Wrong, rounds, row, slope, timed
 from crdtledger.ledger.batch import open_batch
 from crdtledger.ledger.drafting import FillColumns
 from crdtledger.ledger.facts import Account, Instrument
@@ -47,19 +48,30 @@ class Fills(NamedTuple):
     account: npt.NDArray[np.int64]
 
 
+def fills_of(instrument: int, ids: npt.NDArray[np.uint64]) -> Fills:
+    """A fill is a function of its id."""
+    mixed = (ids * np.uint64(0x9E3779B97F4A7C15)).astype(np.int64)
+    side = np.where(mixed & 1, 1, -1).astype(np.int8)
+    account = (mixed >> 20) % ACCOUNTS
+    return Fills(instrument, ids, 1 + (mixed >> 8) % 9_999, 1 + (mixed >> 30) % 9_999_999, side, account)
+
+
 def chunks(facts: int, first: int) -> list[Fills]:
-    """``facts`` fills with ids from ``first`` on, in columns of up to ``BATCH``. A fill is a function of its id."""
-    found = []
-    start, end = first, first + facts
-    while start < end:
-        ids = np.arange(start, min((start // BATCH + 1) * BATCH, end), dtype=np.uint64)
-        mixed = (ids * np.uint64(0x9E3779B97F4A7C15)).astype(np.int64)
-        side = np.where(mixed & 1, 1, -1).astype(np.int8)
-        account = (mixed >> 20) % ACCOUNTS
-        terms = (1 + (mixed >> 8) % 9_999, 1 + (mixed >> 30) % 9_999_999, side, account)
-        found.append(Fills(start // BATCH % INSTRUMENTS, ids, *terms))
-        start += len(ids)
-    return found
+    """``facts`` fills with ids from ``first`` on, in columns of up to ``BATCH``, each of one instrument."""
+    last = first + facts
+    return [
+        fills_of(start // BATCH % INSTRUMENTS, np.arange(start, min(start + BATCH, last), dtype=np.uint64))
+        for start in range(first, last, BATCH)
+    ]
+
+
+def told_again(fills: Fills, first: int) -> Fills:
+    """As many fills of the same instrument, with ids from ``first`` on; but of a hundred two are among the given ones."""
+    again = fills.ids[:: 100 // 2]
+    return fills_of(
+        fills.instrument,
+        np.concatenate((again, np.arange(first, first + len(fills.ids) - len(again), dtype=np.uint64))),
+    )
 
 
 def record(ledger: Ledger, work: Sequence[Fills]) -> list[bytes]:
@@ -94,29 +106,25 @@ class Work:
         self.opening = [batch.raw for batch in third.record(*names).batches]
         for ledger in (self.first, self.second):
             ledger.join(third)
-        share = facts // 2
-        told_by_both = facts // 100
         self.held = chunks(held, 1 << 40)
-        before = [batch for fills in self.held for batch in record(third, [fills])] if held else []
-        told = (chunks(share, 0), chunks(facts - share, share - told_by_both))
-        self.fills = [*told[0], *told[1]]
-        lanes = (record(self.first, told[0]), record(self.second, told[1]))
-        self.before = before
-        self.batches = [raw for pair in zip(*lanes, strict=False) for raw in pair]
-        longest = max(lanes, key=len)
-        self.batches += longest[min(map(len, lanes)) :]
-        self.distinct = facts - told_by_both
+        self.before = [raw for fills in self.held for raw in record(third, [fills])]
+        one = chunks(facts // 2, 0)
+        other = [told_again(fills, 1 << 50 | int(fills.ids[0])) for fills in one]
+        self.fills = [*one, *other]
+        lanes = (record(self.first, one), record(self.second, other))
+        self.batches = [raw for pair in zip(*lanes, strict=True) for raw in pair]
+        self.facts = sum(len(fills.ids) for fills in self.fills)
+        self.distinct = len(np.unique(np.concatenate([fills.ids for fills in self.fills])))
 
-    def replica(self) -> Replica:
-        """A replica that holds what is held before."""
+    def replica(self, held: int) -> Replica:
+        """A replica that holds ``held`` of what is held before."""
         replica = Replica(self.first.genesis, salt=7, documents=False)
-        for raw in (*self.opening, *self.before):
+        for raw in (*self.opening, *self.before[: held // BATCH]):
             assert isinstance(replica.admit(raw), Applied)
         assert replica.view.facts  # it is there from now on, and kept up with every batch
         return replica
 
-    @functools.cached_property
-    def expected(self) -> dict[tuple[str, str], int]:
+    def expected(self, held: int) -> dict[tuple[str, str], int]:
         """The quantity of every cell, folded plainly."""
         ids = np.concatenate([fills.ids for fills in self.fills])
         cells = np.concatenate([fills.account * INSTRUMENTS + fills.instrument for fills in self.fills])
@@ -124,24 +132,25 @@ class Work:
         _, first = np.unique(ids, return_index=True)
         sums = np.zeros(ACCOUNTS * INSTRUMENTS, np.int64)
         np.add.at(sums, cells[first], signed[first])
-        for fills in self.held:
+        for fills in self.held[: held // BATCH]:
             np.add.at(sums, fills.account * INSTRUMENTS + fills.instrument, fills.qty * fills.side)
         return {
             (NAMES[at // INSTRUMENTS], f"I{at % INSTRUMENTS}"): int(sums[at]) for at in np.flatnonzero(sums).tolist()
         }
 
 
-def ours(work: Work) -> float:
-    """One join."""
-    replica = work.replica()
+def ours(work: Work, held: int) -> float:
+    """One join, onto ``held`` facts."""
+    replica = work.replica(held)
 
     def join() -> None:
         for raw in work.batches:
             replica.admit(raw)
 
     seconds = timed(join)
-    got = {(held.account, held.instrument): held.bought - held.sold for held in replica.view.position_rows()}
-    wrong = {cell for cell in got.keys() | work.expected.keys() if got.get(cell, 0) != work.expected.get(cell, 0)}
+    got = {(row.account, row.instrument): row.bought - row.sold for row in replica.view.position_rows()}
+    expected = work.expected(held)
+    wrong = {cell for cell in got.keys() | expected.keys() if got.get(cell, 0) != expected.get(cell, 0)}
     if wrong:
         raise Wrong(f"{len(wrong)} cells are not what a plain fold gives, {sorted(wrong)[:3]} among them")
     return seconds
@@ -234,10 +243,13 @@ def with_loro(work: Work) -> Run:
 
 def measure(plan: Plan) -> Result:
     """Measure and compare."""
-    facts, held = plan.size(1_000_000, 40_000), plan.size(10_000_000, 100_000)
-    work = Work(facts, held)
+    held = plan.size(10_000_000, 100_000)
+    fewer = (held // 100, held // 10)
+    work = Work(plan.size(1_000_000, 40_000), held)
+    facts = work.facts
     rivals: dict[str, Run] = {
-        OURS: lambda: ours(work),
+        OURS: lambda: ours(work, held),
+        **{f"{OURS}, {few:,} held": functools.partial(ours, work, few) for few in fewer},
         LIMIT: lambda: hashes(work),
         FOLD: lambda: fold(work),
         PYCRDT: with_pycrdt(work),
@@ -252,6 +264,9 @@ def measure(plan: Plan) -> Result:
         Goal("over loro used plainly", row(rows, LORO).ratio, "least", 2.5, "times"),
         Goal("stretch: over sha256 + Ed25519 + fold alone", mine.median / least, "most", 2.0, "times"),
     )
+    costs = [row(rows, f"{OURS}, {few:,} held") for few in fewer] + [mine]
+    points = tuple((float(at), cost.median / facts * 1e6) for at, cost in zip((*fewer, held), costs, strict=True))
+    grows = Curve("a fact's join", "facts held", "microseconds", points, slope(points))
     told = {"facts": facts, "held before": held, "batches": len(work.batches), "runs": plan.runs}
     what = "Join: verified, deduplicated, folded, from batches in memory, on one core"
-    return Result("join", what, "facts", rows, goals, told)
+    return Result("join", what, "facts", rows, goals, told, curves=(grows,))

@@ -15,18 +15,18 @@ What it does not prevent: whoever has seen the others' reveals may let his bond 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import split_id
-from crdtledger.ledger.facts import Instrument, Kind, Order, Reveal
+from crdtledger.ledger.commitment import opens
+from crdtledger.ledger.facts import Instrument, Kind
 from crdtledger.ledger.orderfacts import Name, Stated
 from crdtledger.ledger.ordermoney import reserve_asset, still_needed
 from crdtledger.ledger.settledparts import SettledOrder
 from crdtledger.matching.auction import clear
-from crdtledger.matching.commitment import check
 from crdtledger.matching.orders import OpenOrder
 
 from .adjustments import (
@@ -44,6 +44,19 @@ if TYPE_CHECKING:
     from .matchsettling import _Matches
 
 
+class Cleared(NamedTuple):
+    """Two orders that a call auction paired: ``qty`` by the clearing, of which ``stands`` what both could pay; ``why`` not more."""
+
+    instrument: str
+    buyer: Name
+    seller: Name
+    accounts: tuple[str, str]
+    qty: int
+    stands: int
+    price: int
+    why: str
+
+
 def auction_of(order: SettledOrder, definition: Instrument) -> int:
     """The height of the first auction that an order is early enough for."""
     return -(-(order.height + definition.reveal_window) // definition.auction_every) * definition.auction_every
@@ -55,6 +68,7 @@ class Auctions:
     def __init__(self, matches: _Matches, purses: Purses, height: int) -> None:
         self._matches, self._purses, self._height = matches, purses, height
         self._genesis = matches.genesis
+        self.cleared: list[Cleared] = []
         self._hidden: dict[bytes, set[Name]] = {}
         for name, order in matches.orders.items():
             if order.terms.hidden and order.shown is None:
@@ -103,7 +117,7 @@ class Auctions:
         if order is None or not order.open or order.shown is not None:
             self._matches.adjust("voided", NO_ORDER)
             return
-        why = _opens(fact, order)
+        why = opens(fact, order.terms)
         if why:
             self._matches.adjust("voided", NOT_REVEALED, why)
         elif self._height > auction_of(order, self._matches.definition(order)):
@@ -135,9 +149,10 @@ class Auctions:
         for pair in clearing.pairs():
             buyer, seller = book[pair.buyer], book[pair.seller]
             definition = self._matches.definition(orders[buyer])
-            if orders[buyer].terms.account == orders[seller].terms.account:
+            accounts = (orders[buyer].terms.account, orders[seller].terms.account)
+            if accounts[0] == accounts[1]:
                 continue
-            stands, _, bought, sold = self._matches.exchange.trade(
+            stands, why, bought, sold = self._matches.exchange.trade(
                 definition,
                 Side(buyer, orders[buyer], definition.maker_fee_ppm),
                 Side(seller, orders[seller], definition.maker_fee_ppm),
@@ -145,6 +160,7 @@ class Auctions:
                 clearing.price,
             )
             orders[buyer], orders[seller] = bought, sold
+            self.cleared.append(Cleared(instrument, buyer, seller, accounts, pair.qty, stands, clearing.price, why))
             for name in (buyer, seller):
                 self._less(name, stands)
 
@@ -167,28 +183,3 @@ def _open(name: Name, order: SettledOrder) -> OpenOrder:
     if order.shown is not None:
         qty, price = min(qty, order.shown[0] - order.tally.filled), order.shown[1]
     return OpenOrder(_name(name), terms.account, terms.side, price, qty, order.place, terms.market)
-
-
-def _opens(fact: Stated, order: SettledOrder) -> str:
-    """Why a reveal does not open an order, or nothing."""
-    terms = order.terms
-    home, id = fact.about
-    stated = Order(
-        id=id,
-        account=terms.account,
-        instrument=terms.instrument,
-        side="buy" if terms.side > 0 else "sell",
-        qty=terms.qty,
-        price=terms.price,
-        reserve=terms.reserve,
-        hidden=terms.hidden,
-    )
-    shown = Reveal(
-        id=fact.name[1],
-        order=id,
-        side="buy" if fact.side > 0 else "sell",
-        qty=fact.qty,
-        price=fact.price,
-        nonce=fact.text,
-    )
-    return check(home, stated, shown)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +26,7 @@ MAX_VALUE_BYTES: Final = 4096
 MAX_TEXT_BYTES: Final = 255
 
 
-class CellName(msgspec.Struct, frozen=True, order=True, array_like=True):
+class CellName(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """Names one cell: ``kind`` ("collateral", "position" ...), ``account`` and ``subject`` (an asset, an instrument ...)."""
 
     kind: str
@@ -61,6 +61,23 @@ def encode_value(fields: Mapping[str, str | int]) -> bytes:
     return raw
 
 
+class ValueForm:
+    """``encode_value`` for many values that differ in some whole numbers only: ``texts`` are said once, ``numbers`` name the others."""
+
+    __slots__ = ("_form",)
+
+    def __init__(self, texts: Mapping[str, str | int], numbers: Iterable[str]) -> None:
+        said = {name: str(text).replace("%", "%%") for name, text in texts.items()}
+        self._form = encode_value(said | dict.fromkeys(numbers, "%d"))
+
+    def encode(self, *numbers: int) -> bytes:
+        """The value with these numbers, in the order of their names. BadInput beyond ``MAX_VALUE_BYTES``."""
+        raw = self._form % numbers
+        if len(raw) > MAX_VALUE_BYTES:
+            raise BadInput(what=f"{len(raw)} bytes", where="cell", why=f"a value has at most {MAX_VALUE_BYTES}")
+        return raw
+
+
 def decode_value(raw: bytes) -> dict[str, str]:
     """The named texts of a cell's value. Raises InvalidProof unless ``raw`` is exactly what ``encode_value`` writes."""
     where = "cell value"
@@ -88,3 +105,23 @@ def manifest_value(cells: Iterable[CellName]) -> bytes:
     """The manifest over an account's ``cells`` (the manifest itself not among them)."""
     keys = sorted(cell.key() for cell in cells)
     return encode_value({"cells": len(keys), "names": hashlib.sha256(b"".join(keys)).hexdigest()})
+
+
+def plain_data(value: Any) -> Any:
+    """``value`` without its types: what MessagePack writes."""
+    return msgspec.to_builtins(value, builtin_types=(bytes,))
+
+
+def content_digest(kind: str, value: Any) -> bytes:
+    """32 bytes over plain data. Integers beyond 64 bits, which MessagePack cannot carry, go in as text."""
+    return digest(f"cell-{kind}", msgspec.msgpack.encode(_carried(plain_data(value)), order="deterministic"))
+
+
+def _carried(value: Any) -> Any:
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return f"{value:d}"
+    if isinstance(value, dict):
+        return {key: _carried(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_carried(item) for item in value]
+    return value

@@ -10,7 +10,7 @@ Which of them count the settling view has said (``ledger.positions``). Its rules
    if another one comes to stand under that name, it leaves, and its id stays taken: to book it takes another id.
 5. The rest counts, what had waited first. A value or fee that cannot be carried is void. A bust counts as the opposite of its terms.
 
-Whole columns throughout; the one loop over rows is that of ``entries``.
+Whole columns until it comes to single positions: whatever is summed there may outgrow 64 bits, and ``entries`` takes a loop anyway.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from crdtledger.ledger.catalog import NO_ASSET
 from crdtledger.ledger.facts import Kind
-from crdtledger.ledger.positions import ACCOUNT, FEE_AMOUNT, FEE_ASSET, QUANTITY, SIDE, Counted, Held
+from crdtledger.ledger.positions import ACCOUNT, FEE_AMOUNT, FEE_ASSET, INSTRUMENT, QUANTITY, SIDE, Held
 from crdtledger.ledger.reference import value_factor
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills, cut_fills
@@ -71,78 +71,93 @@ def settle_fills(view: View) -> SettledFills:
 # -- positions ------------------------------------------------------------------------------------------------
 
 
+class _Meaning(NamedTuple):
+    """What an instrument's definition says of its fills: ``factor`` of their values, and the ``asset`` of fees that name none."""
+
+    name: str
+    inverse: bool
+    factor: int
+    asset: int
+
+
+Row = tuple[int, int, int, int, int, int]
+"""A fill, or with ``sign`` -1 a bust, in the order of its position's: side, quantity, sign, fee, fee asset, value before the factor."""
+
+
 def _positions(view: View) -> dict[Pair, SettledPosition | None]:
     """The positions that change."""
-    by_instrument: dict[int, list[Counted]] = {}
-    for counted in view.positions.counted:
-        by_instrument.setdefault(counted.instrument, []).append(counted)
+    counted = view.positions.counted
+    if not counted:
+        return {}
+    terms = np.concatenate([part.terms for part in counted])
+    signs = np.repeat([1 if part.kind is Kind.FILL else -1 for part in counted], [len(part.rows) for part in counted])
+    worth = plain(np.concatenate([part.values for part in counted]))
+    names = view.catalog.account_names
+    cells = terms[:, INSTRUMENT] * len(names) + terms[:, ACCOUNT]
+    order = np.argsort(cells, kind="stable")
+    starts = np.flatnonzero(np.diff(cells[order], prepend=-1))
+    columns = (
+        terms[order, SIDE],
+        terms[order, QUANTITY],
+        signs[order],
+        terms[order, FEE_AMOUNT],
+        terms[order, FEE_ASSET],
+    )
+    values = (worth[row] for row in order.tolist())
+    rows: list[Row] = list(zip(*(column.tolist() for column in columns), values, strict=True))
+    numbers, accounts = (terms[order[starts], column].tolist() for column in (INSTRUMENT, ACCOUNT))
+    meanings = {number: _meaning(view, number) for number in set(numbers)}
+    bounds = [*starts.tolist(), len(rows)]
     changed: dict[Pair, SettledPosition | None] = {}
-    for number, parts in by_instrument.items():
-        definition = view.catalog.meaning(number)
-        assert definition is not None  # what counts has a meaning
-        factor, own = value_factor(definition), view.catalog.asset(definition.settlement)
-        terms = np.concatenate([part.terms for part in parts])
-        signs = np.repeat([1 if part.kind is Kind.FILL else -1 for part in parts], [len(part.rows) for part in parts])
-        worth = np.empty(len(terms), object)
-        worth[:] = [value * factor for value in plain(np.concatenate([part.values for part in parts]))]
-        order = np.argsort(terms[:, ACCOUNT], kind="stable")
-        accounts, starts = np.unique(terms[order, ACCOUNT], return_index=True)
-        for account, rows in zip(accounts.tolist(), np.split(order, starts[1:]), strict=True):
-            at = (view.catalog.account_names[account], definition.name)
-            before = view.base.positions.get(at, _NOTHING)
-            fees = _fees(view, before, terms[rows], signs[rows], own)
-            position = _position(before, terms[rows], signs[rows], worth[rows].tolist(), definition.inverse, fees)
-            changed[at] = None if position == _NOTHING else position
+    for place, (number, account) in enumerate(zip(numbers, accounts, strict=True)):
+        meaning = meanings[number]
+        at = (names[account], meaning.name)
+        before = view.base.positions.get(at, _NOTHING)
+        position = _position(view, before, rows[bounds[place] : bounds[place + 1]], meaning)
+        changed[at] = None if position == _NOTHING else position
     return changed
 
 
-def _position(
-    before: SettledPosition,
-    terms: npt.NDArray[np.int64],
-    signs: Rows,
-    worth: Sequence[int],
-    inverse: bool,
-    fees: tuple[int, tuple[tuple[str, int], ...]],
-) -> SettledPosition:
-    sides, sizes = terms[:, SIDE] * signs, terms[:, QUANTITY]
-    trades = zip((sides * sizes).tolist(), worth, strict=True)
-    entry = after(Entry(before.qty, before.cost, before.realised), trades, inverse)
-    values = np.empty(len(worth), object)
-    values[:] = worth
+def _meaning(view: View, number: int) -> _Meaning:
+    definition = view.catalog.meaning(number)
+    assert definition is not None  # what counts has a meaning
+    asset = view.catalog.asset(definition.settlement)
+    return _Meaning(definition.name, definition.inverse, value_factor(definition), asset)
 
-    def sums(side: int) -> tuple[int, int]:
-        mine = terms[:, SIDE] == side
-        # Python's sums, of numbers within 2**62 each: a column of them would overflow.
-        return sum((sizes[mine] * signs[mine]).tolist()), int((values[mine] * signs[mine]).sum())
 
-    (bought, value_bought), (sold, value_sold) = sums(1), sums(-1)
+def _position(view: View, before: SettledPosition, rows: Sequence[Row], meaning: _Meaning) -> SettledPosition:
+    # A loop over plain integers, as in ``entries``, and for the same reason; most positions have a row or two of a height.
+    bought, sold, fees = before.bought, before.sold, before.fees
+    value_bought, value_sold, fills = before.value_bought, before.value_sold, before.fills
+    others = dict(before.other_fees)
+    trades = []
+    for side, size, sign, fee, asset, worth in rows:
+        qty, value = sign * size, worth * meaning.factor
+        trades.append((side * qty, value))
+        if side > 0:
+            bought += qty
+            value_bought += sign * value
+        else:
+            sold += qty
+            value_sold += sign * value
+        fills += sign
+        if asset in (NO_ASSET, meaning.asset):
+            fees += sign * fee
+        else:
+            name = view.catalog.assets[asset]
+            others[name] = others.get(name, 0) + sign * fee
+    entry = after(Entry(before.qty, before.cost, before.realised), trades, meaning.inverse)
     return SettledPosition(
-        bought=before.bought + bought,
-        sold=before.sold + sold,
-        value_bought=before.value_bought + value_bought,
-        value_sold=before.value_sold + value_sold,
-        fees=fees[0],
-        other_fees=fees[1],
-        fills=before.fills + int(signs.sum()),
+        bought=bought,
+        sold=sold,
+        value_bought=value_bought,
+        value_sold=value_sold,
+        fees=fees,
+        other_fees=tuple(sorted((name, amount) for name, amount in others.items() if amount)) if others else (),
+        fills=fills,
         cost=entry.cost,
         realised=entry.realised,
     )
-
-
-def _fees(
-    view: View, before: SettledPosition, terms: npt.NDArray[np.int64], signs: Rows, own: int
-) -> tuple[int, tuple[tuple[str, int], ...]]:
-    """(fees in the settlement asset, fees in others)."""
-    fees, others = before.fees, dict(before.other_fees)
-    amounts = terms[:, FEE_AMOUNT] * signs
-    for asset in np.unique(terms[:, FEE_ASSET]).tolist():
-        total = sum(amounts[terms[:, FEE_ASSET] == asset].tolist())
-        if asset in (NO_ASSET, own):
-            fees += total
-        else:
-            name = view.catalog.assets[asset]
-            others[name] = others.get(name, 0) + total
-    return fees, tuple(sorted((name, amount) for name, amount in others.items() if amount))
 
 
 # -- what waits, and what was adjusted --------------------------------------------------------------------------

@@ -13,7 +13,7 @@ compared by their hashes; at most 256 levels.
 
 from __future__ import annotations
 
-import hashlib
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -74,17 +74,22 @@ class NonExistenceProof(msgspec.Struct, frozen=True):
 
 def leaf_hash(key: bytes, value: bytes) -> bytes:
     """The hash of the leaf that says ``key`` has ``value``."""
-    return hashlib.sha256(b"\x00" + key_hash(key) + hashlib.sha256(value).digest()).digest()
+    return leaf_hash_at(key_hash(key), value)
+
+
+def leaf_hash_at(place: bytes, value: bytes) -> bytes:
+    """``leaf_hash`` of the key whose ``key_hash`` is ``place``."""
+    return sha256(b"\x00" + place + sha256(value).digest()).digest()
 
 
 def inner_hash(left: bytes, right: bytes) -> bytes:
     """The hash of the node over two children."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return sha256(b"\x01" + left + right).digest()
 
 
 def key_hash(key: bytes) -> bytes:
     """Where ``key`` stands: its hash, whose bits from the highest are the turns from the root down."""
-    return hashlib.sha256(key).digest()
+    return sha256(key).digest()
 
 
 def existence(key: bytes, value: bytes, siblings: tuple[bytes, ...]) -> ExistenceProof:
@@ -115,7 +120,7 @@ def verify_existence(proof: ExistenceProof, key: bytes, value: bytes, root: byte
             raise InvalidProof(where, f"step {level} is not an inner node of a sparse Merkle tree")
         if step.side != turns >> level & 1:
             raise InvalidProof(where, f"step {level} turns away from where the key stands")
-        hashed = hashlib.sha256(step.prefix + hashed + step.suffix).digest()
+        hashed = sha256(step.prefix + hashed + step.suffix).digest()
     if hashed != root:
         raise InvalidProof(where, "it leads to another root than the one given")
 

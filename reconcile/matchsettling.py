@@ -58,7 +58,7 @@ from .adjustments import (
     Adjustment,
     Effect,
 )
-from .auctionsettling import Auctions
+from .auctionsettling import Auctions, Cleared
 from .cuts import Extension
 from .matching import Exchange, Side
 from .orderids import OrderIds
@@ -82,6 +82,7 @@ class SettledMatches(NamedTuple):
     used: dict[int, SeenIds]
     adjustments: list[Adjustment]
     breaks: list[Break]
+    cleared: list[Cleared]
 
 
 def concerns_orders(view: View, ordered: Sequence[Batch]) -> bool:
@@ -123,6 +124,7 @@ def settle_matches(
         matches.ids.used,
         [*matches.ids.adjustments, *matches.adjustments],
         matches.ids.breaks,
+        auctions.cleared,
     )
 
 

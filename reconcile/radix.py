@@ -20,30 +20,29 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
+import msgspec
+
 DEPTH = 256
 L = TypeVar("L")
 
 
-class Leaf(Generic[L]):
+# A million of these stand at a time, and none can be part of a cycle: the garbage collector need not walk over them.
+
+
+class Leaf(msgspec.Struct, Generic[L], frozen=True, eq=False, gc=False):
     """One leaf: its ``path`` (an integer below 2**256, first turn in the highest bit), its label and opaque content."""
 
-    __slots__ = ("content", "label", "path")
-
-    def __init__(self, path: int, label: L, content: bytes) -> None:
-        self.path = path
-        self.label = label
-        self.content = content
+    path: int
+    label: L
+    content: bytes
 
 
-class Fork(Generic[L]):
+class Fork(msgspec.Struct, Generic[L], frozen=True, eq=False, gc=False):
     """An inner node. At least two leaves hang below it; one side may be empty."""
 
-    __slots__ = ("label", "left", "right")
-
-    def __init__(self, left: Node[L], right: Node[L], label: L) -> None:
-        self.left = left
-        self.right = right
-        self.label = label
+    left: Node[L]
+    right: Node[L]
+    label: L
 
 
 Node = Leaf[L] | Fork[L] | None
@@ -146,12 +145,38 @@ def _update(
         return node
     if not isinstance(node, Fork):
         return _rebuilt(tree, node, paths, leaves, first, last, depth)
+    if last - first == 1:
+        return _changed(tree, node, leaves[first], paths[first], depth)
     middle = _middle(paths, first, last, depth)
     left = _update(tree, node.left, paths, leaves, first, middle, depth + 1)
     right = _update(tree, node.right, paths, leaves, middle, last, depth + 1)
     if left is node.left and right is node.right:
         return node
     return tree._join(left, right)
+
+
+def _changed(tree: Radix[L], top: Fork[L], leaf: Leaf[L] | None, path: int, depth: int) -> Node[L]:
+    """``top``, at ``depth``, with one change below it, in two loops: most forks that an update makes have no other below them."""
+    way: list[Fork[L]] = []
+    node: Node[L] = top
+    shift = DEPTH - 1 - depth
+    while isinstance(node, Fork):
+        way.append(node)
+        node = node.right if path >> shift & 1 else node.left
+        shift -= 1
+    changed = _rebuilt(tree, node, [path], [leaf], 0, 1, DEPTH - 1 - shift)
+    if changed is node:
+        return top
+    combine = tree._combine
+    while way:
+        fork = way.pop()
+        shift += 1
+        left, right = (fork.left, changed) if path >> shift & 1 else (changed, fork.right)
+        if left is None or right is None:
+            changed = tree._join(left, right)
+        else:
+            changed = Fork(left, right, combine(left.label, right.label))
+    return changed
 
 
 def _rebuilt(
@@ -164,6 +189,13 @@ def _rebuilt(
     depth: int,
 ) -> Node[L]:
     """What grows where a leaf or nothing stood."""
+    if last - first == 1:
+        leaf = leaves[first]
+        if node is None:
+            return leaf
+        if node.path == paths[first]:
+            same = leaf is not None and leaf.label == node.label and leaf.content == node.content
+            return node if same else leaf
     kept: list[Leaf[L]] = []
     for path, leaf in zip(paths[first:last], leaves[first:last], strict=True):
         if node is not None and path == node.path:

@@ -11,6 +11,7 @@ The secret protects privacy only. Whoever learns it can guess at values under a 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import Final
 
@@ -41,6 +42,14 @@ class Salts(msgspec.Struct, frozen=True):
 
     def of(self, purpose: bytes, key: bytes, value: bytes = b"") -> bytes:
         """The 32-byte salt of ``value`` under ``key`` (32 bytes). ``purpose`` (at most 16 bytes) keeps trees apart."""
-        state = hashlib.blake2b(key=self.secret, digest_size=SALT_BYTES, person=purpose)
-        state.update(self.version.to_bytes(4, "big") + key + value)
+        state = _keyed(self, purpose).copy()
+        state.update(key + value)
         return state.digest()
+
+
+@functools.lru_cache(8)
+def _keyed(salts: Salts, purpose: bytes) -> hashlib.blake2b:
+    """The hash after what all salts of a purpose begin with; to be copied, never updated."""
+    state = hashlib.blake2b(key=salts.secret, digest_size=SALT_BYTES, person=purpose)
+    state.update(salts.version.to_bytes(4, "big"))
+    return state

@@ -21,7 +21,7 @@ are handed in, nor on ``salt``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -38,6 +38,7 @@ from crdtledger.ledger.settledparts import Definition, Reserved, SettledBalance,
 from crdtledger.ledger.view import View
 
 from .adjustments import Adjustment, adjustments_root, summary
+from .auctionsettling import Cleared
 from .cells import CellName
 from .checkpoint import LaneCut
 from .cuts import OPEN, Extension, extend
@@ -55,13 +56,14 @@ Pair = tuple[str, str]
 
 class Settlement(NamedTuple):
     """What a height comes to. ``cells``: new value by name, None where a cell is gone. ``liabilities``: asset -> account -> minor
-    units, None where nothing is owed any more. Both hold what changed and nothing else."""
+    units, None where nothing is owed any more. Both hold what changed and nothing else. ``cleared``: what call auctions paired."""
 
     state: SettledState
     adjustments: tuple[Adjustment, ...]
     adjustments_root: bytes
     cells: Mapping[CellName, bytes | None]
     liabilities: Mapping[str, Mapping[str, int | None]]
+    cleared: tuple[Cleared, ...] = ()
 
     @property
     def causes(self) -> dict[str, int]:
@@ -112,11 +114,11 @@ def settle(
         batches=state.batches + len(batches),
         lanes=_lanes(state, cut, extension),
         definitions={**state.definitions, **_definitions(view)},
-        labels={**state.labels, **view.catalog.fresh_labels()},
-        marks={**state.marks, **view.catalog.fresh_marks()},
-        cursors={**state.cursors, **view.unsettled_cursors()},
-        positions=_replaced(state.positions, positions),
-        collateral=_replaced(state.collateral, {at: b if _holds(b) else None for at, b in balances.items()}),
+        labels=state.labels.replaced(view.catalog.fresh_labels()),
+        marks=state.marks.replaced(view.catalog.fresh_marks()),
+        cursors=state.cursors.replaced(view.unsettled_cursors()),
+        positions=state.positions.replaced(positions),
+        collateral=state.collateral.replaced({at: b if _holds(b) else None for at, b in balances.items()}),
         reserves=reserves,
         fills=fills.fills,
         busts=fills.busts,
@@ -138,6 +140,7 @@ def settle(
         adjustments_root(adjustments),
         changed_cells(state, after, touched, genesis),
         changed_liabilities(state, after, touched),
+        tuple(trading.cleared) if trading else (),
     )
 
 
@@ -168,20 +171,11 @@ def _definitions(view: View) -> dict[str, tuple[Definition, ...]]:
 def _after_trading(state: SettledState, trading: SettledMatches) -> SettledState:
     return msgspec.structs.replace(
         state,
-        orders=_replaced(state.orders, trading.orders),
-        pending=_replaced(state.pending, trading.pending),
-        carried=_replaced(state.carried, trading.carried),
+        orders=state.orders.replaced(trading.orders),
+        pending=state.pending.replaced(trading.pending),
+        carried=state.carried.replaced(trading.carried),
         prices={**state.prices, **trading.prices},
     )
-
-
-def _replaced(before: Mapping[Pair, Any], changes: Mapping[Pair, Any]) -> dict[Pair, Any]:
-    """``before`` with every change, and without what changed to None."""
-    after = {**before, **changes}
-    for name, value in changes.items():
-        if value is None:
-            del after[name]
-    return after
 
 
 def _holds(balance: SettledBalance) -> bool:

@@ -1,6 +1,6 @@
 """Which cells stand for which part of the settled state. Between them they stand for all of it.
 
-An account's cells are for people (``cells.encode_value``; amounts are decimal text of minor units, with the decimals beside them):
+An account's cells are for people (``accountcells``):
 
     collateral / account / asset        free, reserved, shortfall, deposited, withdrawn, held; the nodes' shares by digest; margin, if any
     position / account / instrument     qty, bought, sold, value_bought, value_sold, fees, fills, cost, realised, other_fees
@@ -23,23 +23,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
-import msgspec
-
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest
-from crdtledger.ledger.reference import value_decimals
+from crdtledger.ledger.reference import MarkEntry
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settled import Key, SettledState
 from crdtledger.ledger.settledparts import SettledNote
 
-from .cells import CellName, encode_value, manifest_name, manifest_value
+from .accountcells import balance_value, label_value, position_values
+from .cells import CellName, content_digest, encode_value, manifest_name, manifest_value, plain_data
 
 CHUNK: Final = 4_096
 """Ids under one cell."""
 NOTES: Final = 64
 """Notes of a lane under one cell."""
-MAX_TEXT: Final = 1_024
-"""Characters of a text that stands in a cell as it is; a longer one stands by its digest."""
 
 Cells: TypeAlias = dict[CellName, bytes | None]
 Pair: TypeAlias = tuple[str, str]
@@ -98,7 +95,7 @@ def changed_cells(before: SettledState, after: SettledState, touched: Touched, g
         cells |= _board_cells(lane, len(before.board.get(lane, ())), after.board.get(lane, ()))
     cells |= _suspended(before, after)
     if after.breaks != before.breaks:
-        cells[CellName("breaks", "")] = _digest("breaks", after.breaks) if after.breaks else None
+        cells[CellName("breaks", "")] = content_digest("breaks", after.breaks) if after.breaks else None
     if (after.facts, after.batches) != (before.facts, before.batches):
         cells[CellName("totals", "")] = encode_value({"facts": after.facts, "batches": after.batches})
     return cells
@@ -139,66 +136,65 @@ def _touched_cells(
         new: Mapping[Any, Any],
         keys: Iterable[Any],
         name: Callable[[Any], CellName],
-        value: Callable[[Any], bytes],
+        value: Callable[[Any, Any], bytes],
     ) -> Iterator[tuple[CellName, bytes | None]]:
         for key in keys:
-            if new.get(key) == old.get(key):
+            was, now = old.get(key), new.get(key)
+            if was == now:
                 continue
             cell = name(key)
-            if cell.kind in _OF_ACCOUNTS and (key in old) != (key in new):
+            if cell.kind in _OF_ACCOUNTS and (was is None) != (now is None):
                 members[cell.account] = None
-            yield cell, value(key) if key in new else None
+            yield cell, None if now is None else value(key, now)
 
-    yield from part(
-        before.lanes, after.lanes, touched.lanes, _lane_name, lambda lane: _digest("lane", after.lanes[lane])
-    )
+    yield from part(before.lanes, after.lanes, touched.lanes, _lane_name, lambda _, lane: content_digest("lane", lane))
     yield from part(
         before.definitions,
         after.definitions,
         touched.definitions,
         lambda name: CellName("instrument", "", name),
-        lambda name: _digest("instrument", [[digest, _plain(d)] for digest, d in after.definitions[name]]),
+        lambda _, rivals: content_digest("instrument", [[digest, plain_data(d)] for digest, d in rivals]),
     )
-    yield from part(before.labels, after.labels, touched.labels, label_name, lambda one: _label(after.labels[one]))
-    yield from part(
-        before.marks, after.marks, touched.marks, lambda at: _pair_name("mark", *at), lambda at: _mark(at, after)
-    )
+    yield from part(before.labels, after.labels, touched.labels, label_name, lambda _, label: label_value(label))
+    yield from part(before.marks, after.marks, touched.marks, lambda at: _pair_name("mark", *at), _mark)
     yield from part(
         before.cursors,
         after.cursors,
         touched.cursors,
         lambda at: _pair_name("cursor", at[0].hex(), at[1]),
-        lambda at: _digest("cursor", [*at, *after.cursors[at]]),
+        lambda at, cursor: content_digest("cursor", [*at, *cursor]),
     )
     yield from part(
         before.positions,
         after.positions,
         touched.positions,
         lambda at: CellName("position", *at),
-        lambda at: _position(at, after, genesis),
+        position_values(after, genesis),
     )
     yield from part(
         before.collateral,
         after.collateral,
         touched.collateral,
         lambda at: CellName("collateral", *at),
-        lambda at: _collateral(at, after, genesis),
+        lambda at, balance: balance_value(at[1], balance, genesis),
     )
     old = {(lane, key): one for lane, key in touched.reserves if (one := before.reserves.get(lane, {}).get(key))}
     new = {(lane, key): one for lane, key in touched.reserves if (one := after.reserves.get(lane, {}).get(key))}
-    yield from part(old, new, touched.reserves, _reserve_name, lambda at: _digest("reserve", _plain(new[at])))
+    yield from part(
+        old, new, touched.reserves, _reserve_name, lambda _, held: content_digest("reserve", plain_data(held))
+    )
     for kind, olds, news, names in (
         ("order", before.orders, after.orders, touched.orders),
         ("match", before.pending, after.pending, touched.pending),
         ("carried", before.carried, after.carried, touched.carried),
     ):
-        yield from part(olds, news, names, partial(_pair_cell, kind), partial(_pair_digest, kind, news))
+        yield from part(olds, news, names, partial(_pair_cell, kind), partial(_pair_digest, kind))
     yield from part(
         before.prices,
         after.prices,
         touched.prices,
         lambda name: CellName("price", "", name),
-        lambda name: _digest("price", [name, after.prices[name]]),
+        lambda name, price: content_digest("price", [name, price]),
     )
     yield from _manifests(after, members)
 
@@ -207,8 +203,8 @@ def _pair_cell(kind: str, at: Pair) -> CellName:
     return _pair_name(kind, *at)
 
 
-def _pair_digest(kind: str, held: Mapping[Pair, Any], at: Pair) -> bytes:
-    return _digest(kind, [*at, _plain(held[at])])
+def _pair_digest(kind: str, at: Pair, value: Any) -> bytes:
+    return content_digest(kind, [*at, plain_data(value)])
 
 
 _OF_ACCOUNTS: Final = frozenset({"collateral", "position", "label"})
@@ -220,16 +216,13 @@ def label_name(account: str) -> CellName:
 
 
 def account_cells(state: SettledState, accounts: Iterable[str]) -> dict[str, list[CellName]]:
-    """The names of all cells of each account but its manifest, sorted. One pass over what is held."""
-    names: dict[str, list[CellName]] = {account: [] for account in accounts}
-    for kind, pairs in (("collateral", state.collateral), ("position", state.positions)):
-        for account, subject in pairs:
-            if account in names:
-                names[account].append(CellName(kind, account, subject))
-    for account, cells in names.items():
-        if account in state.labels:
-            cells.append(label_name(account))
-        cells.sort()
+    """The names of all cells of each account but its manifest, sorted."""
+    names: dict[str, list[CellName]] = {}
+    for account in accounts:
+        cells = [CellName("collateral", account, asset) for asset in sorted(state.collateral.under(account))]
+        cells += [label_name(account)] if account in state.labels else []
+        cells += [CellName("position", account, instrument) for instrument in sorted(state.positions.under(account))]
+        names[account] = cells
     return names
 
 
@@ -252,61 +245,8 @@ def _reserve_name(at: tuple[bytes, Key]) -> CellName:
     return CellName("reserve", "", f"{lane.hex()}/{high:016x}{low:016x}")
 
 
-def _text(field: str, text: str) -> dict[str, str]:
-    """A recorded text as a field: itself, or its digest where it is long or cannot be printed."""
-    if len(text) <= MAX_TEXT and text.isprintable():
-        return {field: text}
-    return {f"{field}_digest": digest("cell-text", text.encode()).hex()}
-
-
-def _label(label: str) -> bytes:
-    return encode_value(_text("label", label))
-
-
-def _mark(at: Pair, state: SettledState) -> bytes:
-    entry = state.marks[at]
-    return _digest("mark", [*at, entry.ts_us, entry.sequence, entry.price, *entry.instrument])
-
-
-def _collateral(at: Pair, state: SettledState, genesis: Genesis) -> bytes:
-    balance = state.collateral[at]
-    margin = {"margin": balance.margin} if balance.margin else {}
-    fields: dict[str, str | int] = {
-        **margin,
-        "decimals": genesis.asset_decimals[at[1]],
-        "deposited": balance.deposited,
-        "free": balance.held - balance.reserved - balance.margin,
-        "held": balance.held,
-        "reserved": balance.reserved,
-        "rights_digest": _digest("rights", balance.rights).hex(),
-        "shortfall": balance.shortfall,
-        "withdrawn": balance.withdrawn,
-    }
-    return encode_value(fields)
-
-
-def _position(at: Pair, state: SettledState, genesis: Genesis) -> bytes:
-    position = state.positions[at]
-    definition = state.definitions[at[1]][0].instrument
-    fields: dict[str, str | int] = {
-        "bought": position.bought,
-        "cost": position.cost,
-        "fee_asset": definition.settlement,
-        "fee_decimals": genesis.asset_decimals[definition.settlement],
-        "fees": position.fees,
-        "fills": position.fills,
-        "qty": position.qty,
-        "qty_decimals": definition.qty_decimals,
-        "realised": position.realised,
-        "sold": position.sold,
-        "value_bought": position.value_bought,
-        "value_decimals": value_decimals(definition, genesis),
-        "value_sold": position.value_sold,
-    }
-    if position.other_fees:
-        others = (f"{asset} {amount} {genesis.asset_decimals[asset]}" for asset, amount in position.other_fees)
-        fields |= _text("other_fees", ", ".join(others))  # minor units, then the asset's decimals
-    return encode_value(fields)
+def _mark(at: Pair, entry: MarkEntry) -> bytes:
+    return content_digest("mark", [*at, entry.ts_us, entry.sequence, entry.price, *entry.instrument])
 
 
 # -- what is only appended, or changes as one -----------------------------------------------------------------
@@ -341,7 +281,9 @@ def _board_cells(lane: bytes, held: int, notes: Sequence[SettledNote]) -> Cells:
     """The chunks of a lane's notes that differ once there are more than ``held``. Notes are never taken away."""
     chunks = range(held // NOTES, -(-len(notes) // NOTES)) if len(notes) > held else ()
     return {
-        CellName("board", "", f"{lane.hex()}/{chunk}"): _digest("board", notes[chunk * NOTES : (chunk + 1) * NOTES])
+        CellName("board", "", f"{lane.hex()}/{chunk}"): content_digest(
+            "board", notes[chunk * NOTES : (chunk + 1) * NOTES]
+        )
         for chunk in chunks
     }
 
@@ -359,23 +301,4 @@ def _suspended(before: SettledState, after: SettledState) -> Cells:
 
     old, new = grouped(before), grouped(after)
     cells: Cells = dict.fromkeys(old.keys() - new.keys())
-    return cells | {name: _digest("suspended", told) for name, told in new.items() if told != old.get(name)}
-
-
-def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value, builtin_types=(bytes,))
-
-
-def _digest(kind: str, value: Any) -> bytes:
-    """32 bytes over plain data. Integers beyond 64 bits, which MessagePack cannot carry, go in as text."""
-    return digest(f"cell-{kind}", msgspec.msgpack.encode(_carried(_plain(value)), order="deterministic"))
-
-
-def _carried(value: Any) -> Any:
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-        return f"{value:d}"
-    if isinstance(value, dict):
-        return {key: _carried(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_carried(item) for item in value]
-    return value
+    return cells | {name: content_digest("suspended", told) for name, told in new.items() if told != old.get(name)}

@@ -113,14 +113,16 @@ class StateTree:
 
     def _leaves(self, changes: Mapping[CellName, bytes | None]) -> dict[int, Leaf[bytes] | None]:
         leaves: dict[int, Leaf[bytes] | None] = {}
+        salt = self.salts.of
         for name, value in changes.items():
             key = name.key()
-            place = _place(key)
+            place = ics23.key_hash(key)
+            path = int.from_bytes(place, "big")
             if value is None:
-                leaves[place] = None
+                leaves[path] = None
             else:
-                committed = commitment(self.salts.of(_PURPOSE, key, value), value)
-                leaves[place] = Leaf(place, ics23.leaf_hash(key, committed), key + committed)
+                committed = commitment(salt(_PURPOSE, key, value), value)
+                leaves[path] = Leaf(path, ics23.leaf_hash_at(place, committed), key + committed)
         return leaves
 
 

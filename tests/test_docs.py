@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from crdtledger import testing
 from crdtledger.testing import strategies
@@ -25,35 +21,41 @@ def blocks(path: Path) -> list[tuple[str, str]]:
     return re.findall(r"^```(python|text)\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def told_by(code: str, names: dict[str, Any]) -> str:
-    """What a block prints; or, if it raises, the exception with its notes."""
+RUNNER = """
+import contextlib, io, json, sys
+from hypothesis import settings
+
+settings.register_profile("documents", settings.default, derandomize=True, database=None)
+settings.load_profile("documents")
+names, told = {}, []
+for code in json.load(sys.stdin):
     out = io.StringIO()
     try:
         with contextlib.redirect_stdout(out):
             exec(compile(code, "document", "exec"), names)
     except Exception as error:
-        return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-    return out.getvalue().strip()
+        told.append("\\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+    else:
+        told.append(out.getvalue().strip())
+json.dump(told, sys.stdout)
+"""
+"""Runs blocks one after the other, and tells what each prints; or, if it raises, the exception with its notes.
+
+In a process of its own: which of several shortest stories Hypothesis tells hangs on the modules that are loaded, too.
+"""
 
 
-@pytest.fixture
-def same_every_time() -> Iterator[None]:
-    """Hypothesis draws alike at every run: which of several shortest stories is told depends on it."""
-    profile = settings.get_current_profile_name()
-    settings.register_profile("documents", settings.default, derandomize=True, database=None)
-    settings.load_profile("documents")
-    yield
-    settings.load_profile(profile)
-
-
-@pytest.mark.usefixtures("same_every_time")
-def test_the_laws_say_of_the_faults_in_the_document_what_it_shows() -> None:
-    names: dict[str, Any] = {}
+def test_the_laws_say_of_the_faults_in_the_document_what_it_shows(tmp_path: Path) -> None:
+    parts = blocks(DOCS / "how-to/test-your-crdt.md")
+    code = json.dumps([content for language, content in parts if language == "python"])
+    command = [sys.executable, "-c", RUNNER]
+    ran = subprocess.run(command, cwd=tmp_path, input=code, capture_output=True, text=True, check=True, timeout=220)
+    printed = iter(json.loads(ran.stdout))
     told, shown = "", 0
-    for language, content in blocks(DOCS / "how-to/test-your-crdt.md"):
+    for language, content in parts:
         if language == "python":
             assert not told, f"not shown in the document: {told}"
-            told = told_by(content, names)
+            told = next(printed)
         else:
             assert told == content.strip()
             told, shown = "", shown + 1

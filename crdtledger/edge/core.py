@@ -29,10 +29,9 @@ from crdtledger.edge.ordering import Ordering
 from crdtledger.edge.rightsdesk import RIGHTS_TIMER, RightsDesk
 from crdtledger.edge.setup import Setup
 from crdtledger.edge.watching import WATCH_TIMER, Watchers
-from crdtledger.errors import BadInput, CallerError, InsufficientRights, LedgerError
+from crdtledger.errors import BadInput, InsufficientRights, LedgerError
 from crdtledger.ledger.batch import MAX_DEPS, Batch, Dep
 from crdtledger.ledger.clock import HybridClock
-from crdtledger.ledger.facts import MAX_TEXT, Void
 from crdtledger.ledger.frontier import frontier_digest
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.journalrecord import KIND_BATCH, KIND_EVIDENCE, KIND_META, JournalRecord
@@ -277,19 +276,11 @@ class NodeCore:
         return self._news(now_us) if key == WATCH_TIMER else []
 
     def _expire(self, now_us: int) -> list[Output]:
-        """Void what is left of the reserves of this lane that have ended. Time is the reason; the void is the fact."""
+        """The reserves of this lane that have ended, unless a peer may know more of the lane than is here."""
         if self.epochs.quiet:
             return [StartTimer(EXPIRY_TIMER, EPOCH_INTERVAL_US)]
         self._expiry_us = None
-        lane, rights = self.recorder.lane.key, self.replica.view.rights
-        ended = [e for e in self._expiries.due(now_us) if (rights.reserve(lane, e.keys) or (0, 0))[1] > 0]
-        voids = [Void(id=f"expired {expiry.reserve}"[:MAX_TEXT], reserve=expiry.reserve) for expiry in ended]
-        for void in voids:
-            try:
-                self._note(self.recorder.record([void], now_us).batches)
-            except CallerError as error:
-                return [Notify("reserve.kept", {"reserve": void.reserve, "why": str(error)})]
-        return [Notify("reserve.expired", {"reserves": [void.reserve for void in voids]})] if voids else []
+        return [*self._expiries.void_ended(self.recorder, self._note, now_us)]
 
     def _apps(self, outputs: Sequence[Output], now_us: int) -> list[Output]:
         """Answer what other cores sent along with the gossip. Nothing in it is trusted; what does not fit is counted."""

@@ -1,21 +1,27 @@
 """Reserves of this node's lane that say when they end: which are due, and when the next one will be.
 
-Expiry is nothing but the lane's own void with local time as its reason: no other node ever infers it from a clock.
-Pure: time comes in, what is due goes out.
+Expiry is nothing but the lane's own void with local time as its reason: no other node ever infers it from a clock. A reserve that open
+orders still need is kept, and looked at again a while later. Pure: time comes in, what is due goes out.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from crdtledger.errors import CallerError
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Keys, fact_id, reserve_keys
-from crdtledger.ledger.facts import FactId, Kind
+from crdtledger.ledger.facts import MAX_TEXT, FactId, Kind, Void
+from crdtledger.ledger.recorder import Recorder
 from crdtledger.ledger.settledparts import Reserved
+from gossip.effects import Notify
+
+AGAIN_US: Final = 10_000_000
+"""A reserve that could not be voided is looked at again so much later."""
 
 
 class Expiry(NamedTuple):
@@ -61,6 +67,23 @@ class Expiries:
         while self._waiting and self._waiting[0].expires_us <= now_us:
             ended.append(heapq.heappop(self._waiting))
         return ended
+
+    def void_ended(self, recorder: Recorder, note: Callable[[Sequence[Batch]], None], now_us: int) -> Iterator[Notify]:
+        """Have what is left of each reserve that has ended voided. ``note`` takes the batches; what operators are told."""
+        lane, rights = recorder.lane.key, recorder.replica.view.rights
+        voided = []
+        for expiry in self.due(now_us):
+            if (rights.reserve(lane, expiry.keys) or (0, 0))[1] <= 0:
+                continue
+            void = Void(id=f"expired {expiry.reserve}"[:MAX_TEXT], reserve=expiry.reserve)
+            try:
+                note(recorder.record([void], now_us).batches)
+                voided.append(expiry.reserve)
+            except CallerError as error:
+                heapq.heappush(self._waiting, expiry._replace(expires_us=now_us + AGAIN_US))
+                yield Notify("reserve.kept", {"reserve": expiry.reserve, "why": str(error)})
+        if voided:
+            yield Notify("reserve.expired", {"reserves": voided})
 
     def next_us(self) -> int | None:
         """When the next one ends."""

@@ -20,6 +20,9 @@ from crdtledger.edge import folders
 from crdtledger.errors import LedgerError, OperatorError
 
 READY = "ready"
+SWITCH_S = 0.0005
+"""How long the thread that syncs the journal may wait for the interpreter while the other computes: it has something to say about once a
+commit, and clients wait for that. Python's own 5 ms are more than a sync takes."""
 READY_S = 300.0
 STOP_S = 20.0
 
@@ -48,6 +51,7 @@ def serve(folder: Path, announce: bool = False, child: bool = False) -> int:
             sys.stdout.write(f"{READY}\n")
             sys.stdout.flush()
 
+    sys.setswitchinterval(SWITCH_S)
     try:
         node = folders.open_node(folder)
         with (folder / folders.LOG).open("a", encoding="utf-8") as log:

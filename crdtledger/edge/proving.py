@@ -33,8 +33,8 @@ def _cells(genesis: Genesis, settled: SettledHeight, account: str) -> dict[CellN
     state = settled.state
     mine = Touched(
         labels=frozenset({account} & state.labels.keys()),
-        positions=frozenset(at for at in state.positions if at[0] == account),
-        collateral=frozenset(at for at in state.collateral if at[0] == account),
+        positions=frozenset((account, instrument) for instrument in state.positions.under(account)),
+        collateral=frozenset((account, asset) for asset in state.collateral.under(account)),
     )
     without = msgspec.structs.replace(state, labels={}, positions={}, collateral={})
     cells = changed_cells(without, state, mine, genesis)

@@ -1,4 +1,4 @@
-"""What became of matches: settled, trimmed or voided, at which height and why.
+"""What became of matches: settled, trimmed or voided, at which height and why; and what call auctions cleared, which is settled at once.
 
 The settled state keeps no match that is done, and a view none that is settled. So each node remembers the newest ``KEPT`` that it settled
 itself, in memory: after a restart those of the heights that it settles again from its newest snapshot on. Who needs all of them reads the
@@ -22,6 +22,7 @@ from crdtledger.ledger.orders import Orders
 from crdtledger.ledger.replica import Replica
 from crdtledger.ledger.text import match_json
 from reconcile.adjustments import Adjustment
+from reconcile.auctionsettling import Cleared
 from reconcile.settlement import Settlement
 
 KEPT: Final = 4_096
@@ -30,7 +31,8 @@ Place = tuple[bytes, int, int]
 
 
 class SettledMatch(msgspec.Struct, frozen=True):
-    """A match that is done. ``status``: ``settled``, ``trimmed`` or ``voided``; ``accounts``: the taker's, and the maker's."""
+    """A match that is done. ``status``: ``settled``, ``cleared`` by an auction, ``trimmed`` or ``voided``; ``accounts``: the taker's, and
+    the maker's."""
 
     row: MatchRow
     accounts: tuple[str, str]
@@ -62,8 +64,14 @@ class SettledMatches:
         """``replica`` is about to move to what a height comes to: remember the matches that are done by it."""
         state = replica.state
         batches = replica.batches()
-        if not state.pending and not any(ORDER_KINDS & batch.body.tables.keys() for batch in batches):
-            return
+        if state.pending or any(ORDER_KINDS & batch.body.tables.keys() for batch in batches):
+            self._matched(replica, settlement, height)
+        for number, pair in enumerate(settlement.cleared, 1):
+            definition = replica.view.catalog.definition(pair.instrument)
+            assert definition is not None, "what was settled under a definition has one"
+            self._kept.append(_cleared(pair, definition, height, number))
+
+    def _matched(self, replica: Replica, settlement: Settlement, height: int) -> None:
         orders, after = replica.view.orders, settlement.state
         fates = _fates(settlement.adjustments)
         for row in match_rows(orders):
@@ -76,6 +84,27 @@ class SettledMatches:
             status, stands, why = _fate(fates.get(place), row, definition)
             accounts = _account(orders, (row.home, row.taker)), _account(orders, (row.maker_home, row.maker))
             self._kept.append(SettledMatch(row, accounts, definition, height, status, stands, why))
+
+
+def _cleared(pair: Cleared, definition: Instrument, height: int, number: int) -> SettledMatch:
+    """What an auction paired, told as a match whose taker is the buyer. Nobody recorded it: its id says which height it is of."""
+    row = MatchRow(
+        home=pair.buyer[0],
+        id=f"auction {height}.{number}",
+        taker=pair.buyer[1],
+        maker_home=pair.seller[0],
+        maker=pair.seller[1],
+        instrument=pair.instrument,
+        qty=pair.qty,
+        price=pair.price,
+        survival=0,
+        stands=pair.stands,
+        state="firm",
+        reason="",
+        settled=True,
+    )
+    status = "cleared" if pair.stands == pair.qty else "trimmed" if pair.stands else "voided"
+    return SettledMatch(row, pair.accounts, definition, height, status, pair.stands, pair.why)
 
 
 def _fates(adjustments: tuple[Adjustment, ...]) -> Mapping[Place, Adjustment]:

@@ -166,9 +166,9 @@ def seal(
     deps: tuple[Dep, ...],
     wire: columns.WireBody,
 ) -> Batch:
-    """Encode, sign and re-open a batch. What this returns is what every other node will see."""
+    """Encode and sign a batch, and open its body from the bytes that travel. What this returns is what every other node will see:
+    ``open_batch`` gives the same for its bytes. ``InvalidBatch`` when the body, or a field of the header, does not hold."""
     body = columns.encode(wire)
-    opened = columns.decode(body)
     header = Header(
         VERSION,
         genesis.hash,
@@ -178,13 +178,18 @@ def seal(
         clock,
         base,
         deps,
-        opened.counts(),
+        columns.stated_counts(wire),
         len(body),
         digest("body", body),
     )
     header_bytes = _encode(header)
+    checked = open_header(header_bytes, genesis)
+    member = genesis.by_id[lane.node]
+    if identity.public_key != member.public_key:
+        raise InvalidBatch("batch.signature", f"not {member.name}'s")
     signature = identity.sign(_to_sign(header_hash(header_bytes)))
-    return open_batch(_encode([header_bytes, signature, body]), genesis)
+    raw = _encode([header_bytes, signature, body])
+    return Batch(raw, header_bytes, signature, checked, _opened_body(memoryview(raw)[-len(body) :], checked))
 
 
 def open_batch(raw: bytes, genesis: Genesis, check_signature: bool = True) -> Batch:
@@ -207,12 +212,17 @@ def open_batch(raw: bytes, genesis: Genesis, check_signature: bool = True) -> Ba
         check_header_signature(sealed.header, sealed.signature, header, genesis)
     if len(sealed.body) != header.body_bytes or digest("body", sealed.body) != header.body_hash:
         raise InvalidBatch("batch.body", "length or hash differs from the header's")
-    body = columns.decode(sealed.body)
+    return Batch(raw, sealed.header, sealed.signature, header, _opened_body(sealed.body, header))
+
+
+def _opened_body(raw: memoryview, header: Header) -> columns.Body:
+    """The body behind a header, whose hash was looked at."""
+    body = columns.decode(raw)
     if body.counts() != header.counts:
         raise InvalidBatch("header.counts", f"states {header.counts}, the body holds {body.counts()}")
     if not (header.counts or header.deps or body.cursors):
         raise InvalidBatch("batch", "says nothing: no facts, no deps, no cursor")
-    return Batch(raw, sealed.header, sealed.signature, header, body)
+    return body
 
 
 def open_header(raw: bytes, genesis: Genesis) -> Header:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
+from itertools import repeat
 from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Body, definition_digests
-from crdtledger.ledger.facts import Instrument, Kind
+from crdtledger.ledger.facts import NO_STRING, Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.reference import InstrumentKey, MarkEntry
 from crdtledger.ledger.settled import SettledState
@@ -50,7 +51,9 @@ class Binding(NamedTuple):
     """A batch's dictionary in local numbers. All arrays are indexed by the batch's own indices."""
 
     accounts: npt.NDArray[np.int64]  # string index -> account number
-    assets: npt.NDArray[np.int64]  # string index -> position in the genesis, or UNKNOWN_ASSET
+    assets: npt.NDArray[
+        np.int64
+    ]  # string index -> position in the genesis, or UNKNOWN_ASSET; of strings named as an asset
     instruments: npt.NDArray[np.int64]  # instrument index -> instrument number
     scopes: npt.NDArray[np.int64]  # scope index -> instrument number
 
@@ -104,16 +107,24 @@ class Catalog:
 
     def bind(self, body: Body) -> Binding:
         """Translate a body's dictionary. Only strings that a row uses as an account get an account number."""
-        accounts = np.full(len(body.strings), -1, np.int64)
-        used = np.zeros(len(body.strings), np.bool_)
+        used, named = (np.zeros(len(body.strings), np.bool_) for _ in range(2))
         for table in body.tables.values():
+            columns = table.dtype.names or ()
             for column in ("account", "credit"):
-                if column in (table.dtype.names or ()):
+                if column in columns:
                     used[table[column]] = True
-        places = np.flatnonzero(used)
-        accounts[places] = [self.account(body.strings[index]) for index in places.tolist()]
-        number = self._asset_number.get
-        assets = np.array([number(text, UNKNOWN_ASSET) for text in body.strings], np.int64)
+            if "asset" in columns:
+                named[table["asset"]] = True
+            if "fee_asset" in columns and table["fee_asset"].min() != NO_STRING:
+                named[table["fee_asset"][table["fee_asset"] != NO_STRING]] = True
+        # Most strings are accounts, and known: so all are asked for at once.
+        accounts = np.fromiter(map(self._account_number.get, body.strings, repeat(-1)), np.int64, len(body.strings))
+        accounts[~used] = -1
+        for index in np.flatnonzero(used & (accounts < 0)).tolist():
+            accounts[index] = self.account(body.strings[index])
+        assets = np.full(len(body.strings), UNKNOWN_ASSET)
+        for index in np.flatnonzero(named).tolist():
+            assets[index] = self.asset(body.strings[index])
         instruments = np.array([self.instrument(InstrumentKey(*entry)) for entry in body.instruments], np.int64)
         scopes = np.array([instruments[scope.instrument] for scope in body.scopes], np.int64)
         return Binding(accounts, assets, instruments, scopes)

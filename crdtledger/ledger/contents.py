@@ -62,27 +62,35 @@ def _prefixes(
     parts = [table[column].astype(np.int64) for column in used]
     if "scope" in (table.dtype.names or ()):
         parts.append(np.array([scope.instrument for scope in body.scopes], np.int64)[table["scope"]])
-    if not parts:
-        parts.append(np.zeros(len(table), np.int64))
-    distinct, which = np.unique(np.stack(parts, axis=1), axis=0, return_inverse=True)
-    digests = [_hash(kind, _words(body, used, row)) for row in distinct.tolist()]
+    joined = np.zeros(len(table), np.int64)
+    for part in parts:  # at most three, each an index of 16 bits
+        joined = joined << 16 | part
+    _, first, which = np.unique(joined, return_index=True, return_inverse=True)
+    words = [_words(body, part[first].tolist()) for part in parts[: len(used)]]
+    if len(parts) > len(used):
+        names = [_sized(name.encode()) + _sized(definition) for name, definition in body.instruments]
+        words.append([names[number] for number in parts[-1][first].tolist()])
+    digests = _hashes(kind, [b"".join(row) for row in zip(*words, strict=True)] or [b""])
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64).reshape(-1, 2), which.reshape(-1)
 
 
-def _words(body: Body, used: Sequence[str], row: Sequence[int]) -> list[bytes]:
-    words = [
-        b"" if number == NO_STRING else body.strings[number].encode() for _, number in zip(used, row, strict=False)
-    ]
-    if "fee_asset" in used:
-        name, definition = body.instruments[row[len(used)]]
-        words += [name.encode(), definition]
-    return words
+def _words(body: Body, numbers: Sequence[int]) -> list[bytes]:
+    """The strings of these numbers, each with its length; of no string, that of none."""
+    words = {n: _sized(b"" if n == NO_STRING else body.strings[n].encode()) for n in set(numbers)}
+    return [words[number] for number in numbers]
 
 
-def _hash(kind: Kind, words: Sequence[bytes]) -> bytes:
+def _sized(word: bytes) -> bytes:
+    return len(word).to_bytes(4, "little") + word
+
+
+def _hashes(kind: Kind, names: Sequence[bytes]) -> list[bytes]:
     """One digest for a fill and for its bust: what is compared is whether they speak of the same terms."""
-    domain = b"fill" if kind is Kind.BUST else kind.name.lower().encode()
-    state = hashlib.blake2b(digest_size=16, person=b"crdtledger/says")
-    for word in (domain, *words):
-        state.update(len(word).to_bytes(4, "little") + word)
-    return state.digest()
+    begun = hashlib.blake2b(digest_size=16, person=b"crdtledger/says")
+    begun.update(_sized(b"fill" if kind is Kind.BUST else kind.name.lower().encode()))
+    digests = []
+    for name in names:
+        state = begun.copy()
+        state.update(name)
+        digests.append(state.digest())
+    return digests

@@ -36,8 +36,16 @@ class Spot(NamedTuple):
     row: int
 
 
+class Moved(NamedTuple):
+    """Winners that stand earlier now and say the same: from ``rows_before`` of ``before`` to ``rows`` of this batch, in pairs."""
+
+    before: int
+    rows_before: Rows
+    rows: Rows
+
+
 class Taken(NamedTuple):
-    """What a column of fills changed: rows of this batch that now count, and spots that no longer do.
+    """What a column of fills changed: rows of this batch that now count, spots that no longer do, and those that only moved.
 
     ``repeated``, ``contradicted``: rows that found their id taken, with the same terms or with others. Which rows these are depends
     on the order of arrival, so they mean something to a view that is given its batches in canonical order, and only there.
@@ -45,6 +53,7 @@ class Taken(NamedTuple):
 
     counted: Rows
     withdrawn: list[Spot]
+    moved: list[Moved]
     repeated: Rows
     contradicted: Rows
 
@@ -84,6 +93,10 @@ class FillIndex:
             known[row] = terms[row].tobytes() in self.variants.get(int(found[row]), {})
         return known
 
+    def holds_any(self, keys: Keys) -> bool:
+        """Whether any of these ids was taken in."""
+        return bool((self._table.find(*keys) >= 0).any())
+
     def spot(self, ordinal: int) -> Spot:
         """Where the winner of an id stands, by the id's ordinal."""
         return Spot(int(self._batch[ordinal]), int(self._row[ordinal]))
@@ -97,21 +110,26 @@ class FillIndex:
         """Where the winner of each key stands."""
         return [self.spot(n) if n >= 0 else None for n in self._table.find(*keys).tolist()]
 
-    def take(self, batch: int, keys: Keys, rows: Rows, terms: npt.NDArray[np.int64]) -> Taken:
-        """Take in the given rows of a batch; ``keys`` and ``terms`` are aligned with ``rows``."""
+    def take(self, batch: int, keys: Keys, rows: Rows) -> Taken:
+        """Take in the given rows of a batch; ``keys`` are aligned with ``rows``."""
         ordinals, new = self._table.insert(*keys)
         self._grow()
-        self._batch[ordinals[new]] = batch
-        self._row[ordinals[new]] = rows[new]
-        counted = [rows[new]]
+        fresh, repeated = rows[new], np.flatnonzero(~new)
+        first = len(self._table) - len(fresh)
+        self._batch[first : len(self._table)] = batch
+        self._row[first : len(self._table)] = fresh
+        if not len(repeated):
+            return Taken(fresh, [], [], fresh[:0], fresh[:0])
+        counted = [fresh]
         withdrawn: list[Spot] = []
-        repeated = np.flatnonzero(~new)
+        moved: list[Moved] = []
         holders = self._batch[ordinals[repeated]]
         contradicted = np.zeros(len(rows), np.bool_)
         for holder in np.unique(holders).tolist():
             mine = repeated[holders == holder]
             winners = self._row[ordinals[mine]].astype(np.int64)
-            differs = (self._terms(holder, winners) != terms[mine]).any(axis=1)
+            terms = self._terms(batch, rows[mine])
+            differs = (self._terms(holder, winners) != terms).any(axis=1)
             contradicted[mine] = differs
             contested = np.fromiter((int(n) in self.variants for n in ordinals[mine]), np.bool_, len(mine))
             if self._places[batch] < self._places[holder]:  # same terms, but this statement stands earlier
@@ -120,16 +138,16 @@ class FillIndex:
                 taking = mine[same]
                 self._batch[ordinals[taking]] = batch
                 self._row[ordinals[taking]] = rows[taking]
-                counted.append(rows[taking])
-                withdrawn += [Spot(holder, row) for row in winners[same].tolist()]
-            for index in mine[differs | contested].tolist():
+                moved.append(Moved(holder, winners[same], rows[taking]))
+            for at in np.flatnonzero(differs | contested).tolist():
+                index = int(mine[at])
                 key = (int(keys[0][index]), int(keys[1][index]))
-                loser = self._contest(int(ordinals[index]), key, Spot(batch, int(rows[index])), terms[index])
+                loser = self._contest(int(ordinals[index]), key, Spot(batch, int(rows[index])), terms[at])
                 if loser is not None:
                     counted.append(rows[index : index + 1])
                     withdrawn.append(loser)
         counted_rows, withdrawn = _cancel(batch, np.concatenate(counted), withdrawn)
-        return Taken(counted_rows, withdrawn, rows[~new & ~contradicted], rows[contradicted])
+        return Taken(counted_rows, withdrawn, moved, rows[~new & ~contradicted], rows[contradicted])
 
     def _contest(self, ordinal: int, key: tuple[int, int], spot: Spot, terms: npt.NDArray[np.int64]) -> Spot | None:
         """Enter one more statement about a contested id. The spot that lost its place to it, if it wins."""
@@ -162,8 +180,9 @@ def terms_of(stated: bytes) -> tuple[int, ...]:
 
 
 def _cancel(batch: int, counted: Rows, withdrawn: list[Spot]) -> tuple[Rows, list[Spot]]:
-    """A row of this very batch that won and then lost to an earlier row of it neither counts nor is withdrawn."""
-    own = {spot.row for spot in withdrawn if spot.batch == batch}
+    """A row of this very batch that won and then lost to an earlier row of it neither counts nor is withdrawn; unless it had only moved
+    here: then it is to be withdrawn, since what it says was counted before."""
+    own = {spot.row for spot in withdrawn if spot.batch == batch}.intersection(counted.tolist())
     if not own:
         return counted, withdrawn
-    return counted[~np.isin(counted, list(own))], [spot for spot in withdrawn if spot.batch != batch]
+    return counted[~np.isin(counted, list(own))], [s for s in withdrawn if s.batch != batch or s.row not in own]

@@ -341,10 +341,14 @@ def _draft_fill_rows(
 
 
 def _recode(index: npt.NDArray[np.int64], texts: Sequence[str], names: _Dictionary) -> npt.NDArray[np.int64]:
-    """Indices into the importer's dictionary as indices into the body's; -1 becomes ``NO_STRING``."""
-    distinct, inverse = np.unique(index, return_inverse=True)
-    coded = np.array([names.text(texts[i]) if i >= 0 else NO_STRING for i in distinct.tolist()], np.int64)
-    return coded[inverse] if len(distinct) else index
+    """Indices into the importer's dictionary as indices into the body's; -1 becomes ``NO_STRING``. Texts are entered in the order of
+    the dictionary."""
+    used = np.zeros(len(texts) + 1, np.bool_)  # the last place is that of -1
+    used[index] = True
+    places = np.flatnonzero(used[:-1])
+    coded = np.full(len(texts) + 1, NO_STRING, np.int64)
+    coded[places] = [names.text(texts[place]) for place in places.tolist()]
+    return coded[index]
 
 
 _COLUMNS = (

@@ -10,6 +10,7 @@ presented for another.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 from nacl.bindings import (
@@ -28,11 +29,17 @@ DIGEST_BYTES = 32
 
 def digest(domain: str, *parts: bytes | memoryview) -> bytes:
     """SHA-256 over ``crdtledger/<domain>/v1``, a zero byte, and the parts, each preceded by its length (u64 LE)."""
-    state = hashlib.sha256(b"crdtledger/" + domain.encode() + b"/v1\x00")
+    state = _begun(domain).copy()
     for part in parts:
         state.update(len(part).to_bytes(8, "little"))
         state.update(part)
     return state.digest()
+
+
+@functools.lru_cache(256)
+def _begun(domain: str) -> hashlib._Hash:
+    """The hash after a domain's own bytes; to be copied, never updated. Cells are hashed by the ten thousand under a few domains."""
+    return hashlib.sha256(b"crdtledger/" + domain.encode() + b"/v1\x00")
 
 
 class Identity:

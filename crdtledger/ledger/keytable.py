@@ -5,6 +5,10 @@ under which number? The table answers with dense ordinals (0, 1, 2 ... in order 
 payload in plain arrays beside it. Open addressing with triangular probing; every probe round is one pass over the
 still undecided keys, and rounds are few at a load of at most one half.
 
+A slot holds 32 bits of its key's hash, the mark, beside the ordinal, and a key's home is the top of its mark. So a key that was
+never seen, which is what most are, costs the one line of memory that its slot is in: the keys are looked at only where marks are
+equal. And growing reads the slots from one end to the other and writes them in the same order; no key is touched, nothing is hashed.
+
 Slots are picked with a secret salt, so that a peer who chooses ids cannot choose collisions. The salt shows in nothing
 but the order of slots: ordinals do not depend on it.
 """
@@ -15,25 +19,29 @@ import numpy as np
 import numpy.typing as npt
 
 U64 = np.uint64
-EMPTY = np.int64(-1)
+NONE = np.int64(-1)
 WORD = (1 << 64) - 1
+HALF = U64(32)
+ORDINAL = U64((1 << 32) - 1)
+"""The half of a slot that holds the ordinal, plus one: 0 is a free slot."""
 FEW = 8
 """Up to this many keys are looked up one by one."""
+STRETCH = 1 << 15
+"""So many slots are moved at a time when the table grows: they, and what is computed of them, stay in a core's cache."""
 
 Column = npt.NDArray[np.uint64]
 Ordinals = npt.NDArray[np.int64]
 
 
 class KeyTable:
-    """128-bit keys, each with its ordinal. ``len`` is the number of distinct keys."""
+    """128-bit keys, each with its ordinal. ``len`` is the number of distinct keys, below 2**32."""
 
-    __slots__ = ("_high", "_low", "_mask", "_salt", "_slots", "size")
+    __slots__ = ("_keys", "_salt", "_shift", "_slots", "size")
 
     def __init__(self, salt: int = 0, capacity: int = 64) -> None:
         self._salt = U64(salt | 1)
         self.size = 0
-        self._high = np.empty(capacity, np.uint64)
-        self._low = np.empty(capacity, np.uint64)
+        self._keys = np.empty((capacity, 2), np.uint64)
         self._allocate(2 * capacity)
 
     def __len__(self) -> int:
@@ -42,162 +50,173 @@ class KeyTable:
     @property
     def nbytes(self) -> int:
         """Memory held by the table's arrays."""
-        return self._high.nbytes + self._low.nbytes + self._slots.nbytes
+        return self._keys.nbytes + self._slots.nbytes
 
     def keys(self, start: int, stop: int) -> tuple[Column, Column]:
         """The keys with ordinals ``start`` up to ``stop``, not to be written to."""
-        return self._high[start:stop], self._low[start:stop]
+        return self._keys[start:stop, 0], self._keys[start:stop, 1]
 
     def _allocate(self, slots: int) -> None:
-        slots = 1 << max(6, (slots - 1).bit_length())
-        self._slots = np.full(slots, EMPTY, np.int64)
-        self._mask = U64(slots - 1)
+        bits = max(6, (slots - 1).bit_length())
+        self._slots = np.zeros(1 << bits, np.uint64)
+        self._shift = U64(32 - bits)
 
-    def _home(self, high: Column, low: Column) -> Column:
+    def _marks(self, high: Column, low: Column) -> Column:
+        """32 bits of each key's hash."""
         x = (high ^ self._salt) * U64(0x9E3779B97F4A7C15) + low
         x = (x ^ (x >> U64(29))) * (self._salt | U64(0xBF58476D1CE4E5B9))
-        home: Column = (x ^ (x >> U64(32))) & self._mask
-        return home
+        return (x ^ (x >> HALF)) & ORDINAL
+
+    def _homes(self, marks: Column) -> Ordinals:
+        return (marks >> self._shift).view(np.int64)
 
     def find(self, high: Column, low: Column) -> Ordinals:
         """The ordinal of each key, -1 where it was never inserted."""
         if len(high) <= FEW:
-            return np.array([self._find_one(*key) for key in zip(high.tolist(), low.tolist(), strict=True)], np.int64)
-        found = np.full(len(high), EMPTY, np.int64)
-        slot = self._home(high, low)
-        undecided = np.arange(len(high))
-        step = U64(0)
+            return np.array([self._probe(*key)[1] for key in zip(high.tolist(), low.tolist(), strict=True)], np.int64)
+        return self._seek(high, low, self._marks(high, low))[1]
+
+    def _seek(self, high: Column, low: Column, marks: Column) -> tuple[Ordinals, Ordinals]:
+        """(slot, ordinal) of each key; the ordinal is -1 and the slot free where the key is not held."""
+        mask = len(self._slots) - 1
+        slot, ordinal = self._homes(marks), np.full(len(marks), NONE)
+        held = self._slots[slot]
+        undecided = held.nonzero()[0]
+        held = held[undecided]
+        step = 0
         while len(undecided):
-            holder = self._slots[slot[undecided]]
-            undecided, holder = undecided[holder >= 0], holder[holder >= 0]
-            same = (self._high[holder] == high[undecided]) & (self._low[holder] == low[undecided])
-            found[undecided[same]] = holder[same]
-            undecided = undecided[~same]
-            step += U64(1)
-            slot[undecided] = (slot[undecided] + step) & self._mask
-        return found
+            alike = (held >> HALF == marks[undecided]).nonzero()[0]
+            if len(alike):
+                rows, holders = undecided[alike], (held[alike] & ORDINAL).view(np.int64) - 1
+                keys = self._keys[holders]
+                same = (keys[:, 0] == high[rows]) & (keys[:, 1] == low[rows])
+                ordinal[rows[same]] = holders[same]
+                still = np.ones(len(undecided), np.bool_)
+                still[alike[same]] = False
+                undecided = undecided[still]
+            step += 1
+            slot[undecided] = at = (slot[undecided] + step) & mask
+            held = self._slots[at]
+            taken = held.nonzero()[0]
+            undecided, held = undecided[taken], held[taken]
+            if len(undecided) <= FEW:
+                for row in undecided.tolist():
+                    slot[row], ordinal[row] = self._probe(int(high[row]), int(low[row]))
+                break
+        return slot, ordinal
 
     def insert(self, high: Column, low: Column) -> tuple[Ordinals, npt.NDArray[np.bool_]]:
         """The ordinal of each key, and whether this row is the first ever to show it.
 
         Of equal keys within one call the first row counts as new.
         """
-        rows = len(high)
-        self._reserve(rows)
-        if rows <= FEW:
+        self._reserve(len(high))
+        if len(high) <= FEW:
             pairs = [self._insert_one(*key) for key in zip(high.tolist(), low.tolist(), strict=True)]
             return np.array([n for n, _ in pairs], np.int64), np.array([fresh for _, fresh in pairs], np.bool_)
-        first_free = self.size
-        ordinal = np.full(rows, EMPTY, np.int64)
-        new = np.zeros(rows, np.bool_)
-        slot = self._home(high, low)
-        undecided = np.arange(rows)
-        # Rows that claim a free slot hold it under a provisional number (row + first_free) until all are placed.
-        step = U64(0)
-        while len(undecided):
-            at = slot[undecided]
-            holder = self._slots[at]
-            free = holder < 0
-            if free.any():
-                claimants = undecided[free][::-1]  # reversed: of several claims on one slot, numpy keeps the last
-                self._slots[slot[claimants]] = claimants + first_free
-                self._high_low_put(claimants, high, low, first_free)
-                holder = self._slots[at]
-                winners = free & (holder == undecided + first_free)
-                new[undecided[winners]] = True
-            same = (self._high[holder] == high[undecided]) & (self._low[holder] == low[undecided])
-            ordinal[undecided[same]] = holder[same]
-            undecided = undecided[~same]
-            step += U64(1)
-            slot[undecided] = (slot[undecided] + step) & self._mask
-        return self._settle(ordinal, new, high, low, first_free), new
+        marks = self._marks(high, low)
+        slot, ordinal = self._seek(high, low, marks)
+        new = ordinal < 0
+        rows = np.flatnonzero(new)
+        # Rows that are not held are numbered as if no two were equal, and claim the free slots that they came to.
+        claimed = len(rows)
+        ordinal[rows] = np.arange(self.size, self.size + claimed)
+        self._put(self.size, high[rows], low[rows])
+        while len(rows):
+            claim = _entries(marks[rows], ordinal[rows])
+            self._slots[slot[rows][::-1]] = claim[::-1]  # reversed: of several claims on one slot, numpy keeps the last
+            rows = rows[self._slots[slot[rows]] != claim]
+            if len(rows):  # others were first: on from there, or to the equal key that was
+                slot[rows], found = self._seek(high[rows], low[rows], marks[rows])
+                repeated = rows[found >= 0]
+                ordinal[repeated], new[repeated] = found[found >= 0], False
+                rows = rows[found < 0]
+        fresh = np.flatnonzero(new)
+        if len(fresh) < claimed:
+            self._close_ranks(fresh, ordinal, slot, marks, high, low)
+        self.size += len(fresh)
+        return ordinal, new
+
+    def _close_ranks(
+        self, fresh: Ordinals, ordinal: Ordinals, slot: Ordinals, marks: Column, high: Column, low: Column
+    ) -> None:
+        """Number the ``fresh`` rows densely, and with them the rows of this call that repeat one of them."""
+        dense = np.arange(self.size, self.size + len(fresh))
+        numbers = np.full(len(ordinal), NONE)
+        numbers[ordinal[fresh] - self.size] = dense
+        ours = ordinal >= self.size
+        ordinal[ours] = numbers[ordinal[ours] - self.size]
+        self._put(self.size, high[fresh], low[fresh])
+        self._slots[slot[fresh]] = _entries(marks[fresh], dense)
+
+    def _put(self, first: int, high: Column, low: Column) -> None:
+        """Note keys under the ordinals from ``first`` on."""
+        self._keys[first : first + len(high), 0] = high
+        self._keys[first : first + len(high), 1] = low
 
     # A column costs some forty numpy calls however short it is; a few keys are cheaper one by one.
 
     def _probe(self, high: int, low: int) -> tuple[int, int]:
         """(slot, ordinal) of one key; the ordinal is -1 and the slot free where the key is not held."""
         mask = len(self._slots) - 1
-        slot = self._home_one(high, low)
+        mark = self._mark(high, low)
+        slot = mark >> int(self._shift)
         step = 0
         while True:
-            holder = int(self._slots[slot])
-            if holder < 0 or (self._high[holder] == high and self._low[holder] == low):
+            entry = int(self._slots[slot])
+            holder = (entry & int(ORDINAL)) - 1
+            if not entry or (entry >> 32 == mark and self._keys[holder].tolist() == [high, low]):
                 return slot, holder
             step += 1
             slot = (slot + step) & mask
 
-    def _home_one(self, high: int, low: int) -> int:
-        """``_home`` for one key."""
+    def _mark(self, high: int, low: int) -> int:
+        """``_marks`` for one key."""
         salt = int(self._salt)
         x = ((high ^ salt) * 0x9E3779B97F4A7C15 + low) & WORD
         x = ((x ^ (x >> 29)) * (salt | 0xBF58476D1CE4E5B9)) & WORD
-        return (x ^ (x >> 32)) & (len(self._slots) - 1)
-
-    def _find_one(self, high: int, low: int) -> int:
-        return self._probe(high, low)[1]
+        return (x ^ (x >> 32)) & int(ORDINAL)
 
     def _insert_one(self, high: int, low: int) -> tuple[int, bool]:
         slot, holder = self._probe(high, low)
         if holder >= 0:
             return holder, False
         ordinal = self.size
-        self._slots[slot] = ordinal
-        self._high[ordinal], self._low[ordinal] = high, low
+        self._slots[slot] = self._mark(high, low) << 32 | (ordinal + 1)
+        self._keys[ordinal] = high, low
         self.size += 1
         return ordinal, True
 
-    def _high_low_put(self, rows: Ordinals, high: Column, low: Column, first_free: int) -> None:
-        self._high[rows + first_free] = high[rows]
-        self._low[rows + first_free] = low[rows]
-
-    def _settle(
-        self, ordinal: Ordinals, new: npt.NDArray[np.bool_], high: Column, low: Column, first_free: int
-    ) -> Ordinals:
-        """Replace provisional numbers by dense ordinals, in row order, in the result and in the slots."""
-        fresh = np.flatnonzero(new)
-        dense = np.full(len(new), EMPTY, np.int64)
-        dense[fresh] = first_free + np.arange(len(fresh))
-        if len(fresh) and fresh[-1] != len(fresh) - 1:
-            slots = self._slots_of(fresh + first_free, high[fresh], low[fresh])
-            self._slots[slots] = dense[fresh]
-            self._high[dense[fresh]] = high[fresh]
-            self._low[dense[fresh]] = low[fresh]
-        self.size += len(fresh)
-        provisional = ordinal >= first_free
-        ordinal[provisional] = dense[ordinal[provisional] - first_free]
-        return ordinal
-
-    def _slots_of(self, numbers: Ordinals, high: Column, low: Column) -> Column:
-        """The slot that holds each of ``numbers``, which are all present."""
-        slot = self._home(high, low)
-        undecided = np.arange(len(numbers))
-        step = U64(0)
-        while len(undecided):
-            undecided = undecided[self._slots[slot[undecided]] != numbers[undecided]]
-            step += U64(1)
-            slot[undecided] = (slot[undecided] + step) & self._mask
-        return slot
-
     def _reserve(self, rows: int) -> None:
         need = self.size + rows
-        if need > len(self._high):
-            capacity = max(need, 2 * len(self._high))
-            for name in ("_high", "_low"):
-                grown = np.empty(capacity, np.uint64)
-                grown[: self.size] = getattr(self, name)[: self.size]
-                setattr(self, name, grown)
+        if need > len(self._keys):
+            if need > int(ORDINAL):
+                raise OverflowError(f"{need} keys, and a table numbers at most {int(ORDINAL)}")
+            grown = np.empty((max(need, 2 * len(self._keys)), 2), np.uint64)
+            grown[: self.size] = self._keys[: self.size]
+            self._keys = grown
         if 2 * need > len(self._slots):
-            self._allocate(4 * need)
-            self._rehash()
+            self._widen(2 * need)
 
-    def _rehash(self) -> None:
-        high, low = self._high[: self.size], self._low[: self.size]
-        slot = self._home(high, low)
-        undecided = np.arange(self.size)
-        step = U64(0)
-        while len(undecided):
-            free = undecided[self._slots[slot[undecided]] < 0]
-            self._slots[slot[free]] = free
-            undecided = undecided[self._slots[slot[undecided]] != undecided]
-            step += U64(1)
-            slot[undecided] = (slot[undecided] + step) & self._mask
+    def _widen(self, slots: int) -> None:
+        """Move every entry to a table of at least ``slots`` slots."""
+        before = self._slots
+        self._allocate(slots)
+        mask = len(self._slots) - 1
+        for start in range(0, len(before), STRETCH):
+            entries = before[start : start + STRETCH]
+            entries = entries[entries != 0]
+            slot = self._homes(entries >> HALF)
+            step = 0
+            while len(entries):
+                free = np.flatnonzero(self._slots[slot] == 0)
+                self._slots[slot[free]] = entries[free]
+                lost = np.flatnonzero(self._slots[slot] != entries)
+                step += 1
+                entries, slot = entries[lost], (slot[lost] + step) & mask
+
+
+def _entries(marks: Column, ordinals: Ordinals) -> Column:
+    """What the slots of keys hold."""
+    entries: Column = marks << HALF | (ordinals + 1).view(np.uint64)
+    return entries

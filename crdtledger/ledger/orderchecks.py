@@ -21,6 +21,7 @@ from crdtledger.errors import (
     UnknownReserve,
 )
 from crdtledger.ledger.body import key_of
+from crdtledger.ledger.commitment import opens
 from crdtledger.ledger.facts import Instrument, Kind
 from crdtledger.ledger.orderfacts import Name, Stated, Terms
 from crdtledger.ledger.ordermoney import grown, reserve_asset, still_needed, tradeable
@@ -138,8 +139,8 @@ class OrderChecks:
     def _reveal(self, fact: Stated) -> None:
         record = self._get(fact.about)
         terms, _ = self._terms(record)
-        if not terms.hidden or record.shown:
-            why = "it is revealed already" if terms.hidden else "it hides nothing"
+        why = "it is revealed already" if terms.hidden and record.shown else opens(fact, terms)
+        if why:
             raise BadInput(what=f"order {record.id!r}", where="facts", why=why)
 
     def _match(self, fact: Stated) -> None:

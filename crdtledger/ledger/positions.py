@@ -15,7 +15,7 @@ same terms again are a duplicate, others a conflict that the settled statement h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -26,13 +26,13 @@ from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
-from crdtledger.ledger.dedupe import TERMS, FillIndex, Rows, Spot
+from crdtledger.ledger.dedupe import TERMS, FillIndex, Moved, Rows, Spot
 from crdtledger.ledger.facts import NO_STRING, Kind
 from crdtledger.ledger.positionsums import COUNT, FEE, QTY, VALUE, WIDTH, PositionSums
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
 from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
-from crdtledger.ledger.wide import Limbs, from_int64, to_int
+from crdtledger.ledger.wide import Limbs, spread_product, to_int
 
 ACCOUNT, INSTRUMENT, SIDE, QUANTITY, PRICE, FEE_AMOUNT, FEE_ASSET = range(TERMS)
 
@@ -96,14 +96,12 @@ class Held(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Rows of one batch and instrument that count, in the order in which they were folded. ``instrument``: its local number.
-    ``terms``, ``values`` are aligned with ``rows``: what each adds to its side's value before ``reference.value_factor``, as wide
-    columns."""
+    """Rows of one batch that count, in the order in which they were folded. ``terms``, ``values`` are aligned with ``rows``: what each
+    adds to its side's value before ``reference.value_factor``, as wide columns."""
 
     kind: Kind
     number: int
     rows: Rows
-    instrument: int
     terms: npt.NDArray[np.int64]
     values: Limbs
 
@@ -140,7 +138,8 @@ class Positions:
         self.lost: list[Held] = []
         """Facts under a definition that lost its name for good."""
         self.counted: list[Counted] = []
-        """Settling only: what counts, in order."""
+        """Settling only: what counts; of each instrument in order. It is summed up when somebody looks at the rows."""
+        self._summed = 0
         self.repeated: list[Held] = []
         """Settling only: facts that say again what is settled or came before."""
         self.contradicted: list[Held] = []
@@ -152,23 +151,21 @@ class Positions:
 
     def apply(self, number: int, kind: Kind, rows: Rows) -> None:
         """Take in rows of a batch's FILL or BUST table (those that its node may record)."""
-        body = self._batches[number].body
-        keys, terms = fact_keys(body, kind), fill_terms(body.tables[kind], self._bindings[number])
-        open_rows = self._without_settled(number, kind, rows, keys, terms)
-        if len(open_rows) == len(terms):
-            taken = self.indexes[kind].take(number, keys, open_rows, terms)
-        else:
-            some = (keys[0][open_rows], keys[1][open_rows])
-            taken = self.indexes[kind].take(number, some, open_rows, terms[open_rows])
+        keys = fact_keys(self._batches[number].body, kind)
+        open_rows = self._without_settled(number, kind, rows, keys)
+        if len(open_rows) < len(keys[0]):
+            keys = (keys[0][open_rows], keys[1][open_rows])
+        taken = self.indexes[kind].take(number, keys, open_rows)
         self._note(kind, number, taken.repeated, taken.contradicted)
         sign = 1 if kind is Kind.FILL else -1
-        self._add(kind, number, taken.counted, sign, terms[taken.counted])
+        for moved in taken.moved:
+            self._move(kind, number, moved, sign)
+        self._add(kind, number, taken.counted, sign)
         losers: dict[int, list[int]] = {}
         for spot in taken.withdrawn:
             losers.setdefault(spot.batch, []).append(spot.row)
         for batch, lost in losers.items():
-            back = np.array(lost, np.int64)
-            self._add(kind, batch, back, -sign, self.terms(kind, batch, back))
+            self._add(kind, batch, np.array(lost, np.int64), -sign)
 
     def _note(self, kind: Kind, number: int, repeated: Rows, contradicted: Rows) -> None:
         if self._settling:
@@ -180,12 +177,12 @@ class Positions:
         """The settled ids of fills, or of busts."""
         return self._base.fills if kind is Kind.FILL else self._base.busts
 
-    def _without_settled(self, number: int, kind: Kind, rows: Rows, keys: Keys, terms: npt.NDArray[np.int64]) -> Rows:
+    def _without_settled(self, number: int, kind: Kind, rows: Rows, keys: Keys) -> Rows:
         """The rows that compete for their ids: under no definition that lost its name, and with an id that is not settled."""
-        used = np.unique(terms[rows, INSTRUMENT]).tolist()
-        lost = [instrument for instrument in used if self._is_lost(instrument)]
+        by_instrument = self._by_instrument(kind, number, rows)
+        lost = [instrument for instrument in by_instrument if self._is_lost(instrument)]
         if lost:
-            losing = np.isin(terms[rows, INSTRUMENT], lost)
+            losing = np.isin(rows, np.concatenate([by_instrument[instrument] for instrument in lost]))
             self.lost.append(Held(kind, number, rows[losing]))
             rows = rows[~losing]
         seen = self.seen(kind)
@@ -200,7 +197,7 @@ class Positions:
         for row in told[differs].tolist():
             variants = self.overruled.setdefault((kind, int(keys[0][row]), int(keys[1][row])), {})
             at = (self._places[number], Spot(number, row))
-            stated = terms[row].tobytes()
+            stated = self.terms(kind, number, np.array([row]))[0].tobytes()
             variants[stated] = min(variants.get(stated, at), at)
         self._note(kind, number, told[~differs], told[differs])
         return rows[found < 0]
@@ -213,8 +210,13 @@ class Positions:
         if not self._settling:
             return self._catalog.lost(instrument)
         key = self._catalog.instrument_keys[instrument]
-        standing, known = self._catalog.standing(key.name), key.digest in self._catalog.definitions
-        return standing != key.digest if standing is not None else known  # known, but under another name
+        standing = self._catalog.standing(key.name)
+        # With none of that name it is lost if it is known, which it then is under another one.
+        return standing != key.digest if standing is not None else key.digest in self._catalog.definitions
+
+    def heard(self, kind: Kind, keys: Keys) -> bool:
+        """Whether any of these ids is settled or recorded, with whatever terms."""
+        return self.indexes[kind].holds_any(keys) or bool((self.seen(kind).find(keys) >= 0).any())
 
     def known(self, kind: Kind, body: Body, keys: Keys, terms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which rows of a table would change nothing: their id is settled or recorded with exactly these terms."""
@@ -235,47 +237,138 @@ class Positions:
                 self._waiting_under.setdefault(digest, []).append(number)  # the same definition, under another name
                 continue
             for kind, batch, rows, sign in self._waiting.pop(number):
-                self._add(kind, batch, rows, sign, self.terms(kind, batch, rows))
+                self._add(kind, batch, rows, sign)
 
-    def _add(self, kind: Kind, batch: int, rows: Rows, sign: int, terms: npt.NDArray[np.int64]) -> None:
-        numbers = np.unique(terms[:, INSTRUMENT]).tolist()
-        if len(numbers) == 1:  # the usual case, and no copies
-            self._add_instrument(kind, batch, numbers[0], rows, terms, sign)
+    def _by_instrument(self, kind: Kind, batch: int, rows: Rows) -> dict[int, Rows]:
+        """The rows of a batch, by the local number of their instrument."""
+        scopes = self._bindings[batch].scopes
+        if len(scopes) == 1:  # the usual case
+            return {int(scopes[0]): rows} if len(rows) else {}
+        numbers = scopes[self._batches[batch].body.tables[kind]["scope"][rows]]
+        return {number: rows[numbers == number] for number in np.unique(numbers).tolist()}
+
+    def _move(self, kind: Kind, batch: int, moved: Moved, sign: int) -> None:
+        """Sums do not change where the same is said elsewhere; what is kept by its place (it waits, or is out of range) does."""
+        instruments = self._by_instrument(kind, batch, moved.rows)
+        if self.out_of_range or any(self._catalog.meaning(number) is None for number in instruments):
+            self._add(kind, moved.before, moved.rows_before, -sign)
+            self._add(kind, batch, moved.rows, sign)
+
+    def _add(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
+        if self._settling:
+            self._count(kind, batch, rows, sign)
             return
-        for number in numbers:
-            mine = terms[:, INSTRUMENT] == number
-            self._add_instrument(kind, batch, number, rows[mine], terms[mine], sign)
+        for number, mine in self._by_instrument(kind, batch, rows).items():
+            self._sum_up(kind, batch, number, mine, sign)
 
-    def _add_instrument(
-        self, kind: Kind, batch: int, number: int, rows: Rows, terms: npt.NDArray[np.int64], sign: int
-    ) -> None:
+    def _is_known(self, number: int, kind: Kind, batch: int, rows: Rows, sign: int) -> bool:
+        """Whether an instrument has a meaning; rows under one that has none wait for it."""
+        if self._catalog.meaning(number) is not None:
+            return True
+        if number not in self._waiting:
+            self._waiting[number] = []
+            self._waiting_under.setdefault(self._catalog.instrument_keys[number].digest, []).append(number)
+        self._waiting[number].append((kind, batch, rows, sign))
+        return False
+
+    def _sum_up(self, kind: Kind, batch: int, number: int, rows: Rows, sign: int) -> None:
+        """Add rows of one instrument to its cells."""
+        if not self._is_known(number, kind, batch, rows, sign):
+            return
         definition = self._catalog.meaning(number)
-        if definition is None:
-            if number not in self._waiting:
-                self._waiting[number] = []
-                self._waiting_under.setdefault(self._catalog.instrument_keys[number].digest, []).append(number)
-            self._waiting[number].append((kind, batch, rows, sign))
+        assert definition is not None
+        binding, table = self._bindings[batch], self._batches[batch].body.tables[kind]
+        if len(rows) == len(table):
+            rows = np.arange(len(table))  # all of them; in what order makes no difference, and so nothing is copied
+        else:
+            table = table[rows]
+        assets = _fee_assets(table, binding)
+        limbs, valid = None, None if assets is None else assets != UNKNOWN_ASSET
+        if definition.inverse:
+            limbs, in_range = fold_values(definition, table["qty"], table["price"], self._catalog.genesis)
+            valid = in_range if valid is None else valid & in_range
+        if valid is not None and not valid.all():
+            self._note_out_of_range(kind, batch, rows[~valid], sign)
+            table = table[valid]
+            limbs = None if limbs is None else limbs[valid]
+            assets = None if assets is None else assets[valid]
+            if not len(table):
+                return
+        values = spread_product(table["qty"], table["price"]) if limbs is None else _columns(limbs)
+        self._sum(number, binding.accounts, table["account"], table, values, assets, sign)
+
+    def _sum(
+        self,
+        number: int,
+        accounts: npt.NDArray[np.int64],
+        which: npt.NDArray[np.integer],
+        table: Mapping[str, npt.NDArray[np.int64]] | npt.NDArray[np.void],
+        values: Sequence[npt.NDArray[np.int64]],
+        assets: npt.NDArray[np.int64] | None,
+        sign: int,
+    ) -> None:
+        """Rows of one instrument whose accounts are ``accounts[which]``; ``assets``: of their fees, None where all are its own."""
+        definition = self._catalog.meaning(number)
+        assert definition is not None  # what counts has a meaning
+        fees = table["fee"]
+        if assets is not None:
+            foreign = (assets != NO_ASSET) & (assets != self._catalog.asset(definition.settlement))
+            if foreign.any():
+                self._sums.add_fees(number, accounts[which[foreign]], assets[foreign], fees[foreign], sign)
+                fees = np.where(foreign, 0, fees)
+        self._sums.add(number, accounts, which, table["side"], table["qty"], values, fees, sign)
+
+    # -- settling -------------------------------------------------------------------------------------------
+
+    def _count(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
+        """Settling: what counts is kept as it is, and summed when somebody asks."""
+        terms = self.terms(kind, batch, rows)
+        numbers = np.unique(terms[:, INSTRUMENT]).tolist()
+        for alike in self._alike(numbers):
+            if len(alike) == len(numbers):  # the usual case, and no copies
+                self._count_alike(kind, batch, alike, rows, terms, sign)
+            else:
+                mine = np.isin(terms[:, INSTRUMENT], alike)
+                self._count_alike(kind, batch, alike, rows[mine], terms[mine], sign)
+
+    def _alike(self, numbers: list[int]) -> list[list[int]]:
+        """Instruments whose rows are valued together: each by itself, but all linear ones, whose values take no definition."""
+        linear: list[int] = []
+        others: list[list[int]] = []
+        for number in numbers:
+            meaning = self._catalog.meaning(number)
+            if meaning is None or meaning.inverse:
+                others.append([number])
+            else:
+                linear.append(number)
+        return [linear, *others] if linear else others
+
+    def _count_alike(
+        self, kind: Kind, batch: int, alike: list[int], rows: Rows, terms: npt.NDArray[np.int64], sign: int
+    ) -> None:
+        if not self._is_known(alike[0], kind, batch, rows, sign):
             return
+        definition = self._catalog.meaning(alike[0])
+        assert definition is not None
         values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
-        settlement = self._catalog.asset(definition.settlement)
         valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
         if not valid.all():
             self._note_out_of_range(kind, batch, rows[~valid], sign)
-            values, terms = values[valid], terms[valid]
-            if not len(terms):
-                return
-        if self._settling:
-            self.counted.append(Counted(kind, batch, rows[valid], number, terms, values))
-        own_fee = (terms[:, FEE_ASSET] == NO_ASSET) | (terms[:, FEE_ASSET] == settlement)
-        contribution = np.empty((len(terms), WIDTH), np.int64)
-        contribution[:, QTY] = from_int64(terms[:, QUANTITY])
-        contribution[:, VALUE] = values
-        contribution[:, FEE] = from_int64(np.where(own_fee, terms[:, FEE_AMOUNT], 0))
-        contribution[:, COUNT] = 1
-        self._sums.add(number, terms[:, ACCOUNT], terms[:, SIDE], contribution * sign)
-        if not own_fee.all():
-            foreign = terms[~own_fee]
-            self._sums.add_fees(number, foreign[:, ACCOUNT], foreign[:, FEE_ASSET], foreign[:, FEE_AMOUNT], sign)
+            values, terms, rows = values[valid], terms[valid], rows[valid]
+        if len(rows):
+            self.counted.append(Counted(kind, batch, rows, terms, values))
+
+    def _sum_counted(self) -> None:
+        """Settling: add up what counts and is not summed yet."""
+        for counted in self.counted[self._summed :]:
+            sign = 1 if counted.kind is Kind.FILL else -1
+            for number in np.unique(counted.terms[:, INSTRUMENT]).tolist():
+                mine = counted.terms[:, INSTRUMENT] == number
+                terms, values = counted.terms[mine], _columns(counted.values[mine])
+                accounts, which = np.unique(terms[:, ACCOUNT], return_inverse=True)
+                table = {"qty": terms[:, QUANTITY], "side": terms[:, SIDE], "fee": terms[:, FEE_AMOUNT]}
+                self._sum(number, accounts, which, table, values, terms[:, FEE_ASSET], sign)
+        self._summed = len(self.counted)
 
     def _note_out_of_range(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         counted = 1 if kind is Kind.FILL else -1
@@ -295,6 +388,7 @@ class Positions:
 
     def rows(self) -> list[Position]:
         """Every position under a standing definition, sorted by account, then instrument."""
+        self._sum_counted()
         rows: dict[tuple[str, str], Position | None] = dict.fromkeys(self._base.positions)
         for (account, number), pair in self._sums.sides().items():
             name = (self._catalog.account_names[account], self._catalog.instrument_keys[number].name)
@@ -421,6 +515,11 @@ def _says_something(row: Position) -> bool:
     return any(amounts) or bool(row.other_fees)
 
 
+def _columns(limbs: Limbs) -> tuple[npt.NDArray[np.int64], ...]:
+    """Values as the columns that ``positionsums`` sums."""
+    return tuple(limbs[:, : VALUE.stop - VALUE.start].T)
+
+
 def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64]:
     """The terms matrix of rows of a FILL or BUST table, in local numbers."""
     terms = np.empty((len(table), TERMS), np.int64)
@@ -430,7 +529,16 @@ def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.
     terms[:, QUANTITY] = table["qty"]
     terms[:, PRICE] = table["price"]
     terms[:, FEE_AMOUNT] = table["fee"]
-    named = table["fee_asset"] != NO_STRING
-    terms[:, FEE_ASSET] = NO_ASSET
-    terms[named, FEE_ASSET] = binding.assets[table["fee_asset"][named]]
+    assets = _fee_assets(table, binding)
+    terms[:, FEE_ASSET] = NO_ASSET if assets is None else assets
     return terms
+
+
+def _fee_assets(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64] | None:
+    """The local number of each row's fee asset, None if no row names one."""
+    named = table["fee_asset"] != NO_STRING
+    if not named.any():
+        return None
+    assets = np.full(len(table), NO_ASSET)
+    assets[named] = binding.assets[table["fee_asset"][named]]
+    return assets

@@ -1,24 +1,31 @@
-"""Sums per (account, instrument, side), in wide columns: what fills add up to, whatever the order in which they come.
+"""Sums per (account, instrument), in wide columns: what fills add up to, whatever the order in which they come.
 
-A row of sums holds quantity, value (before ``reference.value_factor``), fees in the settlement asset and the number of fills. Fees in
-other assets are few and stand beside, as plain integers. Accounts and instruments are local numbers of one view.
+A cell has a row of sums for each side: quantity, value (before ``reference.value_factor``), fees in the settlement asset, and the number
+of fills. The sums are limbs as in ``wide``, as many as 2**32 fills (a view can tell apart no more) need: of the quantity of a fill, or
+its fee, up to 2**62 each, and of its value up to 2**126. Fees in other assets are few and stand beside, as plain integers. Accounts and
+instruments are local numbers of one view.
+
+Rows are summed by numpy's bincount, which counts by the batch's own index of an account, so nothing is sorted. It adds in float64; the
+columns are split so that every sum is exact (``wide.spread``). Limbs are carried seldom: one addition makes a limb grow by 2**33 at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.keytable import KeyTable
-from crdtledger.ledger.wide import LIMBS, normalise, sum_by
+from crdtledger.ledger.wide import MASK, normalise, spread, sum_by
 
-QTY = slice(0, LIMBS)
-VALUE = slice(LIMBS, 2 * LIMBS)
-FEE = slice(2 * LIMBS, 3 * LIMBS)
-COUNT = 3 * LIMBS
+QTY = slice(0, 2)
+VALUE = slice(2, 6)
+FEE = slice(6, 8)
+COUNT = 8
 WIDTH = COUNT + 1
+CARRY_EVERY = 1 << 28
+"""Additions between two carries."""
 
 Numbers = npt.NDArray[np.int64]
 
@@ -29,7 +36,8 @@ class PositionSums:
     def __init__(self, salt: int, assets: int) -> None:
         self._assets = assets
         self._cells = KeyTable(salt)
-        self._sums = np.zeros((64, WIDTH), np.int64)
+        self._sums = np.zeros((64, 2, WIDTH), np.int64)
+        self._additions = 0
         self._fees: dict[tuple[int, int], dict[int, int]] = {}
 
     @property
@@ -37,23 +45,51 @@ class PositionSums:
         """Memory held by the cells."""
         return self._sums.nbytes + self._cells.nbytes
 
-    def add(self, instrument: int, accounts: Numbers, sides: Numbers, contribution: Numbers) -> None:
-        """Add rows of one instrument; ``contribution`` is of shape (n, WIDTH) and aligned with the others, negative for busts."""
-        local = accounts * 2 + (sides < 0)
-        order = np.argsort(local, kind="stable")
-        ascending = local[order]
-        starts = np.flatnonzero(np.concatenate(([True], ascending[1:] != ascending[:-1])))
-        sums = np.add.reduceat(contribution[order], starts, axis=0)
-        distinct = ascending[starts].astype(np.uint64)
-        cells, _ = self._cells.insert(distinct, np.full(len(distinct), instrument, np.uint64))
+    def add(
+        self,
+        instrument: int,
+        accounts: Numbers,
+        which: npt.NDArray[np.integer],
+        sides: npt.NDArray[np.integer],
+        quantities: Numbers,
+        values: Sequence[Numbers],
+        fees: Numbers,
+        sign: int,
+    ) -> None:
+        """Add rows of one instrument, or take them back (``sign`` -1). The account of a row is ``accounts[which]``, and no account stands
+        in ``accounts`` twice; ``values`` are spread (``wide.spread``)."""
+        places = which.astype(np.int64) * 2 + (sides < 0)
+        counts = np.bincount(places, minlength=2 * len(accounts)).reshape(-1, 2)
+        used = np.flatnonzero(counts[:, 0] + counts[:, 1])
+        cells, _ = self._cells.insert(accounts[used].view(np.uint64), np.full(len(used), instrument, np.uint64))
+        self._grow()
+        sums = self._sums[cells]
+        sums[:, :, COUNT] += sign * counts[used]
+        for part, columns in ((QTY, spread(quantities)), (VALUE, values), (FEE, spread(fees))):
+            for limb, column in enumerate(columns, part.start):
+                if column.any():
+                    added = np.bincount(places, column, counts.size).reshape(-1, 2)[used].astype(np.int64) * sign
+                    if limb + 1 == part.stop:
+                        sums[:, :, limb] += added
+                    else:
+                        sums[:, :, limb] += added & MASK
+                        sums[:, :, limb + 1] += added >> 32
+        self._sums[cells] = sums
+        self._additions += 1
+        if self._additions >= CARRY_EVERY:
+            self._carry()
+
+    def _grow(self) -> None:
         if len(self._cells) > len(self._sums):
-            grown = np.zeros((max(len(self._cells), 2 * len(self._sums)), WIDTH), np.int64)
+            grown = np.zeros((max(len(self._cells), 2 * len(self._sums)), 2, WIDTH), np.int64)
             grown[: len(self._sums)] = self._sums
             self._sums = grown
-        sums += self._sums[cells]
+
+    def _carry(self) -> None:
+        held = self._sums[: len(self._cells)].reshape(-1, WIDTH)
         for part in (QTY, VALUE, FEE):
-            normalise(sums[:, part])
-        self._sums[cells] = sums
+            normalise(held[:, part])
+        self._additions = 0
 
     def add_fees(self, instrument: int, accounts: Numbers, assets: Numbers, fees: Numbers, sign: int) -> None:
         """Add fees in assets other than the settlement asset."""
@@ -63,12 +99,11 @@ class PositionSums:
 
     def sides(self) -> dict[tuple[int, int], dict[int, list[int]]]:
         """(account, instrument) -> side (+1 bought, -1 sold) -> its row of sums."""
-        out: dict[tuple[int, int], dict[int, list[int]]] = {}
-        local, instruments = self._cells.keys(0, len(self._cells))
+        self._carry()
+        accounts, instruments = self._cells.keys(0, len(self._cells))
         table = self._sums[: len(self._cells)].tolist()
-        for account_side, instrument, sums in zip(local.tolist(), instruments.tolist(), table, strict=True):
-            out.setdefault((account_side >> 1, instrument), {})[-1 if account_side & 1 else 1] = sums
-        return out
+        names = zip(accounts.tolist(), instruments.tolist(), strict=True)
+        return {name: {1: bought, -1: sold} for name, (bought, sold) in zip(names, table, strict=True)}
 
     def fees(self, account: int, instrument: int) -> dict[int, int]:
         """Fees in other assets, by asset, zeros left out."""
@@ -78,5 +113,5 @@ class PositionSums:
         """(instrument, over all its cells the numbers of fills less busts, or of busts less fills) of every instrument with any."""
         instruments, which = np.unique(self._cells.keys(0, len(self._cells))[1], return_inverse=True)
         counts = np.zeros(len(instruments), np.int64)
-        np.add.at(counts, which, np.abs(self._sums[: len(self._cells), COUNT]))
+        np.add.at(counts, which, np.abs(self._sums[: len(self._cells), :, COUNT]).sum(axis=1))
         return zip(instruments.tolist(), counts.tolist(), strict=True)

@@ -11,12 +11,10 @@ else that contradicts what is recorded, or itself within one call, is refused: t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from crdtledger.errors import (
     BadInput,
@@ -31,11 +29,8 @@ from crdtledger.ledger import batch as batches
 from crdtledger.ledger import body as columns
 from crdtledger.ledger.batch import Batch, Dep, Lane
 from crdtledger.ledger.boardpen import BoardPen, note_bodies
-from crdtledger.ledger.body import Body, Cursor, Keys, WireBody, fact_id, fact_keys, is_cursor, split_id, stated
-from crdtledger.ledger.catalog import Binding
+from crdtledger.ledger.body import Body, Cursor, WireBody, is_cursor, split_id
 from crdtledger.ledger.clock import HybridClock
-from crdtledger.ledger.collateral import SHARED_IDS
-from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.drafting import FillColumns, check_fact, check_fills, draft_facts, draft_fills
 from crdtledger.ledger.facts import (
     ORDER_KINDS,
@@ -57,15 +52,13 @@ from crdtledger.ledger.facts import (
     Withdrawal,
 )
 from crdtledger.ledger.identity import Identity
-from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.orderchecks import OrderChecks
-from crdtledger.ledger.orderfacts import said, stated_facts
-from crdtledger.ledger.positions import fill_terms
+from crdtledger.ledger.orderfacts import stated_facts
+from crdtledger.ledger.recordedrows import RecordedRows
 from crdtledger.ledger.reference import check_instrument, instrument_digest
 from crdtledger.ledger.replica import Applied, Replica
 from crdtledger.ledger.rights import Verdict
-
-Mask: TypeAlias = npt.NDArray[np.bool_]
+from crdtledger.ledger.view import View
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -86,6 +79,8 @@ class Recorder:
         self.lane = lane
         self.clock = clock
         self.locked = ""
+        self._checked: set[str] = set()
+        self._checked_in: View | None = None
         self._name = self.genesis.by_id[lane.node].name
         self._member = {member.name: index for index, member in enumerate(self.genesis.nodes)}
 
@@ -123,9 +118,7 @@ class Recorder:
         if cursor is not None and not is_cursor(cursor):
             raise BadInput(what="cursor", where="fills", why="a short source and non-negative numbers")
         self._definition(fills.instrument)
-        used = np.unique(fills.account).tolist()
-        for index in used:
-            self._check_account(fills.accounts[index], "record fills for")
+        self._check_accounts({fills.accounts[index] for index in np.unique(fills.account).tolist()})
         for index in np.unique(fills.fee_asset).tolist() if fills.fee_asset is not None else []:
             if index >= 0:
                 self._check_asset(fills.fee_assets[index])
@@ -189,6 +182,15 @@ class Recorder:
             allowed = [m.name for m in self.genesis.nodes if self.genesis.may_record(m.name, name)]
             raise NotAllowed(node=self._name, action=action, subject=name, allowed=", ".join(allowed) or "nobody")
 
+    def _check_accounts(self, names: set[str]) -> None:
+        """The same for many whose fills are to be recorded, and who were looked at before as long as the view is the same."""
+        view = self.replica.view
+        if self._checked_in is not view:
+            self._checked_in, self._checked = view, set()
+        for name in sorted(names - self._checked):
+            self._check_account(name, "record fills for")
+        self._checked |= names
+
     def _check_asset(self, name: str) -> None:
         if name not in self.genesis.asset_decimals:
             raise UnknownName(kind="asset", name=name, known=self.genesis.asset_decimals)
@@ -236,19 +238,15 @@ class Recorder:
 
     def _record_body(self, wire: WireBody, now_us: int) -> Batch | None:
         """Drop what is recorded already, check rights, seal. None if nothing is left."""
-        body = columns.decode(columns.encode(wire))
-        binding = self.replica.view.catalog.bind(body)
-        wire, dropped = self._without_known(wire, body, binding)
+        body = columns.opened(wire)
+        wire, dropped = self._without_known(wire, body)
         if not (wire.tables or wire.definitions or wire.accounts or wire.cursors or wire.notes):
             return None
         deps: tuple[Dep, ...] = ()
         if ORDER_KINDS & body.tables.keys():
             deps = self._check_orders(wire)
         elif RIGHTS_KINDS & body.tables.keys():
-            if dropped:
-                body = columns.decode(columns.encode(wire))
-                binding = self.replica.view.catalog.bind(body)
-            deps = self._check_rights(body, binding)
+            deps = self._check_rights(columns.opened(wire))
         elif dropped and not (wire.tables or wire.definitions or wire.accounts or self._advances(wire.cursors)):
             return None
         return self._seal(wire, deps, now_us)
@@ -257,71 +255,20 @@ class Recorder:
         known = self.replica.view.cursors
         return any(known.get((self.lane.key, c.source), (-1, -1)) < (c.position, c.line) for c in cursors)
 
-    def _without_known(self, wire: WireBody, body: Body, binding: Binding) -> tuple[WireBody, int]:
+    def _without_known(self, wire: WireBody, body: Body) -> tuple[WireBody, int]:
         tables = []
         dropped = 0
         for kind, table in body.tables.items():
-            known = self._known_rows(kind, body, binding)
+            known = self._recorded.known(kind, body)
             dropped += int(known.sum())
             if not known.all():
                 kept = table[~known] if known.any() else table
                 tables.append((int(kind), memoryview(kept.tobytes())))
         return msgspec.structs.replace(wire, tables=tables), dropped
 
-    def _known_rows(self, kind: Kind, body: Body, binding: Binding) -> Mask:
-        """Rows that would change nothing: recorded before, or earlier in this body, in the same words. ``Conflict`` in others."""
-        view = self.replica.view
-        if kind is Kind.MARK:
-            return view.catalog.known_marks(body)
-        keys = fact_keys(body, kind)
-        ordinals, new = KeyTable(capacity=len(keys[0])).insert(*keys)
-        first = np.flatnonzero(new)[ordinals]  # for each row, the first row of its id
-        if kind in (Kind.FILL, Kind.BUST):
-            terms = fill_terms(body.tables[kind], binding)
-            repeats: Mask = ~new & (terms == terms[first]).all(axis=1)
-            return repeats | view.positions.known(kind, body, keys, terms)
-        known = ~new
-        for row in np.flatnonzero(known).tolist():
-            self._check_same(kind, body, row, _words(body, kind, int(first[row])))
-        for row, words in enumerate(self._recorded_words(kind, body, keys)):
-            if words is not None:
-                self._check_same(kind, body, row, words)
-                known[row] = True
-        return known | self._settled_rows(kind, body, keys)
-
-    def _settled_rows(self, kind: Kind, body: Body, keys: Keys) -> Mask:
-        """Rows that a checkpoint has settled, in the same words. ``Conflict`` in others."""
-        view = self.replica.view
-        settled = view.base.shared if kind in SHARED_IDS else view.rights.settled_ids(self.lane.key)
-        found = settled.find(keys) if settled is not None else np.full(len(keys[0]), -1)
-        rows = np.flatnonzero(found >= 0)
-        if settled is not None and len(rows):
-            differs = (fact_contents(body, kind, rows) != settled.says(found[rows])).any(axis=1)
-            for row in rows[differs].tolist():
-                why = "it is settled, and says something else"
-                raise Conflict(kind=kind.name.lower(), id=str(fact_id(body, kind, row)), why=why)
-        known: Mask = found >= 0
-        return known
-
-    def _check_same(self, kind: Kind, body: Body, row: int, words: tuple[object, ...]) -> None:
-        if _words(body, kind, row) != words:
-            told = " ".join(str(word) for word in words)
-            raise Conflict(kind=kind.name.lower(), id=str(fact_id(body, kind, row)), why=f"{told} (minor units)")
-
-    def _recorded_words(self, kind: Kind, body: Body, keys: Keys) -> Iterator[tuple[object, ...] | None]:
-        """What unsettled batches say under each id: anywhere for ids that the cluster shares, else in this node's lanes."""
-        view = self.replica.view
-        spots = view.rights.recorded(self.lane.key, keys)
-        if kind in ORDER_KINDS:
-            names = [(self._name, str(fact_id(body, kind, row))) for row in range(len(keys[0]))]
-            told = [view.orders.known(kind, name) for name in names]
-            spots = [(one.lane, one.seq, one.row) if one else None for one in told]
-        if kind in SHARED_IDS:
-            shared = view.collateral.known(kind, keys)
-            spots = [(one.lane, one.seq, one.row) if one else None for one in shared]
-        for spot in spots:
-            batch = self.replica.batch(*spot[:2]) if spot else None
-            yield _words(batch.body, kind, spot[2]) if batch and spot else None
+    @property
+    def _recorded(self) -> RecordedRows:
+        return RecordedRows(self.replica, self.lane.key, self._name)
 
     def _check_reserves(self, facts: Sequence[Fact]) -> None:
         """Refuse to void or post what orders may need."""
@@ -333,8 +280,8 @@ class Recorder:
 
     def _check_orders(self, wire: WireBody) -> tuple[Dep, ...]:
         """The deps that facts about orders lean on, or the refusal that says why not."""
-        body = columns.decode(columns.encode(wire))
-        known = {kind: self._known_rows(kind, body, self.replica.view.catalog.bind(body)) for kind in body.tables}
+        body = columns.opened(wire)
+        known = {kind: self._recorded.known(kind, body) for kind in body.tables}
         checks = OrderChecks(self.replica.view, self.lane.key, self._name)
         for fact in stated_facts(body, self.genesis, self._name):
             if not known[fact.kind][fact.row]:
@@ -350,9 +297,9 @@ class Recorder:
             raise BadInput(what="facts about orders", where="facts", why=why)
         return tuple(deps)
 
-    def _check_rights(self, body: Body, binding: Binding) -> tuple[Dep, ...]:
+    def _check_rights(self, body: Body) -> tuple[Dep, ...]:
         """The deps that the body needs to be covered by rights, or the refusal that says what is short."""
-        rights = self.replica.view.rights
+        rights, binding = self.replica.view.rights, self.replica.view.catalog.bind(body)
         key = self.lane.key
         spends = body.tables.keys() - {Kind.DEPOSIT}
         verdict = rights.judge(key, (), body, binding)
@@ -418,8 +365,3 @@ class Recorder:
 
 def _kinds(wire: WireBody) -> set[Kind]:
     return {Kind(number) for number, _ in wire.tables}
-
-
-def _words(body: Body, kind: Kind, row: int) -> tuple[object, ...]:
-    """What one row says, its names resolved."""
-    return said(body, kind, row) if kind in ORDER_KINDS else stated(body, kind, row)

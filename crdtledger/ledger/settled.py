@@ -1,8 +1,8 @@
 """The settled state: everything that the next height depends on, and that a view starts from.
 
 A checkpoint fixes how far every lane is settled; this is what the facts up to there have come to. It is a value: settlement
-makes the next one, nobody changes one, so views, proofs and proposals may share it. What is large (ids that were seen) is
-append-only and shared between heights (``seenids``).
+makes the next one, nobody changes one, so views, proofs and proposals may share it. What is large is shared between heights: ids that
+were seen, which are append-only (``seenids``), and what is held by account, by instrument or by order (``sharedmap``).
 
 * Nothing is in transit and nothing is refundable in it: credits have landed, refunds are given.
 * A definition, once it stands, stands; a label, once told, stays; of marks the greatest stays.
@@ -44,6 +44,7 @@ from crdtledger.ledger.settledparts import (
     SettledPosition,
     SuspendedFills,
 )
+from crdtledger.ledger.sharedmap import PairMap, SharedMap
 
 MAX_BREAKS: Final = 4_096
 """Breaks that a state remembers; the oldest are forgotten first."""
@@ -52,6 +53,10 @@ Key: TypeAlias = tuple[int, int]
 """The two halves of one 128-bit id."""
 
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
+_SHARED: Final[tuple[tuple[tuple[str, ...], type[SharedMap[Any, Any]]], ...]] = (
+    (("positions", "collateral"), PairMap),
+    (("labels", "marks", "cursors", "orders", "pending", "carried"), SharedMap),
+)
 
 
 class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -72,23 +77,30 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     batches: int = 0
     lanes: Mapping[bytes, SettledLane] = _NOTHING
     definitions: Mapping[str, tuple[Definition, ...]] = _NOTHING
-    labels: Mapping[str, str] = _NOTHING
-    marks: Mapping[tuple[str, str], MarkEntry] = _NOTHING
-    cursors: Mapping[tuple[bytes, str], tuple[int, int]] = _NOTHING
-    positions: Mapping[tuple[str, str], SettledPosition] = _NOTHING
-    collateral: Mapping[tuple[str, str], SettledBalance] = _NOTHING
+    labels: SharedMap[str, str] = SharedMap({})
+    marks: SharedMap[tuple[str, str], MarkEntry] = SharedMap({})
+    cursors: SharedMap[tuple[bytes, str], tuple[int, int]] = SharedMap({})
+    positions: PairMap[SettledPosition] = PairMap({})
+    collateral: PairMap[SettledBalance] = PairMap({})
     reserves: Mapping[bytes, Mapping[Key, Reserved]] = _NOTHING
     fills: SeenIds
     busts: SeenIds
     used: Mapping[int, SeenIds] = _NOTHING
     shared: SeenIds
-    orders: Mapping[Name, SettledOrder] = _NOTHING
-    pending: Mapping[Name, PendingMatch] = _NOTHING
-    carried: Mapping[tuple[str, str], Carried] = _NOTHING
+    orders: SharedMap[Name, SettledOrder] = SharedMap({})
+    pending: SharedMap[Name, PendingMatch] = SharedMap({})
+    carried: SharedMap[tuple[str, str], Carried] = SharedMap({})
     prices: Mapping[str, int] = _NOTHING
     suspended: tuple[SuspendedFills, ...] = ()
     breaks: tuple[Break, ...] = ()
     board: Mapping[bytes, tuple[SettledNote, ...]] = _NOTHING
+
+    def __post_init__(self) -> None:
+        for fields, kind in _SHARED:
+            for field in fields:
+                held = getattr(self, field)
+                if not isinstance(held, kind):
+                    msgspec.structs.force_setattr(self, field, kind(held))
 
     @classmethod
     def empty(cls, genesis: Genesis, salt: int = 0) -> SettledState:

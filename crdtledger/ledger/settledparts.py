@@ -41,7 +41,7 @@ class Definition(NamedTuple):
     instrument: Instrument
 
 
-class SettledPosition(msgspec.Struct, frozen=True, kw_only=True):
+class SettledPosition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an (account, instrument) has come to, in the units of ``positions.Position``: quantities at the instrument's
     quantity decimals, values at its value decimals, fees in minor units of the settlement asset, ``other_fees`` as sorted
     (asset, amount other than 0).
@@ -66,7 +66,7 @@ class SettledPosition(msgspec.Struct, frozen=True, kw_only=True):
         return self.bought - self.sold
 
 
-class SettledBalance(msgspec.Struct, frozen=True, kw_only=True):
+class SettledBalance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an (account, asset) has come to, in minor units. ``rights``: what each member may spend, as (its index in the genesis,
     an amount above 0), ascending. ``reserved``: what all open reserves of the cell hold together; ``margin``: what all positions do
     that are carried in the cell. ``shortfall``: what the account owes beyond what settlement could take; it stands beside the sums."""

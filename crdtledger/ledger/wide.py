@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 LIMBS = 5
 MASK = (1 << 32) - 1
+EXACT = 1 << 53
+"""Below this every integer is a float64."""
 
 Limbs: TypeAlias = npt.NDArray[np.int64]
 """Shape (n, LIMBS)."""
@@ -56,9 +58,26 @@ def from_ints(numbers: Sequence[int]) -> Limbs:
     return out
 
 
+def spread(numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    """Columns, each worth 2**32 times the one before, that add up to the numbers, and whose sums in float64 are exact: no sum of any of
+    the rows of one (a body has 4,096 at most) reaches 2**53."""
+    top = biggest(numbers)
+    return (numbers,) if top * len(numbers) < EXACT else (numbers & MASK, numbers >> 32)
+
+
+def spread_product(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    """``spread`` of ``a * b``. Both are within -2**62 .. 2**62."""
+    return spread(a * b) if biggest(a) * biggest(b) < 1 << 62 else tuple(from_product(a, b)[:, : LIMBS - 1].T)
+
+
+def biggest(numbers: npt.NDArray[np.int64]) -> int:
+    """The largest magnitude, 0 of no numbers."""
+    return max(int(numbers.max(initial=0)), -int(numbers.min(initial=0)))
+
+
 def normalise(columns: Limbs) -> None:
-    """Carry in place, so that every lower limb is within 0 .. 2**32-1 again."""
-    for limb in range(LIMBS - 1):
+    """Carry in place, so that every lower limb is within 0 .. 2**32-1 again. There may be fewer limbs than ``LIMBS``."""
+    for limb in range(columns.shape[1] - 1):
         columns[:, limb + 1] += columns[:, limb] >> 32
         columns[:, limb] &= MASK
 

@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdtledger.ledger.keytable import KeyTable
+from crdtledger.ledger.keytable import STRETCH, KeyTable
 
 Key = tuple[int, int]
 parts = st.one_of(st.integers(0, 3), st.integers(0, (1 << 64) - 1), st.integers(0, 40).map(lambda k: k << 58))
@@ -36,14 +36,14 @@ def test_it_numbers_keys_as_a_dict_would(steps: list[tuple[list[Key], list[Key]]
 
 
 class OneHome(KeyTable):
-    """Every key wants the same slot: the worst that chosen ids could do to a table without a salt."""
+    """Every key wants the same slot and bears the same mark: the worst that chosen ids could do to a table without a salt."""
 
     __slots__ = ()
 
-    def _home(self, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    def _marks(self, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         return np.zeros(len(high), np.uint64)
 
-    def _home_one(self, high: int, low: int) -> int:
+    def _mark(self, high: int, low: int) -> int:
         return 0
 
 
@@ -69,3 +69,34 @@ def test_keys_chosen_to_look_alike_do_not_stall_it() -> None:
             table.insert(high, low)
             assert (table.find(high, low) >= 0).all()
         assert time.process_time() - started < 5
+
+
+@given(st.integers(0, (1 << 64) - 1), st.integers(1, 4 * STRETCH), st.integers(9, 5_000), st.integers(0, 3))
+@settings(max_examples=20)
+def test_a_table_of_many_keys_numbers_them_in_order_however_it_grew(salt: int, rows: int, step: int, low: int) -> None:
+    table, n = KeyTable(salt, capacity=1), np.arange(rows, dtype=np.uint64)
+    constant = np.full(rows, low, np.uint64)
+    for start in range(0, rows, step):
+        part = slice(max(0, start - 3), start + step)  # three are said again
+        ordinals, new = table.insert(n[part], constant[part])
+        assert (ordinals == n[part]).all()
+        assert (new == (n[part] >= start)).all()
+    assert (table.find(n, constant) == n).all()
+    assert (table.find(n, constant + np.uint64(1)) == -1).all()
+    assert np.array_equal(table.keys(0, rows)[0], n)
+
+
+@given(st.lists(st.lists(st.integers(0, 30), min_size=9, max_size=60), max_size=4))
+def test_keys_said_again_and_again_in_one_call_have_one_number(steps: list[list[int]]) -> None:
+    table, model = KeyTable(), dict[Key, int]()
+    for step in steps:
+        put = [(n, n) for n in step]
+        expected_new = []
+        for key in put:
+            expected_new.append(key not in model)
+            model.setdefault(key, len(model))
+        ordinals, new = table.insert(*columns(put))
+        assert new.tolist() == expected_new
+        assert ordinals.tolist() == [model[key] for key in put]
+        assert list(zip(*(half.tolist() for half in table.keys(0, len(table))), strict=True)) == list(model)
+    assert table.find(*columns(list(model))).tolist() == list(model.values())

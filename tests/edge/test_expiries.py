@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from crdtledger.edge import api
+from crdtledger.edge.expiries import AGAIN_US
 from crdtledger.edge.simulate.cluster import SECOND, Cluster
 from crdtledger.edge.simulate.writing import account, deposit
 from gossip.machine import EPOCH_US
+from tests.edge.markets import Market, cancel, order
 
 
 def reserve(name: str, amount: str, expires_us: int) -> dict[str, Any]:
@@ -53,3 +55,21 @@ def test_a_reserve_that_ended_while_its_node_was_down_is_voided_when_it_is_back(
     cluster.sim.restart("n0")
     cluster.sim.run_for(3 * SECOND)
     assert balance(cluster, "n1")["reserved"] == open_ended
+
+
+def test_a_reserve_that_orders_need_outlives_its_end_until_they_are_done_and_settled() -> None:
+    market = Market(seed=3)
+    market.open()
+    end_us = EPOCH_US + market.sim.now_us + 2 * SECOND
+    market.ask("n0", api.Record([reserve("s", "1", end_us + 1), reserve("r", "5", end_us)]))
+    market.record("n0", order("o", "A", "buy", 100, 1_000, reserve="r"))
+    market.sim.run_for(5 * SECOND)
+    assert reserved(market) == 5, "the other one has ended, whatever was refused before it"
+    market.record("n0", cancel("o"))
+    market.sim.run_for(2 * AGAIN_US)
+    assert reserved(market) == 0
+
+
+def reserved(market: Market) -> float:
+    (row,) = [row for row in market.rows("n1", "collateral") if row["account"] == "A"]
+    return float(row["reserved"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -271,3 +272,35 @@ def test_resuming_after_the_first_chunk_is_a_mistake_of_the_program() -> None:
     machine.feed(b"x")
     with pytest.raises(RuntimeError):
         machine.resume(Position(5, 1))
+
+
+_EVENTS = (
+    '{"stream":"a@depth@0ms","data":{"e":"depthUpdate","u":1}}',
+    '{"stream":"a@bookTicker","data":{"u":1}}',
+    '{"stream":"a@depthUpdate","data":{"u":1}}',
+    '7 {"stream":"a@bookTicker","data":{"u":1}}',
+    '{"e":"bookTicker"}',
+    '{"e":"bookTicker"',
+    '{"e":""a@bookTicker"}',
+    '{"e":"a@bookTicker"}',
+    '{"e":"x y"}',
+    '{"stream":"bookTicker","data":{"s":"a@b"}}',
+    '{"stream":"bookTicker","data":{"s":"c@d"}}',
+    '{"abcde":"a@bookTicker"}',
+    '{"stream":"a@x',
+    "[]",
+    "",
+)
+
+
+@given(st.lists(st.sampled_from(_EVENTS), max_size=12))
+def test_a_line_is_counted_alike_whichever_lines_came_before_it(lines: list[str]) -> None:
+    def counted(text: str) -> tuple[Counter[str], int]:
+        machine = importer("binance-stream", ImportSpec("f", 2, 3))
+        machine.feed(text.encode())
+        machine.finish()
+        return Counter(machine.summary.skipped), machine.summary.refused
+
+    alone = [counted(line + "\n") for line in lines]
+    together = counted("".join(line + "\n" for line in lines))
+    assert together == (sum((kinds for kinds, _ in alone), Counter()), sum(refused for _, refused in alone))

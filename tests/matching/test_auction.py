@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtledger.ledger.commitment import Terms, check, commit
 from crdtledger.ledger.facts import Order, Reveal
 from crdtledger.matching.auction import Clearing, clear, priority
-from crdtledger.matching.commitment import Terms, check, commit
 from crdtledger.matching.orders import BUY, SELL, OpenOrder
 
 NONCE = "5a" * 32

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from crdtledger.errors import CallerError
 from crdtledger.ledger.batch import Batch, Dep, ForkEvidence, fork_evidence
+from crdtledger.ledger.commitment import Terms, commit
 from crdtledger.ledger.facts import (
     Accept,
     Account,
@@ -31,7 +32,6 @@ from crdtledger.ledger.facts import (
 )
 from crdtledger.ledger.genesis import Asset, Authority, Policies
 from crdtledger.ledger.reference import instrument_digest
-from crdtledger.matching.commitment import Terms, commit
 from tests.crdtledger.worlds import Pen, dep_on, genesis
 from tests.reconcile.settlement_worlds import Story
 

@@ -152,7 +152,7 @@ def test_settling_the_same_cut_again_does_nothing_and_loading_changes_nothing(
         loaded = decode_state(raw, story.genesis, salt=seed)
         assert loaded.encode() == raw
         nothing = settle(story.genesis, loaded, previous, height.cut, [], [], height=9)
-        assert nothing == (loaded, (), adjustments_root(()), {}, {})
+        assert nothing == (loaded, (), adjustments_root(()), {}, {}, ())
         before = decode_state(state.encode(), story.genesis, salt=seed)
         again = settle(story.genesis, before, previous, height.cut, height.batches, height.evidence, height=9)
         assert again.state.encode() == raw

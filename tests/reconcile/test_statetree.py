@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crdtledger.errors import BadInput, InvalidProof
 from reconcile import ics23
-from reconcile.cells import CellName, decode_value, encode_value, manifest_name, manifest_value
+from reconcile.cells import CellName, ValueForm, decode_value, encode_value, manifest_name, manifest_value
 from reconcile.ics23 import ExistenceProof, InnerOp, NonExistenceProof
 from reconcile.salts import Salts
 from reconcile.statetree import EMPTY_ROOT, OpenedCell, StateTree, commitment, verify_absent, verify_cell
@@ -275,3 +275,24 @@ def verify_decoded(raw: bytes, cell: OpenedCell, root: bytes) -> None:
     proof = ics23.decode(raw)
     assert isinstance(proof, ExistenceProof)
     verify_cell(msgspec.structs.replace(cell, proof=proof), root)
+
+
+@given(
+    st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3),
+    st.dictionaries(st.sampled_from("abc%d"), st.integers(), max_size=4),
+)
+def test_a_form_spells_a_value_as_it_is_spelt_alone(texts: dict[str, str], numbers: dict[str, int]) -> None:
+    texts = {name: text for name, text in texts.items() if name not in numbers and "%" not in name}
+    numbers = {name: number for name, number in numbers.items() if "%" not in name}
+    try:
+        plain = encode_value(texts | numbers)
+    except BadInput:
+        with pytest.raises(BadInput):
+            ValueForm(texts, numbers)
+        return
+    assert ValueForm(texts, numbers).encode(*(numbers[name] for name in sorted(numbers))) == plain
+
+
+def test_a_form_refuses_what_is_too_long() -> None:
+    with pytest.raises(BadInput, match="at most 4096"):
+        ValueForm({}, ["a"]).encode(10**4_000 * 10**200)

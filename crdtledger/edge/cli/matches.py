@@ -26,7 +26,8 @@ def matches(
     cluster: Keys = None,
 ) -> int:
     """Matches: `firm`, `tentative` with the `survival` it was given (ppm in json and csv), `accepted` or `refused` by the maker's home;
-    and the newest that checkpoints have `settled`, `trimmed` or `voided`, with the reason."""
+    and the newest that checkpoints have `settled`, `trimmed` or `voided`, with the reason, or that an auction `cleared` (its taker is the
+    buyer)."""
     with connect(target, cluster) as node:
         rows = node.query("matches", account=account, instrument=instrument)
         emit([_for_people(row) for row in rows] if format == "table" else rows, COLUMNS, format)

@@ -17,6 +17,7 @@ What futures streams add, and what becomes of it (seen in the wild, hardly docum
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,11 +26,12 @@ import msgspec
 from crdtledger.edge.importers.lines import LineImporter
 from crdtledger.edge.importers.rows import amount, numeric_id
 from crdtledger.edge.importers.timestamps import MILLISECONDS, NoTimeError, to_us
-from crdtledger.edge.importers.trades import MAX_TRADE_ID, ImportSpec, UnfitError
+from crdtledger.edge.importers.trades import MAX_KINDS, MAX_TRADE_ID, ImportSpec, UnfitError
 from crdtledger.ledger.decimals import InexactError, MinorUnits
 
 _NEAR: Final = 96
 """How far from its start a line is searched for the stream wrapper. A wrong guess only takes the slower way."""
+_SPACE: Final = ord(" ")
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -57,22 +59,26 @@ class BinanceStream(LineImporter):
         self._prices = MinorUnits(spec.price_decimals)
         self._quantities = MinorUnits(spec.qty_decimals)
         self._message = msgspec.json.Decoder(_Message)
-        self._quick: dict[bytes, int] = {}
+        self._quick: defaultdict[bytes, int] = defaultdict(int)
+        self._kinds: dict[bytes, bytes] = {}  # by the words that tell them
         self._bare = msgspec.json.Decoder(_Trade)
 
     def _parse(self, lines: Sequence[bytes], first: int) -> None:
         decode, bare, rows = self._message.decode, self._bare.decode, self._rows
+        ids, price_of, qty_of, side_of = rows.ids.append, rows.price.append, rows.qty.append, rows.side.append
+        ts_us_of, line_of = rows.ts_us.append, rows.line.append
         prices, quantities = self._prices, self._quantities
-        quick = self._quick
+        quick, kinds = self._quick, self._kinds
         number = first - 1
         for line in lines:
             number += 1
             if b'trade"' not in line:
-                kind = _quick_kind(line)
-                if kind is None:
+                at = line.find(b'"e":"') + 5
+                words = line[at : line.find(b'"', at)] if at >= 5 else _stream_of(line)
+                if words in kinds and line.endswith(b"}"):
+                    quick[kinds[words]] += 1
+                elif not self._learn(line, words):
                     self._examine(line, number)
-                else:
-                    quick[kind] = quick.get(kind, 0) + 1
                 continue
             brace = line.find(b"{")
             try:
@@ -90,18 +96,32 @@ class BinanceStream(LineImporter):
                 and trade.s == self._symbol
                 and trade.T in MILLISECONDS
                 and 0 <= trade.t <= MAX_TRADE_ID
-                and (brace == 0 or _is_clock(line[:brace]))
+                and (
+                    brace == 0 or (line[: brace - 1].isdigit() and line[brace - 1] == _SPACE) or _is_clock(line[:brace])
+                )
             )
             if not ordinary:
                 self._examine(line, number)
                 continue
-            rows.ids.append(trade.t)
-            rows.price.append(price)
-            rows.qty.append(qty)
-            rows.side.append(-1 if trade.m else 1)
-            rows.ts_us.append(trade.T * 1000)
-            rows.line.append(number)
+            ids(trade.t)
+            price_of(price)
+            qty_of(qty)
+            side_of(-1 if trade.m else 1)
+            ts_us_of(trade.T * 1000)
+            line_of(number)
         self._count_quick()
+
+    def _learn(self, line: bytes, words: bytes) -> bool:
+        """Count a line by ``_quick_kind``, if that tells, and remember the kind by ``words`` if they alone tell it: most lines are
+        like one before."""
+        kind = _quick_kind(line)
+        if kind is None:
+            return False
+        self._quick[kind] += 1
+        tells = words == kind or (words[:1] == b'"' and words.split(b"@")[1:2] == [kind])
+        if tells and len(self._kinds) < MAX_KINDS:
+            self._kinds[words] = kind
+        return True
 
     def _count_quick(self) -> None:
         for kind, count in self._quick.items():
@@ -169,6 +189,12 @@ class BinanceStream(LineImporter):
         rows.side.append(-1 if trade.m else 1)
         rows.ts_us.append(ts_us)
         rows.line.append(number)
+
+
+def _stream_of(line: bytes) -> bytes:
+    """The stream's name with the quote before it, which no event's type begins with; empty where there is none."""
+    at = line.find(b'"stream":"') + 9
+    return line[at : line.find(b'"', at + 1)] if at >= 9 else b""
 
 
 def _quick_kind(line: bytes) -> bytes | None:

@@ -34,9 +34,8 @@ class LineImporter(CountingImporter, ABC):
         self._bytes_read += len(chunk)
         end = chunk.rfind(b"\n") + 1
         if end:
-            self._carry += chunk[:end]
-            block = bytes(self._carry)
-            self._carry = bytearray(chunk[end:])
+            block = b"".join((self._carry, memoryview(chunk)[:end]))
+            self._carry = bytearray(memoryview(chunk)[end:])
             self._consume(block)
         else:
             self._carry += chunk

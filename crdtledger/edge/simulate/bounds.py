@@ -14,16 +14,21 @@ from crdtledger.ledger.facts import ORDER_KINDS
 from crdtledger.ledger.settled import SettledState
 from reconcile.adjustments import (
     ACCEPTED_LESS,
+    ENTRIES_CLOSED,
     LOST_NAME,
     NO_DEFINITION,
     NO_MATCH,
     NO_ORDER,
     REDUCES_ONLY,
     REFUSED,
+    REVEALED_LATE,
     Adjustment,
 )
 
-HAPPENS: Final = (NO_ORDER, NO_MATCH, REFUSED, ACCEPTED_LESS, REDUCES_ONLY, NO_DEFINITION, LOST_NAME)
+HAPPENS: Final = (
+    *(NO_ORDER, NO_MATCH, REFUSED, ACCEPTED_LESS, REDUCES_ONLY, NO_DEFINITION, LOST_NAME),
+    *(ENTRIES_CLOSED, REVEALED_LATE),
+)
 """Why settlement may leave less of what an honest node says about orders than it says."""
 
 

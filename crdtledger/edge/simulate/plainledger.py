@@ -11,7 +11,7 @@ the views, ``plainorders`` has that of orders. Canonical order: (the batch's clo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -282,8 +282,10 @@ class Contested(NamedTuple):
     traders: set[str]
 
 
-def contested(entries: Iterable[Entry]) -> Contested:
-    """Where the plain ledger cannot know what settlement made of ``entries``: its order is drawn, nobody's clock decides."""
+def contested(entries: Iterable[Entry], auctions: Collection[str] = ()) -> Contested:
+    """Where the plain ledger cannot know what settlement made of ``entries``: its order is drawn, nobody's clock decides. Whoever entered
+    an order in one of ``auctions`` may have traded without a word.
+    """
     definitions: dict[str, set[bytes]] = {}
     told: dict[tuple[str, Any], set[tuple[Said, bytes]]] = {}
     owners: dict[tuple[str, str], str] = {}
@@ -295,6 +297,7 @@ def contested(entries: Iterable[Entry]) -> Contested:
                 definitions.setdefault(identity, set()).add(statement.digest)
             elif kind == "order":
                 owners[entry.node, identity] = terms[0]
+                matched |= {(entry.node, identity)} if terms[1] in auctions else set()
             elif kind == "match":
                 matched |= {(entry.node, terms[0]), (terms[1], terms[2])}
             else:

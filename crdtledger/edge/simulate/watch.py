@@ -363,7 +363,9 @@ class Watch:
             raise broken("convergence", "", f"{replica.unsettled()} batches are not settled")
         frontier = replica.frontier()
         entries = [e for e in self.entries.values() if e.lane in frontier and e.seq <= frontier[e.lane].seq]
-        unsure = contested(entries)
+        catalog = replica.view.catalog
+        auctions = {name for name in catalog.names() if (one := catalog.definition(name)) and one.mode == "auction"}
+        unsure = contested(entries, auctions)
         fields = ("bought", "sold", "value_bought", "value_sold", "fees", "fills")
         shown = {(p.account, p.instrument): tuple(getattr(p, f) for f in fields) for p in replica.view.position_rows()}
         for cell, figures in positions(entries, self.cluster.genesis).items():

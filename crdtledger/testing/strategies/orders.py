@@ -2,7 +2,7 @@
 
 Order 1 is A's and buys, order 2 is B's and sells, ``x`` is C's and does either; of what, and how much, is drawn, so an id is told
 otherwise, too. They draw on reserves called by ``reserve_id``, with which ``lanes`` and ``ledgers`` begin. ``h`` is hidden, and a reveal
-opens it. A match may be of orders that do not meet or are not there, a share or an answer of more than there is: the ledger says so.
+mostly opens it. A match may be of orders that do not meet or are not there, a share or an answer of more than there is: the ledger says so.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from crdtledger.ledger import facts as kinds
+from crdtledger.ledger.commitment import Terms, commit
 from crdtledger.ledger.facts import Fact, FactId, Order
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.ordermoney import reserve_asset
-from crdtledger.matching.commitment import Terms, commit
 from crdtledger.testing.drawing import pick
 from crdtledger.testing.reference import auctioned, instruments, reserve_id
 
@@ -28,6 +28,7 @@ WHO: Final[tuple[tuple[FactId, str, Any], ...]] = (
 )
 IDS: Final = (1, 2, "x")
 PRICE: Final = 10_000
+HIDES: Final = 5
 HIDDEN: Final = "h"
 NONCE: Final = "5" * 64
 QUANTITIES: Final = (5, 2, 40)
@@ -52,7 +53,7 @@ def order_facts(genesis: Genesis, node: str) -> dict[type[Fact], st.SearchStrate
             quantities,
             pick((PRICE, PRICE, PRICE, 9)),
         ),
-        kinds.Reveal: quantities.map(_reveal),
+        kinds.Reveal: pick((HIDES, HIDES, HIDES, 9)).map(_reveal),
     }
     orders = list(_orders(genesis, node))
     if orders:
@@ -101,7 +102,7 @@ def _orders(genesis: Genesis, node: str) -> Iterator[Order]:
         traded = auctioned(genesis)
         reserve = reserve_id(account, traded.settlement)
         told: dict[str, Any] = {"account": account, "instrument": traded.name, "side": "buy", "price": PRICE}
-        sealed = commit(Terms(node, HIDDEN, qty=5, **told), NONCE)
+        sealed = commit(Terms(node, HIDDEN, qty=HIDES, **told), NONCE)
         yield from 3 * [Order(id=HIDDEN, qty=9, reserve=reserve, hidden=sealed, **told)]
 
 

@@ -19,6 +19,8 @@ import msgspec
 
 from crdtledger.ledger.facts import FactId, Order, Reveal
 from crdtledger.ledger.identity import digest
+from crdtledger.ledger.orderfacts import Stated
+from crdtledger.ledger.orderfacts import Terms as OrderTerms
 
 NONCE_BYTES: Final = 32
 
@@ -59,3 +61,20 @@ def check(home: str, order: Order, reveal: Reveal) -> str:
     except ValueError:
         return "the nonce is not 64 hex digits"
     return "" if opened == order.hidden else "the terms are not those committed to"
+
+
+def opens(fact: Stated, terms: OrderTerms) -> str:
+    """Why a stated reveal does not open the order of these ``terms`` that it names; ``""`` if it does."""
+    home, id = fact.about
+    order = Order(
+        id=id,
+        account=terms.account,
+        instrument=terms.instrument,
+        side="buy" if terms.side > 0 else "sell",
+        qty=terms.qty,
+        price=terms.price,
+        reserve=terms.reserve,
+        hidden=terms.hidden,
+    )
+    side: Literal["buy", "sell"] = "buy" if fact.side > 0 else "sell"
+    return check(home, order, Reveal(fact.name[1], id, side, fact.qty, fact.price, fact.text))

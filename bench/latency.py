@@ -1,0 +1,205 @@
+"""How long one fact takes: from a client's hand to the node's word that it is durable, and until it is to be seen at another node.
+
+    python -m bench latency
+
+Two node processes on loopback, as users run them. A client hands A single fills at random times (Poisson, seeded), at a fifth of the rate
+that A can take them one by one, answered or not. Acknowledged is a fill when A's answer is here: it is on A's disk.
+Visible is it when B tells a waiting client that what it holds for good includes it: it is on B's disk too, so two syncs lie on its way.
+
+Beside it, at the same times on the same disk: one append and sync, and one round trip over CURVE.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import zmq
+
+from bench.join import NAMES
+from bench.limits import curve_round_trips, syncs
+from bench.measured import Goal, Plan, Result, Row, Wrong, row
+from bench.nodes import Cluster, cluster, define, held, wait_for
+from crdtledger.edge import api
+from crdtledger.edge.client import dial
+from crdtledger.edge.folders import JOURNAL, locate
+from crdtledger.ledger import journalfile
+from crdtledger.ledger.frontier import LaneHead, frontier_digest
+from crdtledger.ledger.journalrecord import KIND_BATCH
+
+LOAD = 0.2
+AT_ONCE = 64
+PATIENCE_S = 60.0
+WRITTEN = bytes(4096)
+ACK, SEEN = "record -> durable ack", "record -> visible at the peer"
+SYNC, TRIP = "one sync", "one CURVE round trip"
+
+
+class Line:
+    """A client's connection that tells when each answer came."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], target: str) -> None:
+        self.socket = context.socket(zmq.DEALER)
+        dial(self.socket, locate(target))
+
+    def ask(self, number: int, request: api.Request) -> None:
+        """Send it under this number."""
+        self.socket.send(api.encode_frame(api.Frame(number, api.encode_request(request))))
+
+    def answers(self) -> list[tuple[int, Any]]:
+        """What has come by now: (number, answer)."""
+        found = []
+        while self.socket.poll(0):
+            frame = api.decode_frame(self.socket.recv())
+            assert frame is not None
+            found.append((frame.number, api.decode_answer(frame.body)))
+        return found
+
+
+def fill(number: int) -> api.Record:
+    """A request to record one fill; none is like another."""
+    terms = {"venue": "V", "instrument": "I0", "trade_id": number, "side": "buy", "qty": "0.5", "price": "100"}
+    return api.Record([{"kind": "fill", "account": NAMES[number % 100], **terms}])
+
+
+class Measured:
+    """A run: when each fill was handed over, acknowledged and visible, by its number; the clock is ``time.perf_counter``."""
+
+    def __init__(self, it: Cluster) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._it = it
+        self._a, self._b = (Line(self._context, str(path)) for path in it.paths)
+        self._poller = zmq.Poller()
+        for line in (self._a, self._b):
+            self._poller.register(line.socket, zmq.POLLIN)
+        self._next = 1
+        self._sent: dict[int, float] = {}
+        self._acked: dict[int, tuple[float, int]] = {}
+        self._told: list[tuple[float, bytes]] = []
+        self._watch(b"")
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._context.destroy(linger=0)
+
+    def capacity(self, count: int) -> float:
+        """Fills a second that A takes one by one, as many under way as it likes."""
+        begun, first = time.perf_counter(), self._next
+        while len(self._acked) < count:
+            while len(self._sent) - len(self._acked) < AT_ONCE and self._next < first + count:
+                self._send()
+            self._hear(PATIENCE_S)
+        return count / (time.perf_counter() - begun)
+
+    def at(self, times: Sequence[float]) -> tuple[list[float], list[float]]:
+        """Hand over a fill at each of these times; the seconds until each was acknowledged, and visible."""
+        self._sent.clear()
+        self._acked.clear()
+        begun = time.perf_counter()
+        for due in times:
+            while (left := begun + due - time.perf_counter()) > 0:
+                self._hear(left)
+            self._send()
+        while len(self._acked) < len(times):
+            self._hear(PATIENCE_S)
+        seen = self._visible()
+        return (
+            [self._acked[number][0] - sent for number, sent in self._sent.items()],
+            [seen[self._acked[number][1]] - sent for number, sent in self._sent.items()],
+        )
+
+    def _send(self) -> None:
+        self._sent[self._next] = time.perf_counter()
+        self._a.ask(self._next, fill(self._next))
+        self._next += 1
+
+    def _watch(self, digest: bytes) -> None:
+        self._b.ask(0, api.Watch(digest, int(PATIENCE_S * 1000)))
+
+    def _hear(self, patience_s: float) -> None:
+        """Note what comes, for at most so long: at least a millisecond, which is how finely can be waited."""
+        if not self._poller.poll(max(1, int(patience_s * 1000))) and patience_s == PATIENCE_S:
+            raise Wrong(f"a node says nothing for {PATIENCE_S:g} s")
+        for _, digest in self._b.answers():
+            self._told.append((time.perf_counter(), digest))
+            self._watch(digest)
+        for number, answer in self._a.answers():
+            if (answer["facts"], answer["batches"]) != (1, 1):
+                raise Wrong(f"one new fill was recorded as {answer}")
+            self._acked[number] = (time.perf_counter(), answer["seq"])
+
+    def _visible(self) -> dict[int, float]:
+        """When each of A's batches was visible at B, by its seq: what B told is the digest of a frontier, and A's journal has the
+        hashes to know it by."""
+        place = self._it.paths[0] / JOURNAL
+        journal = journalfile.connect(place, read_only=True)
+        rows = journal.execute("SELECT lane, seq, hash FROM records WHERE kind = ?", (KIND_BATCH,)).fetchall()
+        journal.close()
+        numbers = {frontier_digest({lane: LaneHead(seq, name)}): seq for lane, seq, name in rows}
+        while numbers[self._told[-1][1]] < max(numbers.values()):
+            self._hear(PATIENCE_S)
+        seen: dict[int, float] = {}
+        upto = 0
+        for when, digest in self._told:
+            for seq in range(upto + 1, numbers.get(digest, 0) + 1):
+                seen[seq] = when
+            upto = max(upto, numbers.get(digest, 0))
+        return seen
+
+
+def arrivals(count: int, rate: float, seed: int) -> list[float]:
+    """Random times, ``rate`` a second on average."""
+    draw = random.Random(seed)
+    gaps = [draw.expovariate(rate) for _ in range(count)]
+    return np.cumsum(gaps).tolist()
+
+
+def measure(plan: Plan) -> Result:
+    """Measure and compare."""
+    count = plan.size(600, 60)
+    taken: dict[str, list[list[float]]] = {name: [] for name in (ACK, SEEN, SYNC, TRIP)}
+    with cluster(2) as it:
+        it.start(1, 2)
+        with it.client(1) as a, it.client(2) as b:
+            define(a, 1)
+            wait_for(b, held(a))
+        run = Measured(it)
+        try:
+            most = run.capacity(plan.size(4_000, 400))
+            rate = LOAD * most
+            for seed in range(plan.runs):
+                times = arrivals(count, rate, seed)
+                acked, seen = run.at(times)
+                taken[ACK].append(acked)
+                taken[SEEN].append(seen)
+                taken[SYNC].append(syncs([WRITTEN] * count, times))
+                taken[TRIP].append(curve_round_trips(count, bytes(100), times))
+        finally:
+            run.close()
+    rows = [
+        Row(f"{name}, p{percent}", figures, statistics.median(figures))
+        for name, runs in taken.items()
+        for percent in (50, 99)
+        for figures in (tuple(float(np.percentile(one, percent)) * 1000 for one in runs),)
+    ]
+    sync, trip = row(rows, f"{SYNC}, p50").median, row(rows, f"{TRIP}, p50").median
+
+    def goal(name: str, percent: int, bound: float, beside: str, unit: float) -> Goal:
+        return Goal(
+            f"{name}, p{percent}, over {beside}", row(rows, f"{name}, p{percent}").median / unit, "most", bound, "times"
+        )
+
+    both = f"{SYNC} + {TRIP}"
+    goals = (
+        goal(ACK, 50, 2.0, SYNC, sync),
+        goal(ACK, 99, 5.0, SYNC, sync),
+        goal(SEEN, 50, 2.0, both, sync + trip),
+        goal(SEEN, 99, 5.0, both, sync + trip),
+    )
+    told = {"facts": count, "a second": round(rate), "one by one a second": round(most), "runs": plan.runs}
+    what = "Latency of one fact at a fifth of the load: on A's disk, and to be seen on B's"
+    return Result("latency", what, "facts", rows, goals, told, unit_of_runs="ms")

@@ -1,0 +1,108 @@
+"""Which rows of a body are recorded already: before, or earlier in this body, in the same words.
+
+A fill that says something else under an id that is taken is no row that is known: two venue statements disagree, and both are kept.
+Anything else that contradicts what is recorded is its caller's mistake: ``Conflict``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from crdtledger.errors import Conflict
+from crdtledger.ledger.body import Body, Keys, fact_id, fact_keys, stated
+from crdtledger.ledger.collateral import SHARED_IDS
+from crdtledger.ledger.contents import fact_contents
+from crdtledger.ledger.facts import ORDER_KINDS, Kind
+from crdtledger.ledger.keytable import KeyTable
+from crdtledger.ledger.orderfacts import said
+from crdtledger.ledger.positions import fill_terms
+from crdtledger.ledger.replica import Replica
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+
+class RecordedRows:
+    """What is recorded, as the writer of ``lane`` sees it, whose node is called ``name``."""
+
+    def __init__(self, replica: Replica, lane: bytes, name: str) -> None:
+        self._replica = replica
+        self._lane = lane
+        self._name = name
+
+    def known(self, kind: Kind, body: Body) -> Mask:
+        """Which rows of a table would change nothing. ``Conflict`` for those that say something else, unless they are fills."""
+        view = self._replica.view
+        if kind is Kind.MARK:
+            return view.catalog.known_marks(body)
+        keys = fact_keys(body, kind)
+        if kind in (Kind.FILL, Kind.BUST):
+            return self._known_fills(kind, body, keys)
+        first, new = _first_rows(keys)
+        known = ~new
+        for row in np.flatnonzero(known).tolist():
+            self._check_same(kind, body, row, _words(body, kind, int(first[row])))
+        for row, words in enumerate(self._recorded_words(kind, body, keys)):
+            if words is not None:
+                self._check_same(kind, body, row, words)
+                known[row] = True
+        return known | self._settled_rows(kind, body, keys)
+
+    def _known_fills(self, kind: Kind, body: Body, keys: Keys) -> Mask:
+        """``known`` of fills or busts. Where no id is there twice and none was heard of, terms need no comparing."""
+        view = self._replica.view
+        halves = np.sort(keys[0])
+        if not (halves[1:] == halves[:-1]).any() and not view.positions.heard(kind, keys):
+            return np.zeros(len(halves), np.bool_)
+        first, new = _first_rows(keys)
+        terms = fill_terms(body.tables[kind], view.catalog.bind(body))
+        repeats: Mask = ~new & (terms == terms[first]).all(axis=1)
+        return repeats | view.positions.known(kind, body, keys, terms)
+
+    def _settled_rows(self, kind: Kind, body: Body, keys: Keys) -> Mask:
+        """Rows that a checkpoint has settled, in the same words. ``Conflict`` in others."""
+        view = self._replica.view
+        settled = view.base.shared if kind in SHARED_IDS else view.rights.settled_ids(self._lane)
+        found = settled.find(keys) if settled is not None else np.full(len(keys[0]), -1)
+        rows = np.flatnonzero(found >= 0)
+        if settled is not None and len(rows):
+            differs = (fact_contents(body, kind, rows) != settled.says(found[rows])).any(axis=1)
+            for row in rows[differs].tolist():
+                why = "it is settled, and says something else"
+                raise Conflict(kind=kind.name.lower(), id=str(fact_id(body, kind, row)), why=why)
+        known: Mask = found >= 0
+        return known
+
+    def _check_same(self, kind: Kind, body: Body, row: int, words: tuple[object, ...]) -> None:
+        if _words(body, kind, row) != words:
+            told = " ".join(str(word) for word in words)
+            raise Conflict(kind=kind.name.lower(), id=str(fact_id(body, kind, row)), why=f"{told} (minor units)")
+
+    def _recorded_words(self, kind: Kind, body: Body, keys: Keys) -> Iterator[tuple[object, ...] | None]:
+        """What unsettled batches say under each id: anywhere for ids that the cluster shares, else in this node's lanes."""
+        view = self._replica.view
+        spots = view.rights.recorded(self._lane, keys)
+        if kind in ORDER_KINDS:
+            names = [(self._name, str(fact_id(body, kind, row))) for row in range(len(keys[0]))]
+            told = [view.orders.known(kind, name) for name in names]
+            spots = [(one.lane, one.seq, one.row) if one else None for one in told]
+        if kind in SHARED_IDS:
+            shared = view.collateral.known(kind, keys)
+            spots = [(one.lane, one.seq, one.row) if one else None for one in shared]
+        for spot in spots:
+            batch = self._replica.batch(*spot[:2]) if spot else None
+            yield _words(batch.body, kind, spot[2]) if batch and spot else None
+
+
+def _first_rows(keys: Keys) -> tuple[npt.NDArray[np.int64], Mask]:
+    """For each row the first row of its id, and whether that is the row itself."""
+    ordinals, new = KeyTable(capacity=len(keys[0])).insert(*keys)
+    return np.flatnonzero(new)[ordinals], new
+
+
+def _words(body: Body, kind: Kind, row: int) -> tuple[object, ...]:
+    """What one row says, its names resolved."""
+    return said(body, kind, row) if kind in ORDER_KINDS else stated(body, kind, row)

@@ -1,0 +1,88 @@
+"""The benches' own frame: medians, goals, pictures, and that what is wrong fails and what is slow does not."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from bench import one as frame
+from bench.__main__ import BENCHES, main
+from bench.drawing import draw
+from bench.measured import OURS, Curve, Goal, Plan, Result, Row, Wrong, figure, rounds, slope, table
+
+
+def result(*goals: Goal) -> Result:
+    rows = [Row(OURS, (1.0, 2.0, 3.0), 2.0, 50.0, 1.0), Row("<other> & co", (4.0,), 4.0, 25.0, 2.0)]
+    curve = Curve("join", "facts held", "s", ((10, 1.0), (100, 10.0)), slope([(10, 1.0), (100, 10.0)]))
+    return Result("made up", "What & how", "facts", rows, goals, {"facts": 100}, curves=[curve])
+
+
+def test_rivals_take_turns_and_are_told_by_their_medians() -> None:
+    turns: list[str] = []
+
+    def taking(name: str, seconds: list[float]) -> float:
+        turns.append(name)
+        return seconds.pop(0)
+
+    ours, other = [3.0, 1.0, 2.0], [8.0, 4.0, 6.0]
+    rows = rounds({OURS: lambda: taking("ours", ours), "other": lambda: taking("other", other)}, 3, 12)
+    assert turns == ["ours", "other"] * 3
+    assert [(row.median, row.rate, row.ratio) for row in rows] == [(2.0, 6.0, 1.0), (6.0, 2.0, 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("at", "bound", "holds"), [("least", 5, True), ("least", 6, False), ("most", 5, True), ("most", 4, False)]
+)
+def test_a_goal_holds_at_its_bound(at: str, bound: float, holds: bool) -> None:
+    goal = Goal("speed", 5, at, bound, "facts/s")  # type: ignore[arg-type]
+    assert goal.holds is holds
+    assert ("holds" if holds else "MISSED") in table(result(goal))
+
+
+def test_a_picture_is_well_formed_and_says_all() -> None:
+    picture = draw(result(Goal("speed", 5, "least", 6, "facts/s")))
+    assert ET.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
+    for told in ("What &amp; how", "&lt;other&gt; &amp; co", OURS, "50 facts/s", "slope 1.00", "missed: speed"):
+        assert told in picture
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_the_slope_of_a_power_law_is_its_power(power: float) -> None:
+    assert slope([(size, 3 * size**power) for size in (10, 100, 1_000)]) == pytest.approx(power)
+
+
+def test_figures_have_three_digits() -> None:
+    assert [figure(value) for value in (0, 0.00123456, 12.345, 1_234_567)] == ["0", "0.00123", "12.3", "1,234,567"]
+
+
+def test_a_result_is_kept_as_json_and_as_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = result(Goal("speed", 5, "least", 6, "facts/s"))
+    monkeypatch.setattr(frame, "RESULTS", tmp_path)
+    monkeypatch.setattr(frame.importlib, "import_module", lambda _: type("made", (), {"measure": lambda _: made}))
+    assert frame.one("made", Plan(quick=True), keep=True) == [(False, "made: speed: 5 facts/s, at least 6")]
+    kept = json.loads((tmp_path / "made.json").read_text())
+    assert kept["goals"][0]["holds"] is False
+    assert kept["rows"][1]["name"] == "<other> & co"
+    assert (tmp_path / "made.svg").read_text() == draw(made)
+
+
+def test_names_that_are_none_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["nothing"])
+    assert ended.value.code == 2
+    assert "join" in capsys.readouterr().err
+    assert "join" in BENCHES
+
+
+def test_what_is_wrong_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def wrong(*_: object) -> list[tuple[bool, str]]:
+        raise Wrong("two and two are five")
+
+    monkeypatch.setattr("bench.__main__.alone", wrong)
+    assert main(["join", "--quick"]) == 1
+    assert "wrong: join" in capsys.readouterr().out
+    monkeypatch.setattr("bench.__main__.alone", lambda *_: [(False, "join: too slow")])
+    assert main(["join", "--quick"]) == 0
