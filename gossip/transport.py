@@ -38,8 +38,6 @@ from gossip.wire import MAX_FRAME_BYTES
 
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"gossip"
-_LONG_BYTES: Final = 65_536
-"""A frame of this length is sent from where it lies; a shorter one is quicker to copy than to keep account of."""
 _MEMBER: Final = "member"
 _CLIENT: Final = "client"
 _MONITORED: Final = (
@@ -160,7 +158,7 @@ class Transport:
             self.counters.blocked += link is not None
             return False
         try:
-            link.dealer.send(frame, zmq.DONTWAIT, copy=len(frame) < _LONG_BYTES)
+            link.dealer.send(frame, zmq.DONTWAIT)
         except zmq.Again:
             self.counters.dropped += 1
             return False
