@@ -77,9 +77,7 @@ def stores(work: Sequence[Fills], once: Sequence[Fills]) -> tuple[dict[str, Run]
     if "Redis" not in missing:
         part = max(1, len(work) // REDIS_PART)
         scale = sum(len(fills.ids) for fills in work) / sum(len(fills.ids) for fills in work[:part])
-        here[f"Redis, 1/{REDIS_PART} of it"] = lambda: (
-            scale * redis(servers.redis(), work[:part], totals(once[:part]))
-        )
+        here[f"Redis, 1/{REDIS_PART} of it"] = lambda: scale * redis(servers.redis(), work[:part], totals(once[:part]))
     return here, missing
 
 
