@@ -306,12 +306,20 @@ def draft_fills(
     while parts:
         rows = parts.pop(0)
         body = _draft_fill_rows(fills, rows, resolve, cursor if not parts else None, kind)
-        if len(rows) > 1 and len(columns.encode(body)) > columns.MAX_BODY_BYTES:
+        if len(rows) > 1 and not _fits(body):
             half = len(rows) // 2
             parts[:0] = [rows[:half], rows[half:]]
         elif len(rows) or cursor is not None:
             bodies.append(body)
     return bodies
+
+
+def _fits(body: WireBody) -> bool:
+    """Whether a body of fills is within its bound. The usual one is by far, and then its bytes need no counting."""
+    texts = sum(map(len, body.strings)) * 4 + len(body.strings) * 5
+    small = (len(body.scopes) + len(body.instruments)) * 64 + len(body.cursors) * 1024 + 256
+    roomy = sum(len(packed) for _, packed in body.tables) + texts + small
+    return roomy <= columns.MAX_BODY_BYTES or len(columns.encode(body)) <= columns.MAX_BODY_BYTES
 
 
 def _draft_fill_rows(

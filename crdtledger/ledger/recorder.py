@@ -258,12 +258,12 @@ class Recorder:
     def _without_known(self, wire: WireBody, body: Body) -> tuple[WireBody, int]:
         tables = []
         dropped = 0
-        for kind, table in body.tables.items():
-            known = self._recorded.known(kind, body)
-            dropped += int(known.sum())
-            if not known.all():
-                kept = table[~known] if known.any() else table
-                tables.append((int(kind), memoryview(kept.tobytes())))
+        for number, packed in wire.tables:
+            table, known = body.tables[Kind(number)], self._recorded.known(Kind(number), body)
+            count = int(known.sum())
+            if count < len(table):
+                tables.append((number, memoryview(table[~known].tobytes()) if count else packed))
+            dropped += count
         return msgspec.structs.replace(wire, tables=tables), dropped
 
     @property

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtledger.ledger.batch import Batch, open_batch
-from crdtledger.ledger.body import Body, decode, encode, opened
+from crdtledger.ledger.body import MAX_BODY_BYTES, Body, Cursor, decode, encode, opened
 from crdtledger.ledger.drafting import FillColumns, draft_fills
 from crdtledger.ledger.facts import NO_STRING, Account, Bust, Deposit, Fact, Fill, Kind, Mark, Void
 from tests.crdtledger.worlds import SPOT, Desk, Pen, World, genesis
@@ -110,3 +110,14 @@ def test_names_are_entered_in_the_order_of_the_importer_s_dictionary(rows: list[
             if said[4] < 0
             else body.strings[fact["fee_asset"]] == ("BTC", "USDT")[said[4]]
         )
+
+
+@given(st.integers(400, 700), st.integers(100, 128), st.sampled_from("x€😀"), st.booleans())
+def test_no_drafted_body_is_beyond_its_bound_and_none_within_it_is_split(
+    rows: int, length: int, letter: str, cursor: bool
+) -> None:
+    ids = [f"{number:04d}"[:length] + letter * (length - 4) for number in range(rows)]
+    told = msgspec.structs.replace(columns([(0, 1, 1, 0, -1)] * rows), text_ids=ids)
+    bodies = draft_fills(told, lambda name: bytes(32), Cursor("s" * 128, 1 << 60, 1 << 60) if cursor else None)
+    assert all(len(encode(body)) <= MAX_BODY_BYTES for body in bodies)
+    assert len(bodies) == 1 or sum(len(encode(body)) for body in bodies) > MAX_BODY_BYTES
