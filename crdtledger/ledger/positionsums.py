@@ -7,6 +7,9 @@ instruments are local numbers of one view.
 
 Rows are summed by numpy's bincount, which counts by the batch's own index of an account, so nothing is sorted. It adds in float64; the
 columns are split so that every sum is exact (``wide.spread``). Limbs are carried seldom: one addition makes a limb grow by 2**33 at most.
+
+Which cell an account has in an instrument stands in a plain array by account, for as long as all of these together are not much larger
+than the cells there are; else a hash table tells it, as it does for every cell that is new.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.ledger.keytable import KeyTable
+from crdtledger.ledger.keytable import Column, KeyTable
 from crdtledger.ledger.wide import MASK, normalise, spread, sum_by
 
 QTY = slice(0, 2)
@@ -27,7 +30,12 @@ WIDTH = COUNT + 1
 CARRY_EVERY = 1 << 28
 """Additions between two carries."""
 
+NEAR_CELLS = 3
+NEAR_LEAST = 1 << 14
+"""The arrays by account together have at most ``NEAR_CELLS`` places for each cell, and ``NEAR_LEAST`` more."""
+
 Numbers = npt.NDArray[np.int64]
+_NOWHERE = np.full(0, -1)
 
 
 class PositionSums:
@@ -38,12 +46,14 @@ class PositionSums:
         self._cells = KeyTable(salt)
         self._sums = np.zeros((64, 2, WIDTH), np.int64)
         self._additions = 0
+        self._near: dict[int, Numbers] = {}
+        self._near_size = 0
         self._fees: dict[tuple[int, int], dict[int, int]] = {}
 
     @property
     def nbytes(self) -> int:
         """Memory held by the cells."""
-        return self._sums.nbytes + self._cells.nbytes
+        return self._sums.nbytes + self._cells.nbytes + sum(near.nbytes for near in self._near.values())
 
     def add(
         self,
@@ -61,7 +71,7 @@ class PositionSums:
         places = which.astype(np.int64) * 2 + (sides < 0)
         counts = np.bincount(places, minlength=2 * len(accounts)).reshape(-1, 2)
         used = np.flatnonzero(counts[:, 0] + counts[:, 1])
-        cells, _ = self._cells.insert(accounts[used].view(np.uint64), np.full(len(used), instrument, np.uint64))
+        cells = self._cells_of(instrument, accounts[used])
         self._grow()
         sums = self._sums[cells]
         sums[:, :, COUNT] += sign * counts[used]
@@ -78,6 +88,26 @@ class PositionSums:
         self._additions += 1
         if self._additions >= CARRY_EVERY:
             self._carry()
+
+    def _cells_of(self, instrument: int, accounts: Numbers) -> Numbers:
+        """The cell of each account, none of which stands there twice; a new one where it has none."""
+        near = self._near.get(instrument, _NOWHERE)
+        most = int(accounts.max()) + 1
+        if most > len(near):
+            size = most + most // 2
+            self._near_size += size - len(near)
+            if self._near_size > NEAR_CELLS * len(self._cells) + NEAR_LEAST:  # too sparse: through the table
+                self._near_size -= size - len(near)
+                return self._cells.insert(*_keys(instrument, accounts))[0]
+            self._near[instrument] = np.full(size, -1)
+            self._near[instrument][: len(near)] = near
+            near = self._near[instrument]
+        cells = near[accounts]
+        missing = (cells < 0).nonzero()[0]
+        if len(missing):
+            cells[missing] = self._cells.insert(*_keys(instrument, accounts[missing]))[0]
+            near[accounts] = cells
+        return cells
 
     def _grow(self) -> None:
         if len(self._cells) > len(self._sums):
@@ -115,3 +145,8 @@ class PositionSums:
         counts = np.zeros(len(instruments), np.int64)
         np.add.at(counts, which, np.abs(self._sums[: len(self._cells), :, COUNT]).sum(axis=1))
         return zip(instruments.tolist(), counts.tolist(), strict=True)
+
+
+def _keys(instrument: int, accounts: Numbers) -> tuple[Column, Column]:
+    """The keys of cells of one instrument."""
+    return accounts.view(np.uint64), np.full(len(accounts), instrument, np.uint64)

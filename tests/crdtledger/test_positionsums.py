@@ -46,11 +46,11 @@ def add(sums: PositionSums, call: Added) -> None:
     sums.add(call.instrument, ACCOUNTS, which.astype(np.uint16), sides.astype(np.int8), qty, values, fee, call.sign)
 
 
-@given(st.lists(calls, max_size=8), st.integers(1, 4))
-def test_sums_are_those_of_integers(added: list[Added], carry_every: int) -> None:
+@given(st.lists(calls, max_size=8), st.integers(1, 4), st.integers(0, 30))
+def test_sums_are_those_of_integers(added: list[Added], carry_every: int, near: int) -> None:
     sums = PositionSums(5, 1)
     expected: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    with patch.object(positionsums, "CARRY_EVERY", carry_every):
+    with patch.multiple(positionsums, CARRY_EVERY=carry_every, NEAR_CELLS=near % 3, NEAR_LEAST=near):
         for call in added:
             add(sums, call)
             for at, side, qty, price, fee in call.rows:
@@ -89,3 +89,14 @@ def test_spread_columns_add_up_and_are_summed_exactly_in_floats(pairs: list[tupl
             assert int(column.astype(np.float64).sum()) == sum(column.tolist())
             assert biggest(column) == max(abs(number) for number in column.tolist())
             assert biggest(column) * len(column) < 1 << 53
+
+
+def test_few_cells_of_far_accounts_take_little_memory() -> None:
+    sums = PositionSums(5, 1)
+    accounts = np.array([1 << 40], np.int64)
+    for instrument in range(100):
+        one = np.ones(1, np.int64)
+        sums.add(instrument, accounts, one * 0, one, one, (one,), one * 0, 1)
+        sums.add(instrument, np.array([200 + instrument]), one * 0, one, one, (one,), one * 0, 1)
+    assert len(sums.sides()) == 200
+    assert sums.nbytes < 1 << 18
