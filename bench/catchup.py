@@ -6,6 +6,9 @@ Two node processes, linked by CURVE over loopback. One has recorded the fills, i
 is let through, and the clock runs until its durable frontier is the first one's. Its view was looked at before, so every batch is folded
 as it comes. Its positions must be those of a plain fold. The same in smaller batches says what a batch costs.
 
+A node that missed settled history follows the certified heights in order, and settles each itself, from bodies that its peers' journals
+keep; there is no transfer of the state alone. How its time grows with history, while the open cells stay the same, is told as a curve.
+
 Beside it what cannot be avoided, on the same batches: each hashed and its signature checked; written and synced in one go; carried over a
 CURVE connection in frames as large as an answer.
 """
@@ -25,13 +28,15 @@ from bench import nodes
 from bench.join import LIMIT, Fills, chunks
 from bench.measured import OURS, Curve, Goal, Plan, Result, Run, Wrong, rounds, row, slope, timed
 from crdtledger.edge import folders
+from crdtledger.edge.client import Client
 from crdtledger.edge.folders import new_curve_keys
 from crdtledger.ledger.batch import Batch, open_batch
-from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.genesis import Genesis, Policies
 from gossip.catchup import CatchupLimits
 
 WRITE = "written and synced, in one go"
 CARRY = "carried over CURVE"
+LOOK_S = 0.02
 
 
 class Missed:
@@ -132,6 +137,39 @@ def by_batch(facts: int, sizes: Sequence[int]) -> Curve:
     return Curve(f"{facts:,} facts in more batches", "batches", "seconds", tuple(points), slope(points))
 
 
+def follow(facts: int) -> float:
+    """Of four nodes that agree, the fourth starts when the others have settled ``facts`` fills of 1,000 cells: until it has settled
+    them, too, from its being ready."""
+    with nodes.cluster(4, Policies(agreement="tendermint")) as cluster:
+        cluster.start(1, 2, 3)
+        with cluster.client(1) as one:
+            nodes.define(one)
+            nodes.record(one, [fills._replace(instrument=0) for fills in chunks(facts, 0)])
+            _wait_until_settled(one, facts)
+            cluster.start(4)
+            begun = time.perf_counter()
+            with cluster.client(4) as four:
+                _wait_until_settled(four, facts)
+                seconds = time.perf_counter() - begun
+                if four.query("positions") != one.query("positions"):
+                    raise Wrong("a node that followed the heights shows other positions than the one that settled them")
+    return seconds
+
+
+def _wait_until_settled(node: Client, facts: int) -> None:
+    end = time.perf_counter() + nodes.PATIENCE_S
+    while node.query("status")["settled_facts"] < facts:
+        if time.perf_counter() > end:
+            raise Wrong(f"not settled after {nodes.PATIENCE_S:g} s")
+        time.sleep(LOOK_S)
+
+
+def by_history(sizes: Sequence[int]) -> Curve:
+    """What settled history costs a node that missed it, with as many open cells at the end of each."""
+    points = tuple((float(size), follow(size)) for size in sizes)
+    return Curve("settled history, followed height by height", "facts", "seconds", points, slope(points))
+
+
 def measure(plan: Plan) -> Result:
     """Measure and compare."""
     facts = plan.size(1_000_000, 40_000)
@@ -154,7 +192,11 @@ def measure(plan: Plan) -> Result:
         raise Wrong("the journal lacks batches")
     sizes = (4_000, 1_000) if plan.quick else (4_000, 1_000, 250, 100)
     curve = by_batch(plan.size(200_000, 8_000), sizes)
-    goals = [Goal(f"catch-up with {facts:,} facts, by tails", row(rows, OURS).median, "most", 3, "s")]
+    history = by_history((2_000, 4_000) if plan.quick else (25_000, 50_000, 100_000))
+    goals = [
+        Goal(f"catch-up with {facts:,} facts, by tails", row(rows, OURS).median, "most", 3, "s"),
+        Goal("exponent by which settled history counts, with as many open cells", history.slope, "most", 0.1, ""),
+    ]
     told = {"facts": facts, "batches": len(work), "bytes": total, "runs": plan.runs}
     what = "Catch-up: from being let through to holding, and showing, what was missed"
-    return Result("catchup", what, "facts", rows, goals, told, curves=[curve])
+    return Result("catchup", what, "facts", rows, goals, told, curves=[curve, history])

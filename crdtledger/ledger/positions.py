@@ -252,7 +252,7 @@ class Positions:
         return dict(zip(distinct.tolist(), np.split(rows[order], starts[1:]), strict=True))
 
     def _move(self, kind: Kind, batch: int, moved: Moved, sign: int) -> None:
-        """Sums do not change where the same is said elsewhere; what is kept by its place (it waits, or is out of range) does."""
+        """Sums do not change where the same is said elsewhere; what is kept by its place (it is out of range, or may be) does."""
         instruments = self._by_instrument(kind, batch, moved.rows)
         if self.out_of_range or any(self._catalog.meaning(number) is None for number in instruments):
             self._add(kind, moved.before, moved.rows_before, -sign)
@@ -283,30 +283,29 @@ class Positions:
         assert definition is not None
         binding, table = self._bindings[batch], self._batches[batch].body.tables[kind]
         if len(rows) == len(table):
-            rows = np.arange(len(table))  # all of them; in what order makes no difference, and so nothing is copied
-        else:
-            table = table[rows]
-        assets = _fee_assets(table, binding)
+            rows = np.arange(len(table))  # all of them, in an order that makes no difference
+        assets = _fee_assets(table, binding, rows)
         limbs, valid = None, None if assets is None else assets != UNKNOWN_ASSET
         if definition.inverse:
-            limbs, in_range = fold_values(definition, table["qty"], table["price"], self._catalog.genesis)
+            limbs, in_range = fold_values(definition, table["qty"][rows], table["price"][rows], self._catalog.genesis)
             valid = in_range if valid is None else valid & in_range
         if valid is not None and not valid.all():
             self._note_out_of_range(kind, batch, rows[~valid], sign)
-            table = table[valid]
+            rows = rows[valid]
             limbs = None if limbs is None else limbs[valid]
             assets = None if assets is None else assets[valid]
-            if not len(table):
+            if not len(rows):
                 return
-        values = spread_product(table["qty"], table["price"]) if limbs is None else _columns(limbs)
-        self._sum(number, binding.accounts, table["account"], table, values, assets, sign)
+        picked = {column: table[column][rows] for column in ("account", "side", "qty", "fee")}
+        values = spread_product(picked["qty"], table["price"][rows]) if limbs is None else _columns(limbs)
+        self._sum(number, binding.accounts, picked["account"], picked, values, assets, sign)
 
     def _sum(
         self,
         number: int,
         accounts: npt.NDArray[np.int64],
         which: npt.NDArray[np.integer],
-        table: Mapping[str, npt.NDArray[np.int64]] | npt.NDArray[np.void],
+        table: Mapping[str, npt.NDArray[np.int64]],
         values: Sequence[npt.NDArray[np.int64]],
         assets: npt.NDArray[np.int64] | None,
         sign: int,
@@ -538,16 +537,17 @@ def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.
     terms[:, QUANTITY] = table["qty"]
     terms[:, PRICE] = table["price"]
     terms[:, FEE_AMOUNT] = table["fee"]
-    assets = _fee_assets(table, binding)
+    assets = _fee_assets(table, binding, slice(None))
     terms[:, FEE_ASSET] = NO_ASSET if assets is None else assets
     return terms
 
 
-def _fee_assets(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64] | None:
-    """The local number of each row's fee asset, None if no row names one."""
-    named = table["fee_asset"] != NO_STRING
-    if not named.any():
+def _fee_assets(table: npt.NDArray[np.void], binding: Binding, rows: Rows | slice) -> npt.NDArray[np.int64] | None:
+    """The local number of the fee asset of each of the rows, None if no row at all names one."""
+    if table["fee_asset"].min(initial=NO_STRING) == NO_STRING:
         return None
-    assets = np.full(len(table), NO_ASSET)
-    assets[named] = binding.assets[table["fee_asset"][named]]
+    fee_assets = table["fee_asset"][rows]
+    named = fee_assets != NO_STRING
+    assets = np.full(len(fee_assets), NO_ASSET)
+    assets[named] = binding.assets[fee_assets[named]]
     return assets
