@@ -36,9 +36,6 @@ from reconcile.settlement import settle
 from reconcile.stores.sqlite import SqliteStore
 
 NODES = 4
-INTERVAL_MS = 3_000
-"""Between heights: what is recorded at once after one is settled is all in the next."""
-POLICIES = Policies(agreement="tendermint", checkpoint_interval_ms=INTERVAL_MS)
 ONE = "a height of one fact"
 SETTLED = "of it: until settled"
 
@@ -92,7 +89,7 @@ def height(clients: list[Client], work: Callable[[], int], facts: int) -> tuple[
     facts += work()
     told = settled(clients, facts)
     if told[0]["base"]["height"] != before + 1:
-        raise Wrong(f"it took {told[0]['base']['height'] - before} heights: the nodes are slower than {INTERVAL_MS} ms")
+        raise Wrong(f"it took {told[0]['base']['height'] - before} heights: the nodes are slower than the interval")
     each = [one["checkpoints"] for one in told]
     return max(one["seconds_to_certify"][-1] for one in each), max(one["seconds_to_settle"][-1] for one in each), facts
 
@@ -134,7 +131,8 @@ def measure(plan: Plan) -> Result:
     """Measure four nodes."""
     instruments, changes = plan.size(100, 5), plan.size(10_000, 500)
     market, taken = Market(instruments), {SETTLED: 0.0}
-    with cluster(NODES, POLICIES) as it:
+    interval_ms = plan.size(3_000, 1_000)  # what is recorded at once after a height is settled is all in the next
+    with cluster(NODES, Policies(agreement="tendermint", checkpoint_interval_ms=interval_ms)) as it:
         it.start(*range(1, NODES + 1))
         clients = [it.client(number) for number in range(1, NODES + 1)]
         define(clients[0], instruments)
