@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.measured import Plan
 from bench.one import one
 
-BENCHES = ("join", "endtoend", "latency", "catchup", "heal", "checkpoint", "importing", "memory", "startup")
+BENCHES = ("join", "endtoend", "latency", "catchup", "heal", "checkpoint", "importing", "memory", "startup", "growth")
 """Modules of this package, in the order of the table."""
 
 

@@ -160,7 +160,7 @@ def measure(plan: Plan) -> Result:
     ]
     small.check()
     by_changes = [
-        (float(some), median(large.settle(large.changes(some)) for _ in range(plan.runs)))
+        (float(some), median(large.settle(large.changes(some)) for _ in range(min(plan.runs, 3))))
         for some in (changes // 10, changes, changes * (5 if plan.quick else 10))
     ]
     rows = rounds(

@@ -18,20 +18,20 @@ import time
 import numpy as np
 
 from bench.documents import documents
-from bench.join import ACCOUNTS, NAMES, Fills
+from bench.join import NAMES, Fills
 from bench.limits import curve_throughput, syncs
 from bench.measured import OURS, Goal, Plan, Result, Run, rounds, row
 from bench.nodes import check_positions, cluster, define, held, record, wait_for
-from bench.upserts import stores, totals
+from bench.upserts import SQLITE, stores, totals
 from crdtledger.edge.importing import BLOCK_ROWS
 from crdtledger.ledger.body import MAX_FACTS
 from crdtledger.ledger.facts import TABLES, Kind
 
 INSTRUMENTS = 4
+ACCOUNTS = 100
 AGAIN = BLOCK_ROWS // 100
 CURVE = "the batches' bytes over CURVE"
 SYNC = "the batches' bytes, a sync each"
-SQLITE = "SQLite upserts (apsw)"
 
 
 def blocks(facts: int) -> list[Fills]:
@@ -77,13 +77,14 @@ def ours(work: list[Fills]) -> float:
 
 def measure(plan: Plan) -> Result:
     """Measure and compare."""
-    facts = plan.size(400_000, 6 * BLOCK_ROWS)
+    facts = plan.size(1_000_000, 6 * BLOCK_ROWS)
     work = blocks(facts)
-    expected = totals(distinct(work))
+    once = distinct(work)
+    count = totals(once)[0]
     frame = bytes(MAX_FACTS * TABLES[Kind.FILL].itemsize)
     frames = [frame] * -(-facts // MAX_FACTS)
-    used, missing = stores(work, expected)
-    libraries, absent = documents(work, expected[0])
+    used, missing = stores(work, once)
+    libraries, absent = documents(work, count)
     rivals: dict[str, Run] = {
         OURS: lambda: ours(work),
         **used,
@@ -97,7 +98,14 @@ def measure(plan: Plan) -> Result:
         Goal("facts recorded, durable at both, visible at the other", mine.rate, "least", 500_000, "facts/s"),
         Goal("over SQLite upserts, which replicate nothing", row(rows, SQLITE).ratio, "least", 3.0, "times"),
     )
-    told = {"facts": facts, "a block": BLOCK_ROWS, "told twice": facts - expected[0], "runs": plan.runs}
+    told = {
+        "facts": facts,
+        "accounts": ACCOUNTS,
+        "instruments": INSTRUMENTS,
+        "a block": BLOCK_ROWS,
+        "told twice": facts - count,
+        "runs": plan.runs,
+    }
     told |= {"not installed": ", ".join([*missing, *absent]) or "none"}
     what = "End to end: recorded and durable at A, over CURVE, verified, durable and visible at B; two processes"
     return Result("endtoend", what, "facts", rows, goals, told)

@@ -3,8 +3,9 @@
     python -m bench latency
 
 Two node processes on loopback, as users run them. A client hands A single fills at random times (Poisson, seeded), at a fifth of the rate
-that A can take them one by one, answered or not. Acknowledged is a fill when A's answer is here: it is on A's disk.
-Visible is it when B tells a waiting client that what it holds for good includes it: it is on B's disk too, so two syncs lie on its way.
+that A can take them one by one, whether or not earlier ones are answered. A fill is acknowledged when A's answer is here: it is on A's
+disk. It is visible when B tells a waiting client that what it holds for good includes it: it is on B's disk too, and two syncs lie on
+its way.
 
 Beside it, at the same times on the same disk: one append and sync, and one round trip over CURVE.
 """
@@ -63,7 +64,7 @@ class Line:
 def fill(number: int) -> api.Record:
     """A request to record one fill; none is like another."""
     terms = {"venue": "V", "instrument": "I0", "trade_id": number, "side": "buy", "qty": "0.5", "price": "100"}
-    return api.Record([{"kind": "fill", "account": NAMES[number % 100], **terms}])
+    return api.Record([{"kind": "fill", "account": NAMES[number % len(NAMES)], **terms}])
 
 
 class Measured:

@@ -221,12 +221,10 @@ _FIXARRAY: Final = 0x90
 def encode(message: Message) -> bytes:
     """The frame for ``message``, its additive fields last. The caller keeps within the limits above."""
     plain = message if not message.extra else msgspec.structs.replace(message, extra=())
-    frame = bytearray(_encoder.encode(plain))
+    head = bytes((_FIXARRAY | (_ARITY[type(message)] + len(message.extra)),))
     # msgspec wrote `extra` as an empty array (one byte) in last place: that place belongs to the additive
     # fields.
-    frame[-1:] = b"".join(bytes(field) for field in message.extra)
-    frame[0] = _FIXARRAY | (_ARITY[type(message)] + len(message.extra))
-    return bytes(frame)
+    return b"".join((head, memoryview(_encoder.encode(plain))[1:-1], *message.extra))
 
 
 def decode(frame: bytes) -> Message | Malformed:

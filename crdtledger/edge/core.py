@@ -370,6 +370,12 @@ class NodeCore:
     def _durable_digest(self) -> bytes:
         return frontier_digest(self.gossiped.durable_frontier())
 
+    def fold(self) -> None:
+        """Bring the figures up to date with what came in, if anybody looked at them before: work for when nobody waits. Whoever asks
+        for them sooner waits for just this."""
+        if self.replica.folded is not None:
+            _ = self.replica.view
+
     # -- checking -------------------------------------------------------------------------------------------
 
     def check_invariants(self) -> None:

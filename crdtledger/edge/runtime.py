@@ -313,6 +313,7 @@ class NodeRuntime:
             else:
                 self._held.append(effect)
         self._do(self.core.step(Durable(self._durable), self._now_us()))
+        self.core.fold()  # after the acknowledgements: they need the disk, not the figures
 
     def _journal_failed(self, error: Exception) -> None:
         self._say("journal.failed", {"why": str(error)})

@@ -146,8 +146,7 @@ class FillIndex:
                 if loser is not None:
                     counted.append(rows[index : index + 1])
                     withdrawn.append(loser)
-        counted_rows, withdrawn = _cancel(batch, np.concatenate(counted), withdrawn)
-        return Taken(counted_rows, withdrawn, moved, rows[~new & ~contradicted], rows[contradicted])
+        return Taken(np.concatenate(counted), withdrawn, moved, rows[~new & ~contradicted], rows[contradicted])
 
     def _contest(self, ordinal: int, key: tuple[int, int], spot: Spot, terms: npt.NDArray[np.int64]) -> Spot | None:
         """Enter one more statement about a contested id. The spot that lost its place to it, if it wins."""
@@ -177,12 +176,3 @@ class FillIndex:
 def terms_of(stated: bytes) -> tuple[int, ...]:
     """The terms that a key of ``FillIndex.variants`` states."""
     return tuple(np.frombuffer(stated, np.int64).tolist())
-
-
-def _cancel(batch: int, counted: Rows, withdrawn: list[Spot]) -> tuple[Rows, list[Spot]]:
-    """A row of this very batch that won and then lost to an earlier row of it neither counts nor is withdrawn; unless it had only moved
-    here: then it is to be withdrawn, since what it says was counted before."""
-    own = {spot.row for spot in withdrawn if spot.batch == batch}.intersection(counted.tolist())
-    if not own:
-        return counted, withdrawn
-    return counted[~np.isin(counted, list(own))], [s for s in withdrawn if s.batch != batch or s.row not in own]

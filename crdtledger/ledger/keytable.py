@@ -117,7 +117,7 @@ class KeyTable:
         marks = self._marks(high, low)
         slot, ordinal = self._seek(high, low, marks)
         new = ordinal < 0
-        rows = np.flatnonzero(new)
+        rows = new.nonzero()[0]
         # Rows that are not held are numbered as if no two were equal, and claim the free slots that they came to.
         claimed = len(rows)
         ordinal[rows] = np.arange(self.size, self.size + claimed)
@@ -131,7 +131,7 @@ class KeyTable:
                 repeated = rows[found >= 0]
                 ordinal[repeated], new[repeated] = found[found >= 0], False
                 rows = rows[found < 0]
-        fresh = np.flatnonzero(new)
+        fresh = new.nonzero()[0]
         if len(fresh) < claimed:
             self._close_ranks(fresh, ordinal, slot, marks, high, low)
         self.size += len(fresh)

@@ -24,8 +24,9 @@ from crdtledger.ledger.body import key_of
 from crdtledger.ledger.commitment import opens
 from crdtledger.ledger.facts import Instrument, Kind
 from crdtledger.ledger.orderfacts import Name, Stated, Terms
-from crdtledger.ledger.ordermoney import grown, reserve_asset, still_needed, tradeable
+from crdtledger.ledger.ordermoney import reserve_asset, tradeable
 from crdtledger.ledger.orders import Record
+from crdtledger.ledger.reserveneeds import Meaning, Need, need_of
 from crdtledger.ledger.view import View
 
 
@@ -35,6 +36,9 @@ class OrderChecks:
     def __init__(self, view: View, lane: bytes, node: str) -> None:
         self._view, self._orders, self._lane, self._node = view, view.orders, lane, node
         self._scratch: dict[Name, Record] = {}
+        self._changed: set[Name] = set()  # of those, since reserves were last looked at
+        self._needs: dict[Name, Need] = {}
+        self._more: dict[tuple[bytes, str], dict[Meaning, int]] = {}  # what they need beyond what the view says
         self._matches: dict[Name, Stated] = {}
         self._answered: set[Name] = set()
         self.leans: dict[bytes, int] = {}
@@ -61,6 +65,7 @@ class OrderChecks:
             if record is None:
                 raise UnknownOrder(kind="order", node=name[0], id=name[1])
             self._scratch[name] = record.copy()
+        self._changed.add(name)
         return self._scratch[name]
 
     def _lean(self, lane: bytes, seq: int) -> None:
@@ -120,6 +125,7 @@ class OrderChecks:
         if place is not None:
             self._lean(place.lane, place.seq)
         self._scratch[fact.name] = record
+        self._changed.add(fact.name)
         self._check_reserve(record)
 
     def _cancel(self, fact: Stated) -> None:
@@ -224,10 +230,7 @@ class OrderChecks:
             account, held = self._view.catalog.cell_name(cell)
             why = f"it holds {held} of {account}; this order draws {asset} of {terms.account}"
             raise UnknownReserve(reserve=terms.reserve, why=why)
-        on_it = {one.name: one for one in self._orders.on_reserve(lane, terms.reserve)}
-        drawing = (one for one in self._scratch.values() if one.terms and one.terms.reserve == terms.reserve)
-        on_it |= {one.name: one for one in drawing if one.place[1] == lane}
-        needed = sum(self._needed(one) for one in on_it.values())
+        needed = self._needed(lane, terms.reserve)
         if needed > left:
             raise InsufficientReserve(
                 reserve=terms.reserve,
@@ -237,16 +240,22 @@ class OrderChecks:
                 decimals=self._view.genesis.asset_decimals[asset],
             )
 
-    def _needed(self, record: Record) -> int:
-        """What an order may yet draw: for what was matched and is not settled, and for what is still open or asks."""
-        terms, tally = record.terms, record.tally
-        assert terms is not None
-        definition = self._view.catalog.definitions.get(terms.definition)
-        if definition is None or self._view.catalog.standing(terms.instrument) != terms.definition:
-            return 0  # nothing that names it will count
-        for (price, maker), qty in record.traded.items():
-            opens = 0 if terms.reduce_only or (definition.type == "option" and terms.side > 0) else qty
-            fee = definition.maker_fee_ppm if maker else definition.taker_fee_ppm
-            tally = grown(definition, self._view.genesis, tally, qty, price, opens, fee)
-        left = record.open + record.asking
-        return still_needed(definition, self._view.genesis, terms, tally, record.drawn, left)
+    def _needed(self, lane: bytes, reserve: str) -> int:
+        """What all orders on a reserve may yet draw, those of this call as they are by now."""
+        catalog = self._view.catalog
+        for name in self._changed:
+            need = need_of(self._scratch[name], self._view.genesis, catalog.definitions)
+            before = self._needs.get(name)
+            if before is None and (known := self._orders.get(name)) is not None:
+                before = need_of(known, self._view.genesis, catalog.definitions)
+            for one, sign in ((before, -1), (need, 1)):
+                if one is not None:
+                    here = self._more.setdefault((one.lane, one.reserve), {})
+                    here[one.meaning] = here.get(one.meaning, 0) + sign * one.amount
+            self._needs[name] = need
+        self._changed.clear()
+        needs = self._orders.needs(lane, reserve, catalog.definitions)
+        more = self._more.get((lane, reserve), {})
+        # An order under a definition that does not stand needs nothing: nothing that names it will count.
+        standing = [one for one in needs.keys() | more.keys() if catalog.standing(one[0]) == one[1]]
+        return sum(needs.get(one, 0) + more.get(one, 0) for one in standing)

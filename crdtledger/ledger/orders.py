@@ -25,10 +25,11 @@ from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import fact_keys
 from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.contents import fact_contents
-from crdtledger.ledger.facts import ORDER_KINDS, Kind
+from crdtledger.ledger.facts import ORDER_KINDS, Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.orderfacts import Name, Stated, Terms, stated_facts
 from crdtledger.ledger.ordermoney import NO_DRAWN, NO_TALLY, Drawn, Tally
+from crdtledger.ledger.reserveneeds import Meaning, ReserveNeeds
 from crdtledger.ledger.settled import SettledState
 from crdtledger.ledger.settledparts import PendingMatch, SettledOrder, SuspendedFills
 
@@ -149,6 +150,7 @@ class Orders:
         self._accepts: dict[Name, list[tuple[Kind, Name]]] = {}
         self._answers: dict[Name, Answer] = {}
         self._reserved: dict[tuple[bytes, str], set[Name]] | None = None  # by (lane, reserve), once somebody asks
+        self._needs: ReserveNeeds | None = None  # once somebody asks
         self.overruled: list[Statement] = []
         """Statements under ids that are settled with other content."""
         for pending in base.pending.values():
@@ -211,6 +213,14 @@ class Orders:
         named = (self.get(name) for name in sorted(self._reserved.get((lane, reserve), ())))
         return [one for one in named if one is not None]
 
+    def needs(self, lane: bytes, reserve: str, definitions: Mapping[bytes, Instrument]) -> Mapping[Meaning, int]:
+        """What all orders on a reserve of a lane may yet draw out of it, by what must stand for it."""
+        if self._needs is None:
+            self._needs = ReserveNeeds(self._genesis, self.get)
+            for name in self.names():
+                self._needs.touch(name)
+        return self._needs.of(lane, reserve, definitions)
+
     def _note_reserve(self, record: Record) -> None:
         if self._reserved is not None and record.terms is not None:
             self._reserved.setdefault((record.place[1], record.terms.reserve), set()).add(record.name)
@@ -265,6 +275,9 @@ class Orders:
         self._count(one, 1)
 
     def _record(self, name: Name) -> Record:
+        """The record of an order, there from now on, to be looked at or changed."""
+        if self._needs is not None:
+            self._needs.touch(name)
         record = self._records.get(name)
         if record is None:
             record = self._records[name] = Record(name)

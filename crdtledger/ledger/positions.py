@@ -28,7 +28,7 @@ from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog,
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.dedupe import TERMS, FillIndex, Moved, Rows, Spot
 from crdtledger.ledger.facts import NO_STRING, Kind
-from crdtledger.ledger.positionsums import COUNT, FEE, QTY, VALUE, WIDTH, PositionSums
+from crdtledger.ledger.positionsums import COUNT, FEE, QTY, VALUE, PositionSums
 from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
 from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
@@ -37,7 +37,7 @@ from crdtledger.ledger.wide import Limbs, spread_product, to_int
 ACCOUNT, INSTRUMENT, SIDE, QUANTITY, PRICE, FEE_AMOUNT, FEE_ASSET = range(TERMS)
 
 
-class Position(msgspec.Struct, frozen=True, kw_only=True):
+class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of the positions view. Integers in minor units: quantities at ``qty_decimals``, values at ``value_decimals``,
     fees at ``fee_decimals`` of the settlement asset; fees in other assets stand in ``other_fees`` as (asset, amount, its decimals).
 
@@ -242,13 +242,17 @@ class Positions:
     def _by_instrument(self, kind: Kind, batch: int, rows: Rows) -> dict[int, Rows]:
         """The rows of a batch, by the local number of their instrument."""
         scopes = self._bindings[batch].scopes
+        if not len(rows):
+            return {}
         if len(scopes) == 1:  # the usual case
-            return {int(scopes[0]): rows} if len(rows) else {}
+            return {int(scopes[0]): rows}
         numbers = scopes[self._batches[batch].body.tables[kind]["scope"][rows]]
-        return {number: rows[numbers == number] for number in np.unique(numbers).tolist()}
+        order = np.argsort(numbers, kind="stable")
+        distinct, starts = np.unique(numbers[order], return_index=True)
+        return dict(zip(distinct.tolist(), np.split(rows[order], starts[1:]), strict=True))
 
     def _move(self, kind: Kind, batch: int, moved: Moved, sign: int) -> None:
-        """Sums do not change where the same is said elsewhere; what is kept by its place (it waits, or is out of range) does."""
+        """Sums do not change where the same is said elsewhere; what is kept by its place (it is out of range, or may be) does."""
         instruments = self._by_instrument(kind, batch, moved.rows)
         if self.out_of_range or any(self._catalog.meaning(number) is None for number in instruments):
             self._add(kind, moved.before, moved.rows_before, -sign)
@@ -279,30 +283,29 @@ class Positions:
         assert definition is not None
         binding, table = self._bindings[batch], self._batches[batch].body.tables[kind]
         if len(rows) == len(table):
-            rows = np.arange(len(table))  # all of them; in what order makes no difference, and so nothing is copied
-        else:
-            table = table[rows]
-        assets = _fee_assets(table, binding)
+            rows = np.arange(len(table))  # all of them, in an order that makes no difference
+        assets = _fee_assets(table, binding, rows)
         limbs, valid = None, None if assets is None else assets != UNKNOWN_ASSET
         if definition.inverse:
-            limbs, in_range = fold_values(definition, table["qty"], table["price"], self._catalog.genesis)
+            limbs, in_range = fold_values(definition, table["qty"][rows], table["price"][rows], self._catalog.genesis)
             valid = in_range if valid is None else valid & in_range
         if valid is not None and not valid.all():
             self._note_out_of_range(kind, batch, rows[~valid], sign)
-            table = table[valid]
+            rows = rows[valid]
             limbs = None if limbs is None else limbs[valid]
             assets = None if assets is None else assets[valid]
-            if not len(table):
+            if not len(rows):
                 return
-        values = spread_product(table["qty"], table["price"]) if limbs is None else _columns(limbs)
-        self._sum(number, binding.accounts, table["account"], table, values, assets, sign)
+        picked = {column: table[column][rows] for column in ("account", "side", "qty", "fee")}
+        values = spread_product(picked["qty"], table["price"][rows]) if limbs is None else _columns(limbs)
+        self._sum(number, binding.accounts, picked["account"], picked, values, assets, sign)
 
     def _sum(
         self,
         number: int,
         accounts: npt.NDArray[np.int64],
         which: npt.NDArray[np.integer],
-        table: Mapping[str, npt.NDArray[np.int64]] | npt.NDArray[np.void],
+        table: Mapping[str, npt.NDArray[np.int64]],
         values: Sequence[npt.NDArray[np.int64]],
         assets: npt.NDArray[np.int64] | None,
         sign: int,
@@ -411,7 +414,8 @@ class Positions:
         definition = catalog.definition(instrument)
         assert definition is not None, "a position has a standing definition"
         settled = self._base.positions.get((account, instrument), _NO_POSITION)
-        bought, sold = pair.get(1, _NO_SUMS), pair.get(-1, _NO_SUMS)
+        bought, value_bought, fees_bought, buys = _amounts(pair.get(1))
+        sold, value_sold, fees_sold, sales = _amounts(pair.get(-1))
         fees = dict(settled.other_fees)
         for number, amount in other.items():
             fees[catalog.assets[number]] = fees.get(catalog.assets[number], 0) + amount
@@ -420,13 +424,13 @@ class Positions:
         return Position(
             account=account,
             instrument=instrument,
-            bought=settled.bought + to_int(bought[QTY]),
-            sold=settled.sold + to_int(sold[QTY]),
-            value_bought=settled.value_bought + to_int(bought[VALUE]) * factor,
-            value_sold=settled.value_sold + to_int(sold[VALUE]) * factor,
-            fees=settled.fees + to_int(bought[FEE]) + to_int(sold[FEE]),
+            bought=settled.bought + bought,
+            sold=settled.sold + sold,
+            value_bought=settled.value_bought + value_bought * factor,
+            value_sold=settled.value_sold + value_sold * factor,
+            fees=settled.fees + fees_bought + fees_sold,
             other_fees=tuple((asset, fees[asset], decimals[asset]) for asset in sorted(fees) if fees[asset]),
-            fills=settled.fills + bought[COUNT] + sold[COUNT],
+            fills=settled.fills + buys + sales,
             qty_decimals=definition.qty_decimals,
             value_decimals=value_decimals(definition, catalog.genesis),
             fee_decimals=decimals[definition.settlement],
@@ -506,7 +510,11 @@ class Positions:
 
 
 _NO_POSITION = SettledPosition()
-_NO_SUMS = [0] * WIDTH
+
+
+def _amounts(sums: list[int] | None) -> tuple[int, int, int, int]:
+    """(quantity, value, fees, fills) of a row of sums; most positions that are read have none that is not settled."""
+    return (to_int(sums[QTY]), to_int(sums[VALUE]), to_int(sums[FEE]), sums[COUNT]) if sums else (0, 0, 0, 0)
 
 
 def _says_something(row: Position) -> bool:
@@ -529,16 +537,17 @@ def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.
     terms[:, QUANTITY] = table["qty"]
     terms[:, PRICE] = table["price"]
     terms[:, FEE_AMOUNT] = table["fee"]
-    assets = _fee_assets(table, binding)
+    assets = _fee_assets(table, binding, slice(None))
     terms[:, FEE_ASSET] = NO_ASSET if assets is None else assets
     return terms
 
 
-def _fee_assets(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64] | None:
-    """The local number of each row's fee asset, None if no row names one."""
-    named = table["fee_asset"] != NO_STRING
-    if not named.any():
+def _fee_assets(table: npt.NDArray[np.void], binding: Binding, rows: Rows | slice) -> npt.NDArray[np.int64] | None:
+    """The local number of the fee asset of each of the rows, None if no row at all names one."""
+    if table["fee_asset"].min(initial=NO_STRING) == NO_STRING:
         return None
-    assets = np.full(len(table), NO_ASSET)
-    assets[named] = binding.assets[table["fee_asset"][named]]
+    fee_assets = table["fee_asset"][rows]
+    named = fee_assets != NO_STRING
+    assets = np.full(len(fee_assets), NO_ASSET)
+    assets[named] = binding.assets[fee_assets[named]]
     return assets

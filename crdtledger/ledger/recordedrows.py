@@ -54,13 +54,16 @@ class RecordedRows:
     def _known_fills(self, kind: Kind, body: Body, keys: Keys) -> Mask:
         """``known`` of fills or busts. Where no id is there twice and none was heard of, terms need no comparing."""
         view = self._replica.view
-        halves = np.sort(keys[0])
-        if not (halves[1:] == halves[:-1]).any() and not view.positions.heard(kind, keys):
-            return np.zeros(len(halves), np.bool_)
-        first, new = _first_rows(keys)
-        terms = fill_terms(body.tables[kind], view.catalog.bind(body))
-        repeats: Mask = ~new & (terms == terms[first]).all(axis=1)
-        return repeats | view.positions.known(kind, body, keys, terms)
+        twice, heard = _holds_twins(keys), view.positions.heard(kind, keys)
+        known: Mask = np.zeros(len(keys[0]), np.bool_)
+        if twice or heard:
+            terms = fill_terms(body.tables[kind], view.catalog.bind(body))
+            if twice:
+                first, new = _first_rows(keys)
+                known |= ~new & (terms == terms[first]).all(axis=1)
+            if heard:
+                known |= view.positions.known(kind, body, keys, terms)
+        return known
 
     def _settled_rows(self, kind: Kind, body: Body, keys: Keys) -> Mask:
         """Rows that a checkpoint has settled, in the same words. ``Conflict`` in others."""
@@ -95,6 +98,12 @@ class RecordedRows:
         for spot in spots:
             batch = self._replica.batch(*spot[:2]) if spot else None
             yield _words(batch.body, kind, spot[2]) if batch and spot else None
+
+
+def _holds_twins(keys: Keys) -> bool:
+    """Whether an id may be there twice: some halves of ids are equal."""
+    halves = np.sort(keys[0])
+    return bool((halves[1:] == halves[:-1]).any())
 
 
 def _first_rows(keys: Keys) -> tuple[npt.NDArray[np.int64], Mask]:

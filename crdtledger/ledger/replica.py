@@ -15,6 +15,7 @@ this replica had set aside: settled is settled, so that branch stands, and ours 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -95,6 +96,7 @@ class Replica:
         self.bases = {**(bases or {}), 0: genesis.hash, self.base[0]: self.base[1]}
         self.retention = Retention() if retention is None else retention
         self._view: View | None = None
+        self._unfolded: deque[Batch] = deque()  # applied, and not in the view yet
         self._salt = salt
         self._lanes = Lanes(
             self.state.lanes, lambda raw: open_evidence(raw, genesis), documents, Shelf() if shelf is None else shelf
@@ -102,17 +104,18 @@ class Replica:
 
     @property
     def view(self) -> View:
-        """The view of everything held, over the base. A fork takes batches out of it, a rebase settles some, and it is then
-        folded anew, but only when somebody looks: a member that forks a thousand lanes of its own costs one folding."""
+        """The view of everything held, over the base. What came in is folded when somebody looks. A fork takes batches out of it, a
+        rebase settles some, and it is then folded anew: a member that forks a thousand lanes of its own costs one folding."""
         if self._view is None:
             self._view = View(self.genesis, self._salt, base=self.state)
-            for batch in self._lanes.order.values():
-                self._view.apply(batch)
+            self._unfolded = deque(self._lanes.order.values())
+        while self._unfolded:
+            self._view.apply(self._unfolded.popleft())
         return self._view
 
     @property
     def folded(self) -> View | None:
-        """The view, unless it is to be folded anew: to tell whether it is still the one that was looked at."""
+        """The view as it was looked at last, unless it is to be folded anew: to tell whether it is still the same one."""
         return self._view
 
     # -- admitting ------------------------------------------------------------------------------------------
@@ -194,7 +197,7 @@ class Replica:
     def _apply(self, batch: Batch) -> None:
         self._lanes.append(batch)
         if self._view is not None:
-            self._view.apply(batch)
+            self._unfolded.append(batch)
 
     def _wait(self, batch: Batch, missing: tuple[Name, ...]) -> Pending:
         return Pending(missing, self._lanes.waiting.keep(batch))

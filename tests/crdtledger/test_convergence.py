@@ -21,6 +21,7 @@ from crdtledger.ledger.facts import (
     Fact,
     Fill,
     Grant,
+    Instrument,
     Mark,
     Note,
     Post,
@@ -274,24 +275,26 @@ statements = st.lists(
 )
 
 
-@given(statements, st.booleans(), st.integers(0, 1 << 30))
+@given(statements, st.booleans(), st.sampled_from([SPOT, INVERSE]), st.integers(0, 1 << 30))
+@settings(max_examples=200)
 def test_the_first_statement_of_an_id_counts_whichever_came_first(
-    told: list[tuple[int, int, int, int, int]], bust: bool, seed: int
+    told: list[tuple[int, int, int, int, int]], bust: bool, instrument: Instrument, seed: int
 ) -> None:
-    """Four nodes state a few terms of two ids under clocks of their choice, one to three rows a batch."""
+    """Four nodes state a few terms of two ids under clocks of their choice, one to three rows a batch. Of an inverse instrument some
+    have no value."""
     founded = genesis(4)
     pens = [Pen(founded, node) for node in range(4)]
-    batches = [pens[3].write(SPOT, clock=1)]
+    batches = [pens[3].write(instrument, clock=1)]
     for node, trade, qty, clock, count in told:
         facts = [
             (Bust if bust and row == 2 else Fill)(
                 venue="v",
                 trade_id=(trade + row // 2) % 2,
-                instrument=SPOT.name,
+                instrument=instrument.name,
                 account="A",
                 side="buy",
                 qty=1 + (qty + row) % 3,
-                price=1,
+                price=-1 if instrument.inverse and (qty + row) % 3 == 1 else 1,
             )
             for row in range(count)
         ]

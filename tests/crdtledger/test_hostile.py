@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -506,3 +507,31 @@ def test_what_names_assets_that_nobody_knows_is_void_and_named() -> None:
     assert ("void_fact", "1 x withdrawal: no such asset") in told
     assert ("void_fact", "1 x fill: its value or its fee's asset cannot be carried") in told
     assert [kind for kind, _ in told].count("suspended") == 1
+
+
+@pytest.mark.parametrize("fills", [1, 6, 700, 2_000])
+def test_an_envelope_opens_in_one_of_its_encodings_alone(fills: int) -> None:
+    pen = Pen(FOUNDED, 1)
+    facts = [
+        Fill(venue="v", trade_id=number, instrument=SPOT.name, account="A", side="buy", qty=1, price=1)
+        for number in range(fills)
+    ]
+    raw = pen.write(*facts).raw
+    parts = msgspec.msgpack.decode(raw)
+
+    def binary(part: bytes) -> list[bytes]:
+        widths = [width for width in (1, 2, 4) if len(part) < 1 << 8 * width]
+        return [
+            {1: b"\xc4", 2: b"\xc5", 4: b"\xc6"}[width] + len(part).to_bytes(width, "big") + part for width in widths
+        ]
+
+    forms = [
+        b"".join(form)
+        for form in itertools.product([b"\x93", b"\xdc\x00\x03", b"\xdd\x00\x00\x00\x03"], *map(binary, parts))
+    ]
+    assert all(msgspec.msgpack.decode(form) == parts for form in forms)
+    assert open_batch(raw, FOUNDED).raw == raw
+    for form in [raw + b"\x00", raw[:-1], *forms]:
+        if form != raw:
+            with pytest.raises(InvalidBatch, match=r"^batch: "):
+                open_batch(form, FOUNDED)

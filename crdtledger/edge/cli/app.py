@@ -67,6 +67,7 @@ app = App(
     "2 wrong use, 3 unreachable.",
     version=_version,
     version_flags=["--version"],
+    help_format="plaintext",  # to import a reader of markup is a sixth of the wait for the list
     default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
     result_action="return_value",
     suppress_keyboard_interrupt=False,
@@ -105,7 +106,7 @@ _COMMANDS: Sequence[tuple[Group, str, Callable[..., int]]] = (
     (_OPERATE, "completion", completion.completion),
 )
 for _group, _name, _command in _COMMANDS:
-    app.command(_command, name=_name, group=_group)
+    app.command(_command, name=_name, group=_group, help_format="markdown")
 for _group, _app in ((_PROVE, checkpoint.app), (_PROVE, prove.app), (_OPERATE, drill.app)):
     _app.group = (_group,)
     app.command(_app)
