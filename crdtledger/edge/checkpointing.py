@@ -64,6 +64,7 @@ from reconcile.votes import value_id
 CHANNELS: Final = (certificatedesk.CHANNEL, voting.CHANNEL)
 TICK: Final = "checkpoint"
 TICK_US: Final = 1_000_000
+SOON_US: Final = 50_000  # after the start
 PACE: Final = "checkpoint.pace"
 BODIES: Final = "checkpoint.bodies"
 BODIES_US: Final = 100_000
@@ -160,7 +161,7 @@ class Checkpointer:
             if restored or self.voting.abstaining.votes_from == UNKNOWN:
                 self.voting.abstaining.begin(self._draw(8))
             self.voting.begin(self.height)
-        self._out.append(StartTimer(TICK, TICK_US))
+        self._out.append(StartTimer(TICK, SOON_US))
         return self._done(now_us)
 
     # -- events ---------------------------------------------------------------------------------------------
@@ -211,9 +212,8 @@ class Checkpointer:
 
     def _tick(self, now_us: int) -> None:
         self._out.append(StartTimer(TICK, TICK_US))
-        standing = messages.Standing(self.height, self.desk.book.certified)
         for peer in self._engine.peers:
-            self._out += say(self._engine, peer, standing, self._journaling.needed)
+            self._stand(peer)
         self._out += self.desk.remind()
         if self.voting:
             question = self.voting.abstaining.question
@@ -223,10 +223,16 @@ class Checkpointer:
                 self._step(now_us, RepairDue())
         self._look_again(now_us)
 
+    def _stand(self, peer: str) -> None:
+        height, certified = self.height, self.desk.book.certified
+        self._out += say(self._engine, peer, messages.Standing(height, certified), self._journaling.needed)
+
     def _heard(self, peer: str, message: messages.CheckpointMessage, now_us: int) -> None:
         match message:
             case messages.Standing():
                 self.desk.following.stands(peer, message)
+                if message.certified < self.desk.book.certified:
+                    self._stand(peer)  # what it lacks is certified here: it need not wait for the next tick
             case messages.CertifiedAsk(first):
                 self._out += self.desk.serve(peer, first, now_us)
             case messages.CertifiedTell():

@@ -29,7 +29,7 @@ from crdtledger.edge.simulate.writing import Json
 from crdtledger.errors import LedgerError
 from crdtledger.ledger.genesis import Custodian, Policies
 from gossip import wire
-from gossip.effects import Received
+from gossip.effects import Received, Send, StartTimer
 from gossip.machine import EPOCH_US
 from gossip.network import Faults
 from reconcile.agreement import Timeouts
@@ -254,6 +254,30 @@ def test_a_node_that_missed_twenty_heights_follows_them_in_order(prunes: bool) -
     ledger.sim.restart("n3")
     ledger.settles()
     assert [stored.height for stored in ledger.stores["n3"]] == [*range(1, ledger.height("n3") + 1)]
+
+
+def test_whoever_says_that_it_stands_lower_is_told_at_once_what_is_certified() -> None:
+    ledger = Ledger(7)
+    ledger.open_books()
+    ledger.work(10)
+    ledger.settles()
+    certified, height = ledger.certified("n0"), ledger.height("n0")
+
+    def told(standing: messages.Standing) -> list[messages.CheckpointMessage]:
+        app = wire.App("checkpoint", messages.encode_checkpoint_message(standing))
+        effects = ledger.core("n0").step(Received("n3", wire.encode(app)), EPOCH_US + ledger.sim.now_us)
+        frames = [wire.decode(one.frame) for one in effects if isinstance(one, Send) and one.peer == "n3"]
+        return [messages.decode_checkpoint_message(one.body) for one in frames if isinstance(one, wire.App)]
+
+    assert told(messages.Standing(certified - 1, certified - 1)) == [messages.Standing(height, certified)]
+    assert told(messages.Standing(height, certified)) == []
+
+
+def test_a_node_says_soon_after_its_start_where_it_stands() -> None:
+    ledger = Ledger(7)
+    ledger.sim.run_for(1)
+    effects = ledger.core("n0").start(EPOCH_US + ledger.sim.now_us)
+    assert [one.delay_us for one in effects if isinstance(one, StartTimer) and one.key == "checkpoint"] == [50_000]
 
 
 @pytest.mark.parametrize("restarts", [False, True])
