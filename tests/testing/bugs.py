@@ -129,9 +129,9 @@ def lenient(slack: Callable[[InsufficientRights], int]) -> Bug:
     def plant(_: str, core: NodeCore) -> None:
         check = core.recorder._check_rights
 
-        def checks(body: Any, binding: Any) -> Any:
+        def checks(body: Any) -> Any:
             try:
-                return check(body, binding)
+                return check(body)
             except InsufficientRights as error:
                 if error.requested > error.held_here + slack(error):
                     raise

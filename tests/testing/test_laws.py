@@ -65,7 +65,10 @@ def test_what_is_subtly_wrong_is_found_and_told_in_a_few_steps(name: str) -> Non
             with pytest.raises(LawBroken) as found:
                 check_law(crdt, law, operations, FINDING)
             assert found.value.law == law
-            assert 1 <= len(found.value.story) <= 9, str(found.value)
+            few = (
+                9 if law != "deterministic" else 20
+            )  # what is drawn twice comes out alike by luck, the likelier the shorter it is
+            assert 1 <= len(found.value.story) <= few, str(found.value)
             assert len({repr(value) for _, value in found.value.sides}) > 1
 
 
