@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from crdtledger.ledger.genesis import Asset, Authority, Custodian, Genesis, Member, Policies
     from crdtledger.ledger.identity import Identity
     from crdtledger.ledger.inprocess import Ledger
-    from crdtledger.ledger.positions import Position
+    from crdtledger.ledger.positionrow import Position
     from crdtledger.ledger.recorder import Recorded
     from crdtledger.ledger.replica import Replica
 

@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from crdtledger.ledger.catalog import NO_ASSET
 from crdtledger.ledger.facts import Kind
-from crdtledger.ledger.positions import ACCOUNT, FEE_AMOUNT, FEE_ASSET, INSTRUMENT, QUANTITY, SIDE, Held
+from crdtledger.ledger.fillterms import ACCOUNT, FEE_AMOUNT, FEE_ASSET, INSTRUMENT, QUANTITY, SIDE
+from crdtledger.ledger.positions import Held
 from crdtledger.ledger.reference import value_factor
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills, cut_fills

@@ -16,7 +16,7 @@ from crdtledger.ledger.batch import LANE_BYTES, lane_text, parse_lane
 from crdtledger.ledger.drafting import check_fact
 from crdtledger.ledger.facts import Fill
 from crdtledger.ledger.frontier import frontier_digest
-from crdtledger.ledger.positions import Position
+from crdtledger.ledger.positionrow import Position
 from crdtledger.ledger.text import (
     balance_json,
     board_json,

@@ -27,7 +27,7 @@ from crdtledger.ledger.frontier import Frontier
 from crdtledger.ledger.genesis import Asset, Genesis, Member, Policies, check
 from crdtledger.ledger.identity import Identity, digest
 from crdtledger.ledger.orderrows import MatchRow, OrderRow
-from crdtledger.ledger.positions import Position
+from crdtledger.ledger.positionrow import Position
 from crdtledger.ledger.recorder import Recorded, Recorder
 from crdtledger.ledger.replica import Applied, Forked, Replica
 from crdtledger.ledger.text import balance_json, fact_from_json, match_json, order_json, position_json

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -26,45 +25,25 @@ from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
-from crdtledger.ledger.dedupe import TERMS, FillIndex, Moved, Rows, Spot
-from crdtledger.ledger.facts import NO_STRING, Kind
-from crdtledger.ledger.positionsums import COUNT, FEE, QTY, VALUE, PositionSums
-from crdtledger.ledger.reference import fold_values, value_decimals, value_factor
+from crdtledger.ledger.dedupe import FillIndex, Moved, Rows, Spot
+from crdtledger.ledger.facts import Kind
+from crdtledger.ledger.fillterms import (
+    ACCOUNT,
+    FEE_AMOUNT,
+    FEE_ASSET,
+    INSTRUMENT,
+    PRICE,
+    QUANTITY,
+    SIDE,
+    fee_assets,
+    fill_terms,
+)
+from crdtledger.ledger.positionrow import Position, position_of, says_something
+from crdtledger.ledger.positionsums import VALUE, PositionSums
+from crdtledger.ledger.reference import fold_values
 from crdtledger.ledger.seenids import Contents, SeenIds
-from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
-from crdtledger.ledger.wide import Limbs, spread_product, to_int
-
-ACCOUNT, INSTRUMENT, SIDE, QUANTITY, PRICE, FEE_AMOUNT, FEE_ASSET = range(TERMS)
-
-
-class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One row of the positions view. Integers in minor units: quantities at ``qty_decimals``, values at ``value_decimals``,
-    fees at ``fee_decimals`` of the settlement asset; fees in other assets stand in ``other_fees`` as (asset, amount, its decimals).
-
-    ``settled``: no unsettled fact touches these figures. ``settled_qty``, ``cost``, ``realised``: of the settled part alone, 0 where
-    nothing is settled: its quantity, that quantity's value at its average entry, and its realised profit."""
-
-    account: str
-    instrument: str
-    bought: int
-    sold: int
-    value_bought: int
-    value_sold: int
-    fees: int
-    other_fees: tuple[tuple[str, int, int], ...]
-    fills: int
-    qty_decimals: int
-    value_decimals: int
-    fee_decimals: int
-    settled: bool = False
-    settled_qty: int = 0
-    cost: int = 0
-    realised: int = 0
-
-    @property
-    def qty(self) -> int:
-        """Bought less sold."""
-        return self.bought - self.sold
+from crdtledger.ledger.settledparts import SuspendedFills
+from crdtledger.ledger.wide import Limbs, spread_product
 
 
 class Suspended(NamedTuple):
@@ -284,7 +263,7 @@ class Positions:
         binding, table = self._bindings[batch], self._batches[batch].body.tables[kind]
         if len(rows) == len(table):
             rows = np.arange(len(table))  # all of them, in an order that makes no difference
-        assets = _fee_assets(table, binding, rows)
+        assets = fee_assets(table, binding, rows)
         limbs, valid = None, None if assets is None else assets != UNKNOWN_ASSET
         if definition.inverse:
             limbs, in_range = fold_values(definition, table["qty"][rows], table["price"][rows], self._catalog.genesis)
@@ -398,47 +377,15 @@ class Positions:
             fees = self._sums.fees(account, number)
             # All zero: withdrawn altogether, as if it had never been.
             if self._stands(number) and (fees or any(any(sums) for sums in pair.values())):
-                rows[name] = self._position(*name, pair, fees)
+                rows[name] = position_of(self._catalog, *name, pair, fees)
         for name, row in rows.items():
             if row is None:
-                rows[name] = self._position(*name, {}, {})
-        return [row for _, row in sorted(rows.items()) if row is not None and _says_something(row)]
+                rows[name] = position_of(self._catalog, *name, {}, {})
+        return [row for _, row in sorted(rows.items()) if row is not None and says_something(row)]
 
     def _stands(self, number: int) -> bool:
         key = self._catalog.instrument_keys[number]
         return self._catalog.meaning(number) is not None and self._catalog.standing(key.name) == key.digest
-
-    def _position(self, account: str, instrument: str, pair: dict[int, list[int]], other: dict[int, int]) -> Position:
-        """One row: what the base has settled, and the unsettled sums of both sides and of fees in other assets."""
-        catalog = self._catalog
-        definition = catalog.definition(instrument)
-        assert definition is not None, "a position has a standing definition"
-        settled = self._base.positions.get((account, instrument), _NO_POSITION)
-        bought, value_bought, fees_bought, buys = _amounts(pair.get(1))
-        sold, value_sold, fees_sold, sales = _amounts(pair.get(-1))
-        fees = dict(settled.other_fees)
-        for number, amount in other.items():
-            fees[catalog.assets[number]] = fees.get(catalog.assets[number], 0) + amount
-        factor = value_factor(definition)
-        decimals = catalog.genesis.asset_decimals
-        return Position(
-            account=account,
-            instrument=instrument,
-            bought=settled.bought + bought,
-            sold=settled.sold + sold,
-            value_bought=settled.value_bought + value_bought * factor,
-            value_sold=settled.value_sold + value_sold * factor,
-            fees=settled.fees + fees_bought + fees_sold,
-            other_fees=tuple((asset, fees[asset], decimals[asset]) for asset in sorted(fees) if fees[asset]),
-            fills=settled.fills + buys + sales,
-            qty_decimals=definition.qty_decimals,
-            value_decimals=value_decimals(definition, catalog.genesis),
-            fee_decimals=decimals[definition.settlement],
-            settled=not pair,
-            settled_qty=settled.qty,
-            cost=settled.cost,
-            realised=settled.realised,
-        )
 
     def suspended(self) -> list[Suspended]:
         """Facts that wait for a definition or stand under one that lost its name, sorted."""
@@ -509,45 +456,6 @@ class Positions:
                     yield Mismatch(kind, spot, None)
 
 
-_NO_POSITION = SettledPosition()
-
-
-def _amounts(sums: list[int] | None) -> tuple[int, int, int, int]:
-    """(quantity, value, fees, fills) of a row of sums; most positions that are read have none that is not settled."""
-    return (to_int(sums[QTY]), to_int(sums[VALUE]), to_int(sums[FEE]), sums[COUNT]) if sums else (0, 0, 0, 0)
-
-
-def _says_something(row: Position) -> bool:
-    """Whether a row holds anything: what was settled and then taken back altogether is as if it had never been."""
-    amounts = (row.bought, row.sold, row.value_bought, row.value_sold, row.fees, row.fills, row.cost, row.realised)
-    return any(amounts) or bool(row.other_fees)
-
-
 def _columns(limbs: Limbs) -> tuple[npt.NDArray[np.int64], ...]:
     """Values as the columns that ``positionsums`` sums."""
     return tuple(limbs[:, : VALUE.stop - VALUE.start].T)
-
-
-def fill_terms(table: npt.NDArray[np.void], binding: Binding) -> npt.NDArray[np.int64]:
-    """The terms matrix of rows of a FILL or BUST table, in local numbers."""
-    terms = np.empty((len(table), TERMS), np.int64)
-    terms[:, ACCOUNT] = binding.accounts[table["account"]]
-    terms[:, INSTRUMENT] = binding.scopes[table["scope"]]
-    terms[:, SIDE] = table["side"]
-    terms[:, QUANTITY] = table["qty"]
-    terms[:, PRICE] = table["price"]
-    terms[:, FEE_AMOUNT] = table["fee"]
-    assets = _fee_assets(table, binding, slice(None))
-    terms[:, FEE_ASSET] = NO_ASSET if assets is None else assets
-    return terms
-
-
-def _fee_assets(table: npt.NDArray[np.void], binding: Binding, rows: Rows | slice) -> npt.NDArray[np.int64] | None:
-    """The local number of the fee asset of each of the rows, None if no row at all names one."""
-    if table["fee_asset"].min(initial=NO_STRING) == NO_STRING:
-        return None
-    fee_assets = table["fee_asset"][rows]
-    named = fee_assets != NO_STRING
-    assets = np.full(len(fee_assets), NO_ASSET)
-    assets[named] = binding.assets[fee_assets[named]]
-    return assets

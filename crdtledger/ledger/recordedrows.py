@@ -17,9 +17,9 @@ from crdtledger.ledger.body import Body, Keys, fact_id, fact_keys, stated
 from crdtledger.ledger.collateral import SHARED_IDS
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.facts import ORDER_KINDS, Kind
+from crdtledger.ledger.fillterms import fill_terms
 from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.orderfacts import said
-from crdtledger.ledger.positions import fill_terms
 from crdtledger.ledger.replica import Replica
 
 Mask: TypeAlias = npt.NDArray[np.bool_]

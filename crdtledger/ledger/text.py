@@ -23,7 +23,7 @@ from crdtledger.ledger.decimals import InexactError, to_minor
 from crdtledger.ledger.facts import KIND_OF, Fact, Instrument
 from crdtledger.ledger.genesis import MAX_DECIMALS, Genesis
 from crdtledger.ledger.orderrows import MatchRow, OrderRow
-from crdtledger.ledger.positions import Position
+from crdtledger.ledger.positionrow import Position
 
 _ABOUT_ORDERS = ("match", "accept", "share", "reveal")
 """Facts in the units of their order's instrument; written out, they name it for its decimals."""

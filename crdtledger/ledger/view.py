@@ -36,7 +36,8 @@ from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.orderrows import MatchRow, OrderRow, match_rows, order_rows
 from crdtledger.ledger.orders import Orders
-from crdtledger.ledger.positions import Position, Positions
+from crdtledger.ledger.positionrow import Position
+from crdtledger.ledger.positions import Positions
 from crdtledger.ledger.rights import DIVIDED, OVERSPENT, Rights, Verdict
 from crdtledger.ledger.settled import SettledState
 from crdtledger.ledger.settledparts import SuspendedFills

@@ -26,7 +26,7 @@ from crdtledger.ledger.facts import (
     Void,
 )
 from crdtledger.ledger.genesis import Authority, Custodian, Policies
-from crdtledger.ledger.positions import Position
+from crdtledger.ledger.positionrow import Position
 from crdtledger.ledger.reference import instrument_digest
 from crdtledger.ledger.settled import SettledState, decode_state
 from crdtledger.ledger.view import View
