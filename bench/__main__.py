@@ -17,7 +17,19 @@ from pathlib import Path
 from bench.measured import Plan
 from bench.one import one
 
-BENCHES = ("join", "endtoend", "latency", "catchup", "heal", "checkpoint", "importing", "memory", "startup", "growth")
+BENCHES = (
+    "join",
+    "endtoend",
+    "latency",
+    "catchup",
+    "heal",
+    "checkpoint",
+    "certified",
+    "importing",
+    "memory",
+    "startup",
+    "growth",
+)
 """Modules of this package, in the order of the table."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -75,6 +76,13 @@ def test_names_that_are_none_are_refused(capsys: pytest.CaptureFixture[str]) -> 
     assert ended.value.code == 2
     assert "join" in capsys.readouterr().err
     assert "join" in BENCHES
+
+
+def test_every_bench_is_listed_and_described() -> None:
+    folder = Path(frame.__file__).parent
+    measured = {path.stem for path in folder.glob("*.py") if "\ndef measure(plan: Plan) -> Result:" in path.read_text()}
+    described = set(re.findall(r"^\| `(\w+)` \| \S", (folder / "README.md").read_text(), re.MULTILINE))
+    assert measured == set(BENCHES) == described
 
 
 def test_what_is_wrong_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
