@@ -7,7 +7,7 @@ that A can take them one by one, whether or not earlier ones are answered. A fil
 disk. It is visible when B tells a waiting client that what it holds for good includes it: it is on B's disk too, and two syncs lie on
 its way.
 
-Beside it, at the same times on the same disk: one append and sync, and one round trip over CURVE.
+Beside it, at the same times on the same disk: one commit of a journal alone, one append and sync, and one round trip over CURVE.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,15 +31,19 @@ from crdtledger.edge import api
 from crdtledger.edge.client import dial
 from crdtledger.edge.folders import JOURNAL, locate
 from crdtledger.ledger import journalfile
+from crdtledger.ledger.batch import LANE_BYTES
 from crdtledger.ledger.frontier import LaneHead, frontier_digest
-from crdtledger.ledger.journalrecord import KIND_BATCH
+from crdtledger.ledger.incarnation import INCARNATION_BYTES_MIN
+from crdtledger.ledger.journal import Journal
+from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord
 
 LOAD = 0.2
 AT_ONCE = 64
 PATIENCE_S = 60.0
 WRITTEN = bytes(4096)
 ACK, SEEN = "record -> durable ack", "record -> visible at the peer"
-SYNC, TRIP = "one sync", "one CURVE round trip"
+COMMIT, SYNC, TRIP = "one commit of a journal", "one sync", "one CURVE round trip"
+LANE, BATCH_BYTES = bytes(LANE_BYTES), 400  # of a batch with one fill
 
 
 class Line:
@@ -159,10 +165,27 @@ def arrivals(count: int, rate: float, seed: int) -> list[float]:
     return np.cumsum(gaps).tolist()
 
 
+def commits(times: Sequence[float]) -> list[float]:
+    """Seconds that a journal takes to make one record durable, at each of these times, with no node around it."""
+    taken = []
+    with TemporaryDirectory(prefix="bench-") as folder:
+        journal = Journal.open(Path(folder) / JOURNAL, bytes(INCARNATION_BYTES_MIN))
+        start = time.perf_counter()
+        for number, due in enumerate(times, 1):
+            time.sleep(max(0.0, start + due - time.perf_counter()))
+            begun = time.perf_counter()
+            name = number.to_bytes(32, "big")
+            journal.append(number, [JournalRecord(KIND_BATCH, LANE, number, name, bytes(BATCH_BYTES))])
+            journal.commit()
+            taken.append(time.perf_counter() - begun)
+        journal.close()
+    return taken
+
+
 def measure(plan: Plan) -> Result:
     """Measure and compare."""
     count = plan.size(600, 60)
-    taken: dict[str, list[list[float]]] = {name: [] for name in (ACK, SEEN, SYNC, TRIP)}
+    taken: dict[str, list[list[float]]] = {name: [] for name in (ACK, SEEN, COMMIT, SYNC, TRIP)}
     with cluster(2) as it:
         it.start(1, 2)
         with it.client(1) as a, it.client(2) as b:
@@ -177,6 +200,7 @@ def measure(plan: Plan) -> Result:
                 acked, seen = run.at(times)
                 taken[ACK].append(acked)
                 taken[SEEN].append(seen)
+                taken[COMMIT].append(commits(times))
                 taken[SYNC].append(syncs([WRITTEN] * count, times))
                 taken[TRIP].append(curve_round_trips(count, bytes(100), times))
         finally:
