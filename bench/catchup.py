@@ -15,23 +15,21 @@ CURVE connection in frames as large as an answer.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import apsw
-import zmq
 
 from bench import nodes
-from bench.join import LIMIT, Fills, chunks
+from bench.join import LIMIT, Fills, chunks, hashes
+from bench.limits import curve_throughput
 from bench.measured import OURS, Curve, Goal, Plan, Result, Run, Wrong, rounds, row, slope, timed
 from crdtledger.edge import folders
 from crdtledger.edge.client import Client
-from crdtledger.edge.folders import new_curve_keys
-from crdtledger.ledger.batch import Batch, open_batch
-from crdtledger.ledger.genesis import Genesis, Policies
+from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.genesis import Policies
 from gossip.catchup import CatchupLimits
 
 WRITE = "written and synced, in one go"
@@ -69,16 +67,6 @@ class Missed:
         return seconds
 
 
-def hashes(batches: Sequence[Batch], genesis: Genesis) -> float:
-    """Every batch opened, which hashes it and verifies its signature."""
-
-    def check() -> None:
-        for batch in batches:
-            open_batch(batch.raw, genesis)
-
-    return timed(check)
-
-
 def write(batches: Sequence[Batch]) -> float:
     """The batches as rows of a SQLite table, in one transaction that is synced."""
     with TemporaryDirectory(prefix="bench-") as folder:
@@ -98,35 +86,8 @@ def write(batches: Sequence[Batch]) -> float:
 
 
 def carry(total: int, frame_bytes: int) -> float:
-    """``total`` bytes through one CURVE connection over loopback, from one thread to another."""
-    keys = new_curve_keys()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    receiver, sender = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-    receiver.curve_server = True
-    receiver.curve_secretkey, receiver.curve_publickey = keys.secret.encode(), keys.public.encode()
-    port = receiver.bind_to_random_port("tcp://127.0.0.1")
-    own = new_curve_keys()
-    sender.curve_secretkey, sender.curve_publickey = own.secret.encode(), own.public.encode()
-    sender.curve_serverkey = keys.public.encode()
-    sender.connect(f"tcp://127.0.0.1:{port}")
-    sender.send(b"")
-    receiver.recv()
-    frame, count = bytes(frame_bytes), -(-total // frame_bytes)
-
-    def send() -> None:
-        for _ in range(count):
-            sender.send(frame)
-
-    def through() -> None:
-        sending = threading.Thread(target=send)
-        sending.start()
-        for _ in range(count):
-            receiver.recv()
-        sending.join()
-
-    seconds = timed(through)
-    context.destroy(linger=0)
-    return seconds
+    """``total`` bytes through one CURVE connection over loopback."""
+    return curve_throughput([bytes(frame_bytes)] * -(-total // frame_bytes))
 
 
 def by_batch(facts: int, sizes: Sequence[int]) -> Curve:
@@ -185,7 +146,7 @@ def measure(plan: Plan) -> Result:
         turns = iter(times)
         rivals: dict[str, Run] = {
             OURS: lambda: next(turns),
-            LIMIT: lambda: hashes(batches, genesis),
+            LIMIT: lambda: hashes([batch.raw for batch in batches], genesis),
             WRITE: lambda: write(batches),
             CARRY: lambda: carry(total, CatchupLimits().chunk_bytes),
         }

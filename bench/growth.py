@@ -17,7 +17,7 @@ from statistics import median
 
 from bench.checkpoint import Books
 from bench.fleet import Engines, drill
-from bench.join import BATCH, SPOT, chunks, record
+from bench.join import BATCH, chunks, names, record
 from bench.measured import Curve, Goal, Plan, Result, Wrong, slope, timed
 from crdtledger.edge.adapter import GossipReplica
 from crdtledger.edge.core import NodeCore
@@ -74,11 +74,8 @@ def joining(growth: Growth) -> None:
     sizes = (40_000, 160_000, 640_000) if not plan.quick else (8_000, 32_000)
     fresh = plan.size(40_000, 8_000)
     writer, other = Ledger.cluster("one", "two", assets={"USDT": 2})
-    names = [
-        *(Account(name=name) for name in {f"A{at:03d}": None for at in range(1_000)}),
-        *(Instrument(name=f"I{at}", **SPOT) for at in range(100)),
-    ]
-    opening = [batch.raw for batch in writer.record(*names).batches]
+    defined = names()
+    opening = [batch.raw for batch in writer.record(*defined).batches]
     other.join(writer)
     held = record(writer, chunks(sizes[-1], 0))
     more = record(other, chunks(fresh, 1 << 40))
@@ -96,7 +93,7 @@ def joining(growth: Growth) -> None:
 
         first = timed(lambda: join(held[: facts // BATCH]))
         second = timed(lambda: join(then))
-        if replica.view.facts != len(names) + facts + (fresh if then else 0):
+        if replica.view.facts != len(defined) + facts + (fresh if then else 0):
             raise Wrong(f"{replica.view.facts} facts are held")
         return first, second
 
@@ -175,9 +172,7 @@ def restarting(growth: Growth) -> None:
     """A node that starts again, by the facts in its journal that are not settled."""
     sizes = (40_000, 160_000, 640_000) if not growth.plan.quick else (8_000, 32_000)
     (writer,) = Ledger.cluster("one", assets={"USDT": 2})
-    opening = writer.record(
-        *(Account(name=f"A{at:03d}") for at in range(1_000)), *(Instrument(name=f"I{at}", **SPOT) for at in range(100))
-    )
+    opening = writer.record(*names())
     record(writer, chunks(sizes[-1], 0))
     batches = list(writer.replica.batches())
     records = [encode_record(JournalRecord(KIND_BATCH, b.key, b.seq, b.hash, b.raw)) for b in batches]

@@ -24,6 +24,7 @@ from bench.measured import OURS, Curve, Goal, Plan, Result, Run, Wrong, rounds, 
 from crdtledger.ledger.batch import open_batch
 from crdtledger.ledger.drafting import FillColumns
 from crdtledger.ledger.facts import Account, Instrument
+from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.inprocess import Ledger
 from crdtledger.ledger.replica import Applied, Replica
 
@@ -74,24 +75,36 @@ def told_again(fills: Fills, first: int) -> Fills:
     )
 
 
+def columns(fills: Fills) -> FillColumns:
+    """As clients hand them over."""
+    return FillColumns(
+        venue="V",
+        instrument=f"I{fills.instrument}",
+        trade_id=fills.ids,
+        price=fills.price,
+        qty=fills.qty,
+        side=fills.side,
+        account=fills.account,
+        accounts=NAMES,
+    )
+
+
+def names() -> list[Account | Instrument]:
+    """The accounts and instruments that fills are of."""
+    return [
+        *(Account(name=name) for name in NAMES),
+        *(Instrument(name=f"I{at}", **SPOT) for at in range(INSTRUMENTS)),
+    ]
+
+
 def record(ledger: Ledger, work: Sequence[Fills]) -> list[bytes]:
     """The batches that ``ledger`` makes of ``work``."""
-    return [
-        batch.raw
-        for fills in work
-        for batch in ledger.record_fills(
-            FillColumns(
-                venue="V",
-                instrument=f"I{fills.instrument}",
-                trade_id=fills.ids,
-                price=fills.price,
-                qty=fills.qty,
-                side=fills.side,
-                account=fills.account,
-                accounts=NAMES,
-            )
-        ).batches
-    ]
+    return [batch.raw for fills in work for batch in ledger.record_fills(columns(fills)).batches]
+
+
+def cells(sums: npt.NDArray[np.int64]) -> dict[tuple[str, str], int]:
+    """Sums of every cell by (account, instrument), zeros left out."""
+    return {(NAMES[at // INSTRUMENTS], f"I{at % INSTRUMENTS}"): int(sums[at]) for at in np.flatnonzero(sums).tolist()}
 
 
 class Work:
@@ -99,11 +112,7 @@ class Work:
 
     def __init__(self, facts: int, held: int) -> None:
         self.first, self.second, third = Ledger.cluster("one", "two", "three", assets={"USDT": 2})
-        names = [
-            *(Account(name=name) for name in NAMES),
-            *(Instrument(name=f"I{at}", **SPOT) for at in range(INSTRUMENTS)),
-        ]
-        self.opening = [batch.raw for batch in third.record(*names).batches]
+        self.opening = [batch.raw for batch in third.record(*names()).batches]
         for ledger in (self.first, self.second):
             ledger.join(third)
         self.held = chunks(held, 1 << 40)
@@ -127,16 +136,14 @@ class Work:
     def expected(self, held: int) -> dict[tuple[str, str], int]:
         """The quantity of every cell, folded plainly."""
         ids = np.concatenate([fills.ids for fills in self.fills])
-        cells = np.concatenate([fills.account * INSTRUMENTS + fills.instrument for fills in self.fills])
+        places = np.concatenate([fills.account * INSTRUMENTS + fills.instrument for fills in self.fills])
         signed = np.concatenate([fills.qty * fills.side for fills in self.fills])
         _, first = np.unique(ids, return_index=True)
         sums = np.zeros(ACCOUNTS * INSTRUMENTS, np.int64)
-        np.add.at(sums, cells[first], signed[first])
+        np.add.at(sums, places[first], signed[first])
         for fills in self.held[: held // BATCH]:
             np.add.at(sums, fills.account * INSTRUMENTS + fills.instrument, fills.qty * fills.side)
-        return {
-            (NAMES[at // INSTRUMENTS], f"I{at % INSTRUMENTS}"): int(sums[at]) for at in np.flatnonzero(sums).tolist()
-        }
+        return cells(sums)
 
 
 def ours(work: Work, held: int) -> float:
@@ -157,23 +164,23 @@ def ours(work: Work, held: int) -> float:
     return seconds
 
 
-def hashes(work: Work) -> float:
+def hashes(batches: Sequence[bytes], genesis: Genesis) -> float:
     """Every batch opened, which hashes it and verifies its signature: what no verified join can do without."""
 
     def check() -> None:
-        for raw in work.batches:
-            open_batch(raw, work.first.genesis)
+        for raw in batches:
+            open_batch(raw, genesis)
 
     return timed(check)
 
 
 def fold(work: Work) -> float:
     """The sums alone, over columns that lie ready."""
-    cells = [fills.account * INSTRUMENTS + fills.instrument for fills in work.fills]
+    places = [fills.account * INSTRUMENTS + fills.instrument for fills in work.fills]
 
     def add() -> None:
         sums = np.zeros((2, ACCOUNTS * INSTRUMENTS), np.int64)
-        for at, fills in zip(cells, work.fills, strict=True):
+        for at, fills in zip(places, work.fills, strict=True):
             np.add.at(sums[0], at, fills.qty * fills.side)
             np.add.at(sums[1], at, fills.qty * fills.price)
 
@@ -182,8 +189,8 @@ def fold(work: Work) -> float:
 
 def entries(fills: Fills) -> list[tuple[str, bytes]]:
     """A key and 24 packed bytes for each fill."""
-    columns = (fills.qty, fills.price, fills.account)
-    packed = np.stack([column.astype("<i8") for column in columns], axis=1).tobytes()
+    said = (fills.qty, fills.price, fills.account)
+    packed = np.stack([column.astype("<i8") for column in said], axis=1).tobytes()
     return [(str(id), packed[at * 24 : (at + 1) * 24]) for at, id in enumerate(fills.ids.tolist())]
 
 
@@ -251,7 +258,7 @@ def measure(plan: Plan) -> Result:
     rivals: dict[str, Run] = {
         OURS: lambda: ours(work, held),
         **{f"{OURS}, {few:,} held": functools.partial(ours, work, few) for few in fewer},
-        LIMIT: lambda: hashes(work),
+        LIMIT: lambda: hashes(work.batches, work.first.genesis),
         FOLD: lambda: fold(work),
         PYCRDT: with_pycrdt(work),
         LORO: with_loro(work),

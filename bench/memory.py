@@ -23,9 +23,8 @@ from statistics import median
 import numpy as np
 
 from bench import nodes
-from bench.join import INSTRUMENTS, NAMES, SPOT, Fills, chunks, record
+from bench.join import INSTRUMENTS, Fills, chunks, names, record
 from bench.measured import Goal, Plan, Result, Row, Wrong
-from crdtledger.ledger.facts import Account, Instrument
 from crdtledger.ledger.genesis import Policies
 from crdtledger.ledger.inprocess import Ledger
 from crdtledger.ledger.replica import Replica
@@ -103,10 +102,7 @@ def held_by(what: str, fills: int, wide: bool) -> tuple[int, int]:
     """What ``fills`` fills take in this process, in bytes, and how many cells they are of: many, or 1,000 unless ``wide``."""
     work = chunks(fills, 0) if wide else narrow(chunks(fills, 0))
     (ledger,) = Ledger.cluster("one", assets={"USDT": 2})
-    ledger.record(
-        *(Account(name=name) for name in NAMES),
-        *(Instrument(name=f"I{at}", **SPOT) for at in range(INSTRUMENTS)),
-    )
+    ledger.record(*names())
     record(ledger, work)
     batches = list(ledger.replica.batches())
     if what == "view":

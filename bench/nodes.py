@@ -17,13 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.join import ACCOUNTS, INSTRUMENTS, NAMES, SPOT, Fills
+from bench.join import ACCOUNTS, INSTRUMENTS, NAMES, SPOT, Fills, cells, columns
 from bench.measured import Wrong
 from crdtledger.edge import api, folders, process
 from crdtledger.edge.cli.init import free_addresses
 from crdtledger.edge.client import Client
 from crdtledger.ledger.batch import Batch, open_batch
-from crdtledger.ledger.drafting import FillColumns
 from crdtledger.ledger.genesis import Asset, Policies
 from crdtledger.ledger.journal import Journal
 from crdtledger.ledger.journalrecord import KIND_BATCH
@@ -100,17 +99,7 @@ def record(client: Client, work: Sequence[Fills]) -> int:
     """Record fills, a few requests on their way at once; how many there were."""
     waiting: list[int] = []
     for fills in work:
-        columns = FillColumns(
-            venue="V",
-            instrument=f"I{fills.instrument}",
-            trade_id=fills.ids,
-            price=fills.price,
-            qty=fills.qty,
-            side=fills.side,
-            account=fills.account,
-            accounts=NAMES,
-        )
-        waiting.append(client.send(api.pack_fills(columns, None)))
+        waiting.append(client.send(api.pack_fills(columns(fills), None)))
         if len(waiting) == OVERLAPPING:
             client.collect(waiting.pop(0))
     for number in waiting:
@@ -155,9 +144,7 @@ def check_positions(client: Client, work: Sequence[Fills]) -> None:
         np.add.at(sums, fills.account * INSTRUMENTS + fills.instrument, fills.qty * fills.side)
     rows = client.query("positions")
     got = {(row["account"], row["instrument"]): row["qty"] for row in rows}
-    expected = {
-        (NAMES[at // INSTRUMENTS], f"I{at % INSTRUMENTS}"): int(sums[at]) for at in np.flatnonzero(sums).tolist()
-    }
+    expected = cells(sums)
     wrong = [cell for cell in got.keys() | expected.keys() if _minor(got.get(cell, "0")) != expected.get(cell, 0)]
     if wrong:
         raise Wrong(f"{len(wrong)} positions are not what a plain fold gives, {sorted(wrong)[:3]} among them")

@@ -26,7 +26,7 @@ from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.dedupe import FillIndex, Moved, Rows, Spot
-from crdtledger.ledger.facts import Kind
+from crdtledger.ledger.facts import Instrument, Kind
 from crdtledger.ledger.fillterms import (
     ACCOUNT,
     FEE_AMOUNT,
@@ -244,22 +244,22 @@ class Positions:
         for number, mine in self._by_instrument(kind, batch, rows).items():
             self._sum_up(kind, batch, number, mine, sign)
 
-    def _is_known(self, number: int, kind: Kind, batch: int, rows: Rows, sign: int) -> bool:
-        """Whether an instrument has a meaning; rows under one that has none wait for it."""
-        if self._catalog.meaning(number) is not None:
-            return True
+    def _meaning(self, number: int, kind: Kind, batch: int, rows: Rows, sign: int) -> Instrument | None:
+        """What an instrument means; rows under one of which nobody knows it wait for it."""
+        definition = self._catalog.meaning(number)
+        if definition is not None:
+            return definition
         if number not in self._waiting:
             self._waiting[number] = []
             self._waiting_under.setdefault(self._catalog.instrument_keys[number].digest, []).append(number)
         self._waiting[number].append((kind, batch, rows, sign))
-        return False
+        return None
 
     def _sum_up(self, kind: Kind, batch: int, number: int, rows: Rows, sign: int) -> None:
         """Add rows of one instrument to its cells."""
-        if not self._is_known(number, kind, batch, rows, sign):
+        definition = self._meaning(number, kind, batch, rows, sign)
+        if definition is None:
             return
-        definition = self._catalog.meaning(number)
-        assert definition is not None
         binding, table = self._bindings[batch], self._batches[batch].body.tables[kind]
         if len(rows) == len(table):
             rows = np.arange(len(table))  # all of them, in an order that makes no difference
@@ -277,11 +277,12 @@ class Positions:
                 return
         picked = {column: table[column][rows] for column in ("account", "side", "qty", "fee")}
         values = spread_product(picked["qty"], table["price"][rows]) if limbs is None else _columns(limbs)
-        self._sum(number, binding.accounts, picked["account"], picked, values, assets, sign)
+        self._sum(number, definition, binding.accounts, picked["account"], picked, values, assets, sign)
 
     def _sum(
         self,
         number: int,
+        definition: Instrument,
         accounts: npt.NDArray[np.int64],
         which: npt.NDArray[np.integer],
         table: Mapping[str, npt.NDArray[np.int64]],
@@ -290,8 +291,6 @@ class Positions:
         sign: int,
     ) -> None:
         """Rows of one instrument whose accounts are ``accounts[which]``; ``assets``: of their fees, None where all are its own."""
-        definition = self._catalog.meaning(number)
-        assert definition is not None  # what counts has a meaning
         fees = table["fee"]
         if assets is not None:
             foreign = (assets != NO_ASSET) & (assets != self._catalog.asset(definition.settlement))
@@ -328,10 +327,9 @@ class Positions:
     def _count_alike(
         self, kind: Kind, batch: int, alike: list[int], rows: Rows, terms: npt.NDArray[np.int64], sign: int
     ) -> None:
-        if not self._is_known(alike[0], kind, batch, rows, sign):
+        definition = self._meaning(alike[0], kind, batch, rows, sign)
+        if definition is None:
             return
-        definition = self._catalog.meaning(alike[0])
-        assert definition is not None
         values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
         valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
         if not valid.all():
@@ -345,11 +343,13 @@ class Positions:
         for counted in self.counted[self._summed :]:
             sign = 1 if counted.kind is Kind.FILL else -1
             for number in np.unique(counted.terms[:, INSTRUMENT]).tolist():
+                definition = self._catalog.meaning(number)
+                assert definition is not None, "what counts has a meaning"
                 mine = counted.terms[:, INSTRUMENT] == number
                 terms, values = counted.terms[mine], _columns(counted.values[mine])
                 accounts, which = np.unique(terms[:, ACCOUNT], return_inverse=True)
                 table = {"qty": terms[:, QUANTITY], "side": terms[:, SIDE], "fee": terms[:, FEE_AMOUNT]}
-                self._sum(number, accounts, which, table, values, terms[:, FEE_ASSET], sign)
+                self._sum(number, definition, accounts, which, table, values, terms[:, FEE_ASSET], sign)
         self._summed = len(self.counted)
 
     def _note_out_of_range(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:

@@ -20,17 +20,22 @@ def columns(rows: list[Key]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uin
     return np.array([high for high, _ in rows], np.uint64), np.array([low for _, low in rows], np.uint64)
 
 
+def put_in_both(table: KeyTable, model: dict[Key, int], put: list[Key]) -> None:
+    """The table numbers these keys as the dict does."""
+    expected_new = []
+    for key in put:
+        expected_new.append(key not in model)
+        model.setdefault(key, len(model))
+    ordinals, new = table.insert(*columns(put))
+    assert new.tolist() == expected_new
+    assert ordinals.tolist() == [model[key] for key in put]
+
+
 @given(st.lists(st.tuples(keys, keys), max_size=12), st.integers(0, (1 << 64) - 1))
 def test_it_numbers_keys_as_a_dict_would(steps: list[tuple[list[Key], list[Key]]], salt: int) -> None:
     table, model = KeyTable(salt, capacity=1), dict[Key, int]()
     for put, ask in steps:
-        expected_new = []
-        for key in put:
-            expected_new.append(key not in model)
-            model.setdefault(key, len(model))
-        ordinals, new = table.insert(*columns(put))
-        assert new.tolist() == expected_new
-        assert ordinals.tolist() == [model[key] for key in put]
+        put_in_both(table, model, put)
         assert table.find(*columns(ask)).tolist() == [model.get(key, -1) for key in ask]
         assert len(table) == len(model)
 
@@ -91,12 +96,6 @@ def test_keys_said_again_and_again_in_one_call_have_one_number(steps: list[list[
     table, model = KeyTable(), dict[Key, int]()
     for step in steps:
         put = [(n, n) for n in step]
-        expected_new = []
-        for key in put:
-            expected_new.append(key not in model)
-            model.setdefault(key, len(model))
-        ordinals, new = table.insert(*columns(put))
-        assert new.tolist() == expected_new
-        assert ordinals.tolist() == [model[key] for key in put]
+        put_in_both(table, model, put)
         assert list(zip(*(half.tolist() for half in table.keys(0, len(table))), strict=True)) == list(model)
     assert table.find(*columns(list(model))).tolist() == list(model.values())
