@@ -17,8 +17,11 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from crdtledger.errors import InvalidProof
+
+from .rowhashes import Bytes, row_hashes
 
 HASH_BYTES: Final = 32
 EMPTY_CHILD: Final = bytes(HASH_BYTES)
@@ -82,9 +85,15 @@ def leaf_hash_at(place: bytes, value: bytes) -> bytes:
     return sha256(b"\x00" + place + sha256(value).digest()).digest()
 
 
-def inner_hash(left: bytes, right: bytes) -> bytes:
-    """The hash of the node over two children."""
-    return sha256(b"\x01" + left + right).digest()
+def leaf_hashes_at(places: Bytes, values: Bytes) -> Bytes:
+    """``leaf_hash_at`` by row; values of one length."""
+    zeros = np.zeros((len(places), 1), np.uint8)
+    return row_hashes(np.concatenate([zeros, places, row_hashes(values)], axis=1))
+
+
+def inner_hashes(left: Bytes, right: Bytes) -> Bytes:
+    """The hashes of nodes over two children each."""
+    return row_hashes(np.concatenate([np.ones((len(left), 1), np.uint8), left, right], axis=1))
 
 
 def key_hash(key: bytes) -> bytes:
