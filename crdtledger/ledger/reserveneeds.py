@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from crdtledger.ledger.facts import Instrument
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.orderfacts import Name
-from crdtledger.ledger.ordermoney import exact_value, grown, still_needed
+from crdtledger.ledger.ordermoney import exact_value, grown, grown_at_worst, opening, still_needed
 
 if TYPE_CHECKING:
     from crdtledger.ledger.orders import Record
@@ -78,13 +78,10 @@ def need_of(record: Record, genesis: Genesis, definitions: Mapping[bytes, Instru
     if definition is None:
         return Need(record.place[1], terms.reserve, meaning, 0)
     for (price, maker), qty in record.traded.items():
-        opens = 0 if terms.reduce_only or (definition.type == "option" and terms.side > 0) else qty
         fee = definition.maker_fee_ppm if maker else definition.taker_fee_ppm
-        tally = grown(definition, genesis, tally, qty, price, opens, fee)
-    dearer_fee = max(definition.maker_fee_ppm, definition.taker_fee_ppm)
+        tally = grown(definition, genesis, tally, qty, price, opening(definition, terms, qty), fee)
     for price, qty in record.hoped.items():
-        opens = 0 if terms.reduce_only or (definition.type == "option" and terms.side > 0) else qty
         dearer = max(price, terms.price, key=lambda one: exact_value(definition, genesis, qty, one))
-        tally = grown(definition, genesis, tally, qty, dearer, opens, dearer_fee)
+        tally = grown_at_worst(definition, genesis, terms, tally, qty, dearer)
     amount = still_needed(definition, genesis, terms, tally, record.drawn, record.open)
     return Need(record.place[1], terms.reserve, meaning, amount)
