@@ -12,10 +12,12 @@ before reads what stood there. Versions are not for several threads.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from crdtledger.ledger.sharedmap import Version
 
 Rows = npt.NDArray[np.int64]
 Records = npt.NDArray[np.uint8]
@@ -47,18 +49,18 @@ class _Table:
         self.written = max(self.written, end)
 
 
-class SharedRows:
+class SharedRows(Version[_Table]):
     """One version."""
 
-    __slots__ = ("_at", "_free", "_newer", "_otherwise", "_sorted", "_table", "_used", "width")
+    __slots__ = ("_at", "_free", "_otherwise", "_sorted", "_used", "width")
 
     def __init__(self, width: int) -> None:
         """No rows, of ``width`` bytes."""
+        table = _Table(width)
         self.width = width
-        self._table: _Table | None = _Table(width)
-        self._newer: SharedRows | None = None
+        self._table, self._newer = table, None
         self._used, self._free = 0, _NO_ROWS
-        self._otherwise_is(_NO_ROWS, self._table.packed)
+        self._otherwise_is(_NO_ROWS, table.packed)
 
     def room(self, count: int) -> Rows:
         """So many row numbers that nothing of this version stands at. ``replaced`` takes them."""
@@ -84,35 +86,23 @@ class SharedRows:
         """The version with these rows written, each once, and without ``freed``. Among them are all ``taken`` that ``room`` told."""
         table = self._own()
         later = type(self).__new__(type(self))
-        later.width, later._table, later._newer = self.width, table, None
+        later.width = self.width
         later._otherwise_is(_NO_ROWS, table.packed[:0])
         later._used = self._used + max(0, taken - len(self._free))
         later._free = np.concatenate([self._free[taken:], freed])
         known = at[at < table.written]
         self._otherwise_is(known, table.packed[known])
         table.write(at, np.ascontiguousarray(records).reshape(-1).view(table.packed.dtype))
-        self._table, self._newer = None, later
+        self._hand_over(table, later)
         return later
 
     def _otherwise_is(self, at: Rows, packed: _Packed) -> None:
         self._at, self._otherwise, self._sorted = at, packed, False
 
-    def _own(self) -> _Table:
-        """The table, taken back from the newest version if it is there."""
-        versions = [self]
-        while versions[-1]._newer is not None:
-            versions.append(versions[-1]._newer)
-        newest = versions.pop()
-        table = newest._table
-        assert table is not None  # the newest version has it
-        for older in reversed(versions):
-            newest._otherwise_is(older._at, table.packed[older._at])
-            table.write(older._at, older._otherwise)
-            newest._table, newest._newer = None, older
-            older._table, older._newer = table, None
-            older._otherwise_is(_NO_ROWS, table.packed[:0])
-            newest = older
-        return table
+    def _give_way(self, table: _Table, older: Self) -> None:
+        self._otherwise_is(older._at, table.packed[older._at])
+        table.write(older._at, older._otherwise)
+        older._otherwise_is(_NO_ROWS, table.packed[:0])
 
     def _taken(self, rows: Rows) -> _Packed:
         if self._table is not None:
