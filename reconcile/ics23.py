@@ -17,11 +17,10 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from crdtledger.errors import InvalidProof
 
-from .rowhashes import Bytes, row_hashes
+from .rowhashes import Bytes, row_hashes, tagged_hashes
 
 HASH_BYTES: Final = 32
 EMPTY_CHILD: Final = bytes(HASH_BYTES)
@@ -77,23 +76,17 @@ class NonExistenceProof(msgspec.Struct, frozen=True):
 
 def leaf_hash(key: bytes, value: bytes) -> bytes:
     """The hash of the leaf that says ``key`` has ``value``."""
-    return leaf_hash_at(key_hash(key), value)
-
-
-def leaf_hash_at(place: bytes, value: bytes) -> bytes:
-    """``leaf_hash`` of the key whose ``key_hash`` is ``place``."""
-    return sha256(b"\x00" + place + sha256(value).digest()).digest()
+    return sha256(b"\x00" + key_hash(key) + sha256(value).digest()).digest()
 
 
 def leaf_hashes_at(places: Bytes, values: Bytes) -> Bytes:
-    """``leaf_hash_at`` by row; values of one length."""
-    zeros = np.zeros((len(places), 1), np.uint8)
-    return row_hashes(np.concatenate([zeros, places, row_hashes(values)], axis=1))
+    """``leaf_hash`` by row, of keys whose hashes are ``places``; values of one length."""
+    return tagged_hashes(0, places, row_hashes(values))
 
 
 def inner_hashes(left: Bytes, right: Bytes) -> Bytes:
     """The hashes of nodes over two children each."""
-    return row_hashes(np.concatenate([np.ones((len(left), 1), np.uint8), left, right], axis=1))
+    return tagged_hashes(1, left, right)
 
 
 def key_hash(key: bytes) -> bytes:

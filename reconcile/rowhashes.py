@@ -19,6 +19,12 @@ def row_hashes(messages: Bytes) -> Bytes:
     return digest_rows([sha256(raw[at : at + width]).digest() for at in range(0, len(raw), width)])
 
 
+def tagged_hashes(tag: int, *columns: Bytes) -> Bytes:
+    """The hash of every row of these side by side, behind the byte ``tag``."""
+    tags = np.full((len(columns[0]), 1), tag, np.uint8)
+    return row_hashes(np.concatenate([tags, *columns], axis=1))
+
+
 def digest_rows(digests: Iterable[bytes]) -> Bytes:
     """Digests of 32 bytes as rows."""
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, HASH_BYTES)

@@ -29,7 +29,7 @@ from crdtledger.ledger.identity import digest
 
 from .radix import DEPTH, Changes, Labels, Radix
 from .radixupdate import updated
-from .rowhashes import Bytes, row_hashes
+from .rowhashes import Bytes, tagged_hashes
 from .salts import SALT_BYTES, Salts
 
 MAX_AMOUNT: Final = 2**128 - 1
@@ -194,7 +194,7 @@ def _places(contents: Bytes) -> Bytes:
 
 def _leaves(contents: Bytes) -> Bytes:
     one = np.frombuffer((1).to_bytes(_COUNT_BYTES, "big"), np.uint8)
-    hashes = row_hashes(np.concatenate([np.zeros((len(contents), 1), np.uint8), contents], axis=1))
+    hashes = tagged_hashes(0, contents)
     return np.concatenate([hashes, contents[:, HASH_BYTES:], np.tile(one, (len(contents), 1))], axis=1)
 
 
@@ -208,7 +208,7 @@ def _combined(left: Bytes, right: Bytes) -> Bytes:
         at = int(np.flatnonzero(over)[0])
         _joined(_node(left[at].tobytes()), _node(right[at].tobytes()))  # which says what it comes to
     sums[:, 0] += carry
-    hashes = row_hashes(np.concatenate([np.ones((len(left), 1), np.uint8), left, right], axis=1))
+    hashes = tagged_hashes(1, left, right)
     return np.concatenate([hashes, sums.astype(">u8").view(np.uint8)], axis=1)
 
 
