@@ -157,7 +157,10 @@ class Transport:
         if link is None or peer in self._blocked:
             self.counters.blocked += link is not None
             return False
+        # What the monitor said decides: ZeroMQ itself takes frames for a moment after it has told that the peer is gone.
         try:
+            if not link.up:
+                raise zmq.Again
             link.dealer.send(frame, zmq.DONTWAIT)
         except zmq.Again:
             self.counters.dropped += 1

@@ -231,6 +231,13 @@ def test_a_link_comes_back_when_the_peer_restarts(lan: Lan) -> None:
     assert lan.frames("two") == [b"after the restart"]
 
 
+def test_a_link_that_is_told_down_takes_nothing_even_while_its_socket_does(lan: Lan) -> None:
+    one, _ = lan.pair()
+    one._links["two"].up = False  # the monitor told so; the socket has not got round to it
+    assert not one.send("two", b"nobody there")
+    assert one.counters.dropped == 1
+
+
 def test_whoever_dials_in_after_it_was_away_is_redialled_at_once(lan: Lan) -> None:
     _, second = lan.pair(tuning=Tuning(redial_ms=60_000, redial_most_ms=60_000))
     where = second.address
