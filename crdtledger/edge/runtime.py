@@ -1,8 +1,8 @@
 """The runtime of one node: the core on ZeroMQ, SQLite and a real clock. Impure, and thin.
 
-One thread owns the sockets and the core; a second one syncs the journal. The loop waits for a
-frame, a timer or news from the journal, feeds the core, and does what the core says. A ``Send`` or ``Reply`` that
-depends on a journal position waits here until that position is durable. When a write or a sync fails the process ends:
+One thread owns the sockets and the core; a second one syncs the journal, unless there is little to sync and nothing else to do:
+then the loop does it itself. The loop waits for a frame, a timer or news from the journal, feeds the core, and does what the core
+says. A ``Send`` or ``Reply`` that depends on a journal position waits here until that position is durable. When a write or a sync fails the process ends:
 a node that cannot persist must not go on talking.
 """
 
@@ -118,6 +118,7 @@ class NodeRuntime:
             raise
         self._base = self._journal.position
         self._durable = 0
+        self._wrote = False  # the loop itself made something durable, and the core was not told yet
         self._writer = JournalWriter(self._journal, on_failure=self._journal_failed)
         seconds = round(time.monotonic() - started, 3)
         self._say("node.started", {"records": self._replayed, "seconds": seconds, "journal": verdict.verdict.value})
@@ -190,6 +191,8 @@ class NodeRuntime:
             if self._timer_number.get(key) == number:
                 del self._timer_number[key]
                 self._do(self.core.step(TimerFired(key), self._now_us()))
+        if self._wrote:
+            self._tell_durable()
 
     def _queue(self, incoming: Incoming) -> None:
         """Keep a frame until it is its sender's turn; drop it, counted, when that sender has too many waiting."""
@@ -210,7 +213,7 @@ class NodeRuntime:
         self._do(self.core.step(Received(incoming.name, incoming.frame), self._now_us()))
 
     def _until_next_timer_ms(self) -> int:
-        if self._members or self._clients:
+        if self._members or self._clients or self._wrote:
             return 0
         if not self._timers:
             return IDLE_MS
@@ -237,6 +240,11 @@ class NodeRuntime:
     # -- effects --------------------------------------------------------------------------------------------
 
     def _do(self, effects: Sequence[Effect]) -> None:
+        self._perform(effects)
+        if self._wrote:
+            self._tell_durable()
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Persist):
                 self._persist(effect)
@@ -256,7 +264,14 @@ class NodeRuntime:
         records = [decode_record(raw) for raw in effect.records]
         kept = [record for record in records if isinstance(record, JournalRecord)]
         opens_epoch = any(record.kind == KIND_META and record.hash == EPOCH_RECORD for record in kept)
-        self._writer.submit(self._base + effect.position, kept, new_epoch=opens_epoch)
+        position = self._base + effect.position
+        # With more to do, the disk's time is put to use; and what gathers meanwhile shares the next sync.
+        idle = not self._clients and not self._members
+        if idle and self._writer.write_lone(position, kept, new_epoch=opens_epoch):
+            self._durable, self._wrote = effect.position, True
+            self._release()  # what waited for earlier positions goes before what waits for this one
+        else:
+            self._writer.submit(position, kept, new_epoch=opens_epoch)
 
     def _let_go(self, effect: _Waiting) -> None:
         if isinstance(effect, Send):
@@ -302,17 +317,26 @@ class NodeRuntime:
             self.stop()
 
     def _synced(self) -> None:
-        self._durable = self._writer.take_durable() - self._base
-        if self._unborn:  # only now: a crash before the first sync leaves a node that still has nothing to lose
-            folders.born(self._folder.path)
-            self._unborn = False
+        self._durable = max(self._durable, self._writer.take_durable() - self._base)
+        self._release()
+        self._tell_durable()
+
+    def _release(self) -> None:
+        """Let go of what is durable by now."""
         waiting, self._held = self._held, deque()
         for effect in waiting:
             if effect.after <= self._durable:
                 self._let_go(effect)
             else:
                 self._held.append(effect)
-        self._do(self.core.step(Durable(self._durable), self._now_us()))
+
+    def _tell_durable(self) -> None:
+        """Tell the core how far the disk has it. What it writes thereupon is told in the next turn: others get theirs first."""
+        self._wrote = False
+        if self._unborn:  # only now: a crash before the first sync leaves a node that still has nothing to lose
+            folders.born(self._folder.path)
+            self._unborn = False
+        self._perform(self.core.step(Durable(self._durable), self._now_us()))
         self.core.fold()  # after the acknowledgements: they need the disk, not the figures
 
     def _journal_failed(self, error: Exception) -> None:

@@ -3,9 +3,14 @@
     writer.submit(position, records)      # from the thread that drives the core; returns at once
     poll(writer.fileno()) ...             # readable when more became durable, or when writing has failed
     writer.take_durable()                 # -> the highest durable position; arms the descriptor again
+    writer.write_lone(position, records)  # True: written and synced, by the caller itself; False: not taken
 
 Group commit: while one group is being synced, the next gathers. So a lone append waits for one sync, and under load
 each sync carries as much as arrived during the one before it, bounded in bytes and count.
+
+Handing over to a thread and back costs two wake-ups, which on a busy machine are longer than a quick sync. So who has nothing
+else to do may have a small append written at once (``write_lone``): not while anything waits or is being written, and only on a
+disk whose last sync was quick, for its caller stands still meanwhile.
 
 Rules: positions become durable in the order of submission. Nothing is reported durable before its sync has returned.
 The first failed write or sync ends the writer for good: ``on_failure`` is called once, from the writer's thread, and no
@@ -19,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -32,6 +38,10 @@ from crdtledger.ledger.journalrecord import BODY_BYTES_MAX, INTEGER_MAX, Journal
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 GROUP_BYTES_MAX = 4 * 1024 * 1024
 GROUP_JOBS_MAX = 1024
+
+LONE_BYTES_MAX = 16 * 1024
+LONE_SYNC_S_MAX = 0.002
+"""A sync that takes longer than this is not worth waiting for."""
 
 JOB_OVERHEAD_BYTES = 256
 RECORD_OVERHEAD_BYTES = 128
@@ -56,6 +66,7 @@ class JournalWriter:
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         group_bytes_max: int = GROUP_BYTES_MAX,
         group_jobs_max: int = GROUP_JOBS_MAX,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._on_failure = on_failure
@@ -68,6 +79,9 @@ class JournalWriter:
         self._submitted = self._durable = journal.position
         self._failure: Exception | None = None
         self._stopping = False
+        self._writing = False  # the thread has a group in hand
+        self._clock = clock
+        self._last_sync_s = 0.0
         self._groups = 0
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -121,26 +135,35 @@ class JournalWriter:
         Positions rise. ``new_epoch`` as in ``Journal.append``. Waits while the queue is full; raises
         ``JournalUnusable`` when the writer has failed or was stopped.
         """
-        kept = tuple(records)
-        pairs = tuple(meta.items()) if meta else ()
-        for key, _ in pairs:
-            check_key(key)
-        size = JOB_OVERHEAD_BYTES + sum(len(value) for _, value in pairs if value is not None)
-        for record in kept:
-            if not (0 <= record.kind <= INTEGER_MAX and 0 <= record.seq <= INTEGER_MAX):
-                raise ValueError(f"kind {record.kind}, seq {record.seq}: not in 0..{INTEGER_MAX}")
-            if len(record.body) > BODY_BYTES_MAX:
-                raise ValueError(f"a record's body has at most {BODY_BYTES_MAX} bytes, not {len(record.body)}")
-            size += RECORD_OVERHEAD_BYTES + len(record.body) + len(record.lane) + len(record.hash)
+        job = _job(position, records, meta, new_epoch)
         with self._changed:
-            if not self._submitted < position <= INTEGER_MAX:
-                raise ValueError(f"position {position} does not follow {self._submitted}")
+            self._check_position(position)
             self._changed.wait_for(lambda: not self.full or self._failure is not None or self._stopping)
             self._refuse_when_over()
             self._submitted = position
-            self._queued_bytes += size
-            self._jobs.append(_Job(position, kept, pairs, new_epoch, size))
+            self._queued_bytes += job.size_bytes
+            self._jobs.append(job)
             self._changed.notify_all()
+
+    def write_lone(self, position: int, records: Sequence[JournalRecord], *, new_epoch: bool = False) -> bool:
+        """Write and sync ``records`` on the caller's thread, if nothing stands before them, they are few bytes and the last sync was
+        quick. False: nothing was done, ``submit`` them. A failure ends the writer as one in its thread does, and is raised as
+        ``JournalUnusable`` should ``on_failure`` return.
+        """
+        job = _job(position, records, None, new_epoch)
+        with self._changed:
+            self._check_position(position)
+            self._refuse_when_over()
+            busy = bool(self._jobs) or self._writing
+            if busy or job.size_bytes > LONE_BYTES_MAX or self._last_sync_s > LONE_SYNC_S_MAX:
+                return False
+            self._submitted = position
+            self._queued_bytes += job.size_bytes
+            failure = self._write([job])  # with the lock held: nobody else may touch the journal meanwhile
+        if failure is not None:
+            self._fail(failure)
+            self._refuse_when_over()
+        return True
 
     def submit_prune(self, what: Prune) -> None:
         """Queue the deletion of records that nobody needs any more, behind everything submitted so far. Nothing tells when it is
@@ -170,6 +193,10 @@ class JournalWriter:
         os.close(self._wake_read)
         os.close(self._wake_write)
 
+    def _check_position(self, position: int) -> None:
+        if not self._submitted < position <= INTEGER_MAX:
+            raise ValueError(f"position {position} does not follow {self._submitted}")
+
     def _refuse_when_over(self) -> None:
         if self._failure is not None:
             raise JournalUnusable(path=str(self._journal.path), reason=f"writing has failed: {self._failure}")
@@ -180,24 +207,41 @@ class JournalWriter:
 
     def _run(self) -> None:
         while group := self._next_group():
-            try:
-                if isinstance(group, Prune):
-                    self._journal.prune(group)
-                    continue
-                for job in group:
-                    self._journal.append(job.position, job.records, new_epoch=job.new_epoch)
-                    for key, value in job.meta:
-                        self._journal.set_meta(key, value)
-                durable = self._journal.commit()
-            except Exception as error:  # whatever it was, what is on the disk is no longer known
-                self._fail(error)
-                return
+            failure = self._prune(group) if isinstance(group, Prune) else self._write(group)
             with self._changed:
-                self._durable = durable
-                self._groups += 1
-                self._queued_bytes -= sum(job.size_bytes for job in group)
-                self._changed.notify_all()
-            self._wake()
+                self._writing = False
+            if failure is not None:
+                self._fail(failure)
+                return
+            if not isinstance(group, Prune):
+                self._wake()
+
+    def _prune(self, what: Prune) -> Exception | None:
+        try:
+            self._journal.prune(what)
+        except Exception as error:  # as in ``_write``
+            return error
+        return None
+
+    def _write(self, group: list[_Job]) -> Exception | None:
+        """Write and sync a group, and say so; or what went wrong."""
+        try:
+            for job in group:
+                self._journal.append(job.position, job.records, new_epoch=job.new_epoch)
+                for key, value in job.meta:
+                    self._journal.set_meta(key, value)
+            begun = self._clock()
+            durable = self._journal.commit()
+            taken = self._clock() - begun
+        except Exception as error:  # whatever it was, what is on the disk is no longer known
+            return error
+        with self._changed:
+            self._durable = durable
+            self._last_sync_s = taken
+            self._groups += 1
+            self._queued_bytes -= sum(job.size_bytes for job in group)
+            self._changed.notify_all()
+        return None
 
     def _next_group(self) -> list[_Job] | Prune:
         """A pruning whose turn it is, or all the jobs that wait before one, up to the bounds; empty when the writer is stopped
@@ -211,6 +255,7 @@ class JournalWriter:
                 if isinstance(job, Prune):
                     if not group:
                         self._jobs.popleft()
+                        self._writing = True
                         return job
                     break
                 if group and size + job.size_bytes > self._group_bytes_max:
@@ -218,6 +263,7 @@ class JournalWriter:
                 self._jobs.popleft()
                 size += job.size_bytes
                 group.append(job)
+            self._writing = bool(group)
         return group
 
     def _fail(self, error: Exception) -> None:
@@ -231,3 +277,21 @@ class JournalWriter:
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # the pipe is full of news already
             os.write(self._wake_write, b"\0")
+
+
+def _job(
+    position: int, records: Sequence[JournalRecord], meta: Mapping[str, bytes | None] | None, new_epoch: bool
+) -> _Job:
+    """What is to be written together; ``ValueError`` for what a journal cannot take."""
+    kept = tuple(records)
+    pairs = tuple(meta.items()) if meta else ()
+    for key, _ in pairs:
+        check_key(key)
+    size = JOB_OVERHEAD_BYTES + sum(len(value) for _, value in pairs if value is not None)
+    for record in kept:
+        if not (0 <= record.kind <= INTEGER_MAX and 0 <= record.seq <= INTEGER_MAX):
+            raise ValueError(f"kind {record.kind}, seq {record.seq}: not in 0..{INTEGER_MAX}")
+        if len(record.body) > BODY_BYTES_MAX:
+            raise ValueError(f"a record's body has at most {BODY_BYTES_MAX} bytes, not {len(record.body)}")
+        size += RECORD_OVERHEAD_BYTES + len(record.body) + len(record.lane) + len(record.hash)
+    return _Job(position, kept, pairs, new_epoch, size)

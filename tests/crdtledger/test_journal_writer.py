@@ -10,6 +10,7 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from crdtledger.errors import JournalUnusable
 from crdtledger.ledger.incarnation import Verdict
 from crdtledger.ledger.journal import Journal
 from crdtledger.ledger.journalrecord import Entry, JournalRecord
-from crdtledger.ledger.writer import JournalWriter
+from crdtledger.ledger.writer import LONE_BYTES_MAX, LONE_SYNC_S_MAX, JournalWriter
 from tests.crdtledger.test_journal import batch, nonce
 
 
@@ -55,27 +56,36 @@ def never(error: Exception) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    rises=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3)), max_size=40),
+    rises=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3), st.booleans()), max_size=40),
     jobs_max=st.integers(1, 8),
     bytes_max=st.integers(1, 4000),
 )
 def test_what_was_submitted_is_written_in_order_whatever_the_groups(
-    tmp_path_factory: pytest.TempPathFactory, rises: list[tuple[int, int]], jobs_max: int, bytes_max: int
+    tmp_path_factory: pytest.TempPathFactory, rises: list[tuple[int, int, bool]], jobs_max: int, bytes_max: int
 ) -> None:
     with Journal.open(tmp_path_factory.mktemp("journal") / "journal", nonce(1)) as journal:
-        writer = JournalWriter(journal, never, queue_bytes_max=2000, group_jobs_max=jobs_max, group_bytes_max=bytes_max)
+        writer = JournalWriter(
+            journal, never, queue_bytes_max=2000, group_jobs_max=jobs_max, group_bytes_max=bytes_max, clock=float
+        )
+        lone = 0
         expected: list[Entry] = []
         position = seq = 0
-        for rise, count in rises:
+        last = None
+        for rise, count, alone in rises:
             position += rise
             records = [batch(b"A", seq + n + 1) for n in range(count)]
             seq += count
-            writer.submit(position, records, meta={"last": str(position).encode()})
+            if alone and writer.write_lone(position, records):
+                lone += 1
+                assert writer.durable_position == position
+            else:
+                last = str(position).encode()
+                writer.submit(position, records, meta={"last": last})
             expected += [Entry(position, record) for record in records]
         assert writer.drain() == position
         assert list(journal.replay()) == expected
-        assert journal.get_meta("last") == (str(position).encode() if rises else None)
-        assert writer.groups <= len(rises)
+        assert journal.get_meta("last") == last
+        assert lone <= writer.groups <= len(rises)
         writer.stop()
 
 
@@ -104,6 +114,74 @@ def test_nothing_is_reported_before_its_sync(journal: Journal, monkeypatch: pyte
     assert writer.take_durable() == 5
     assert select.select([writer], [], [], 0)[0] == []
     writer.stop()
+
+
+def test_a_lone_append_is_durable_when_the_call_returns_and_wakes_nobody(journal: Journal) -> None:
+    writer = JournalWriter(journal, never, clock=lambda: 0.0)
+    for position in range(1, 20):
+        assert writer.write_lone(position, [batch(b"A", position)])
+        assert (writer.durable_position, writer.groups) == (position, position)
+        assert [entry.position for entry in journal.replay()] == list(range(1, position + 1))
+    assert select.select([writer], [], [], 0)[0] == []
+    with pytest.raises(ValueError, match="does not follow 19"):
+        writer.write_lone(19, [])
+    writer.submit(20, [batch(b"A", 20)])
+    assert writer.drain() == 20
+    writer.stop()
+    with pytest.raises(JournalUnusable, match="stopped"):
+        writer.write_lone(21, [])
+
+
+def test_an_append_is_not_lone_while_the_thread_writes_or_something_waits(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(journal, monkeypatch)
+    writer = JournalWriter(journal, never, clock=lambda: 0.0)
+    writer.submit(1, [batch(b"A", 1)])
+    assert gate.reached.acquire(timeout=60)
+    assert not writer.write_lone(2, [batch(b"A", 2)])  # the thread has 1 in hand, and nothing waits
+    writer.submit(2, [batch(b"A", 2)])
+    assert not writer.write_lone(3, [batch(b"A", 3)])
+    gate.open.release(2)
+    assert writer.drain() == 2
+    writer.stop()
+    assert [entry.position for entry in journal.replay()] == [1, 2]
+
+
+def test_nobody_waits_for_a_large_append_or_a_slow_disk(journal: Journal) -> None:
+    taken = iter([0.0, 0.001, 0.0, LONE_SYNC_S_MAX * 1.01, 0.0, 0.0005, 0.0, 0.0005])
+    writer = JournalWriter(journal, never, clock=lambda: next(taken))
+    assert not writer.write_lone(1, [batch(b"A", 1, LONE_BYTES_MAX)])
+    assert writer.write_lone(1, [batch(b"A", 1)])
+    assert writer.write_lone(2, [batch(b"A", 2)]), "the last sync was quick; this one is slow"
+    assert not writer.write_lone(3, [batch(b"A", 3)])
+    writer.submit(3, [batch(b"A", 3)])
+    assert writer.drain() == 3
+    until_idle(writer, 4, [batch(b"A", 4)])  # the thread's sync was quick again
+    writer.stop()
+
+
+def until_idle(writer: JournalWriter, position: int, records: list[JournalRecord]) -> None:
+    """Write it alone: at once, or as soon as the thread has put down what is durable already."""
+    end = monotonic() + 60
+    while not writer.write_lone(position, records):
+        assert monotonic() < end
+
+
+def test_a_lone_append_that_fails_ends_the_writer(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(journal, monkeypatch)
+    told: list[Exception] = []
+    writer = JournalWriter(journal, told.append)
+    gate.error = OSError("the disk is gone")
+    gate.open.release(10)
+    for position in (1, 2):
+        with pytest.raises(JournalUnusable, match="the disk is gone"):
+            writer.write_lone(position, [batch(b"A", position)])
+    with pytest.raises(JournalUnusable, match="the disk is gone"):
+        writer.submit(2, [])
+    assert (writer.durable_position, gate.commits) == (0, 1)
+    writer.stop()
+    assert told == [gate.error]
 
 
 def test_a_full_queue_says_so_and_makes_the_next_submit_wait(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +277,7 @@ KILLED = """
     import os, sys
     from crdtledger.ledger.journal import Journal
     from crdtledger.ledger.journalrecord import JournalRecord
-    from crdtledger.ledger.writer import JournalWriter
+    from crdtledger.ledger.writer import LONE_BYTES_MAX, LONE_SYNC_S_MAX, JournalWriter
     journal = Journal.open(sys.argv[1], os.urandom(16))
     print(journal.completeness.verdict.value, sum(1 for _ in journal.replay()), flush=True)
     writer = JournalWriter(journal, lambda error: os._exit(9))
