@@ -7,7 +7,8 @@ that A can take them one by one, whether or not earlier ones are answered. A fil
 disk. It is visible when B tells a waiting client that what it holds for good includes it: it is on B's disk too, and two syncs lie on
 its way.
 
-Beside it, at the same times on the same disk: one commit of a journal alone, one append and sync, and one round trip over CURVE.
+Beside it, at the same times on the same disk: a service of the same parts with no ledger in it (``bareservice``), one commit of a
+journal alone, one append and sync, and one round trip over CURVE.
 """
 
 from __future__ import annotations
@@ -16,34 +17,31 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import zmq
 
+from bench.bareservice import acknowledged, commits
 from bench.join import NAMES
-from bench.limits import curve_round_trips, paced, syncs
+from bench.limits import curve_round_trips, syncs
 from bench.measured import Goal, Plan, Result, Row, Wrong, row
 from bench.nodes import Cluster, cluster, define, held, wait_for
 from crdtledger.edge import api
 from crdtledger.edge.client import dial
 from crdtledger.edge.folders import JOURNAL, locate
 from crdtledger.ledger import journalfile
-from crdtledger.ledger.batch import LANE_BYTES
 from crdtledger.ledger.frontier import LaneHead, frontier_digest
-from crdtledger.ledger.incarnation import INCARNATION_BYTES_MIN
-from crdtledger.ledger.journal import Journal
-from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord
+from crdtledger.ledger.journalrecord import KIND_BATCH
 
 LOAD = 0.2
 AT_ONCE = 64
 PATIENCE_S = 60.0
 WRITTEN = bytes(4096)
 ACK, SEEN = "record -> durable ack", "record -> visible at the peer"
+BARE = "request -> durable answer of a bare service"
 COMMIT, SYNC, TRIP = "one commit of a journal", "one sync", "one CURVE round trip"
-LANE, BATCH_BYTES = bytes(LANE_BYTES), 400  # of a batch with one fill
+BATCH = bytes(400)  # as long as one with one fill is
 
 
 class Line:
@@ -165,25 +163,10 @@ def arrivals(count: int, rate: float, seed: int) -> list[float]:
     return np.cumsum(gaps).tolist()
 
 
-def commits(times: Sequence[float]) -> list[float]:
-    """Seconds that a journal takes to make one record durable, at each of these times, with no node around it."""
-    with TemporaryDirectory(prefix="bench-") as folder:
-        journal = Journal.open(Path(folder) / JOURNAL, bytes(INCARNATION_BYTES_MIN))
-
-        def commit(seq: int) -> None:
-            name = seq.to_bytes(32, "big")
-            journal.append(seq, [JournalRecord(KIND_BATCH, LANE, seq, name, bytes(BATCH_BYTES))])
-            journal.commit()
-
-        taken = paced(times, range(1, len(times) + 1), commit)
-        journal.close()
-    return taken
-
-
 def measure(plan: Plan) -> Result:
     """Measure and compare."""
     count = plan.size(600, 60)
-    taken: dict[str, list[list[float]]] = {name: [] for name in (ACK, SEEN, COMMIT, SYNC, TRIP)}
+    taken: dict[str, list[list[float]]] = {name: [] for name in (ACK, SEEN, BARE, COMMIT, SYNC, TRIP)}
     with cluster(2) as it:
         it.start(1, 2)
         with it.client(1) as a, it.client(2) as b:
@@ -198,7 +181,8 @@ def measure(plan: Plan) -> Result:
                 acked, seen = run.at(times)
                 taken[ACK].append(acked)
                 taken[SEEN].append(seen)
-                taken[COMMIT].append(commits(times))
+                taken[BARE].append(acknowledged([BATCH] * count, times))
+                taken[COMMIT].append(commits([BATCH] * count, times))
                 taken[SYNC].append(syncs([WRITTEN] * count, times))
                 taken[TRIP].append(curve_round_trips(count, bytes(100), times))
         finally:

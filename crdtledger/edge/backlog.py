@@ -22,9 +22,11 @@ class Backlog(Generic[T]):
         self._most_bytes = most_bytes
         self._queues: dict[str, deque[tuple[T, int]]] = {}  # in the order of their turns
         self._bytes: dict[str, int] = {}
+        self._waiting = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._queues)
+    def __len__(self) -> int:
+        """How many frames wait."""
+        return self._waiting
 
     def put(self, sender: str, frame: T, size_bytes: int) -> bool:
         """Queue a frame; False when its sender has too many waiting. A lone frame always fits."""
@@ -36,6 +38,7 @@ class Backlog(Generic[T]):
             return False
         queue.append((frame, size_bytes))
         self._bytes[sender] += size_bytes
+        self._waiting += 1
         return True
 
     def take(self) -> T:
@@ -46,6 +49,7 @@ class Backlog(Generic[T]):
         queue = self._queues.pop(sender)
         frame, size_bytes = queue.popleft()
         self._bytes[sender] -= size_bytes
+        self._waiting -= 1
         if queue:
             self._queues[sender] = queue  # to the end of the round
         else:

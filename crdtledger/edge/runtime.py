@@ -2,8 +2,8 @@
 
 One thread owns the sockets and the core; a second one syncs the journal, unless there is little to sync and nothing else to do:
 then the loop does it itself. The loop waits for a frame, a timer or news from the journal, feeds the core, and does what the core
-says. A ``Send`` or ``Reply`` that depends on a journal position waits here until that position is durable. When a write or a sync fails the process ends:
-a node that cannot persist must not go on talking.
+says. A ``Send`` or ``Reply`` that depends on a journal position waits here until that position is durable. When a write or a sync
+fails the process ends: a node that cannot persist must not go on talking.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ INCARNATION_BYTES = 16
 IDLE_MS = 1_000
 FRAMES_PER_TURN = 32
 WORK_NS = 50_000_000
+GATHERED_FRAMES = 8
+"""While at most so many frames wait, what they write is gathered for one sync; with more, the disk works while they are handled."""
 BACKLOG_FRAMES = 256
 COMPLAINTS_PER_S, COMPLAINTS_BURST = 1, 20
 BACKLOG_BYTES = 32 * 1024 * 1024
@@ -118,8 +120,8 @@ class NodeRuntime:
             raise
         self._base = self._journal.position
         self._durable = 0
-        self._wrote = False  # the loop itself made something durable, and the core was not told yet
-        self._writer = JournalWriter(self._journal, on_failure=self._journal_failed)
+        self._unwritten = False  # the writer has something that neither its thread nor the loop was told to write
+        self._writer = JournalWriter(self._journal, on_failure=self._journal_failed, clock=time.monotonic)
         seconds = round(time.monotonic() - started, 3)
         self._say("node.started", {"records": self._replayed, "seconds": seconds, "journal": verdict.verdict.value})
 
@@ -191,8 +193,8 @@ class NodeRuntime:
             if self._timer_number.get(key) == number:
                 del self._timer_number[key]
                 self._do(self.core.step(TimerFired(key), self._now_us()))
-        if self._wrote:
-            self._tell_durable()
+        if self._unwritten:
+            self._write_down()
 
     def _queue(self, incoming: Incoming) -> None:
         """Keep a frame until it is its sender's turn; drop it, counted, when that sender has too many waiting."""
@@ -213,7 +215,7 @@ class NodeRuntime:
         self._do(self.core.step(Received(incoming.name, incoming.frame), self._now_us()))
 
     def _until_next_timer_ms(self) -> int:
-        if self._members or self._clients or self._wrote:
+        if self._members or self._clients or self._unwritten:
             return 0
         if not self._timers:
             return IDLE_MS
@@ -241,8 +243,9 @@ class NodeRuntime:
 
     def _do(self, effects: Sequence[Effect]) -> None:
         self._perform(effects)
-        if self._wrote:
-            self._tell_durable()
+        waiting = len(self._clients) + len(self._members)
+        if self._unwritten and not 0 < waiting <= GATHERED_FRAMES:
+            self._write_down()
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -264,14 +267,18 @@ class NodeRuntime:
         records = [decode_record(raw) for raw in effect.records]
         kept = [record for record in records if isinstance(record, JournalRecord)]
         opens_epoch = any(record.kind == KIND_META and record.hash == EPOCH_RECORD for record in kept)
-        position = self._base + effect.position
-        # With more to do, the disk's time is put to use; and what gathers meanwhile shares the next sync.
-        idle = not self._clients and not self._members
-        if idle and self._writer.write_lone(position, kept, new_epoch=opens_epoch):
-            self._durable, self._wrote = effect.position, True
-            self._release()  # what waited for earlier positions goes before what waits for this one
-        else:
-            self._writer.submit(position, kept, new_epoch=opens_epoch)
+        self._writer.submit(self._base + effect.position, kept, new_epoch=opens_epoch, later=True)
+        self._unwritten = True
+
+    def _write_down(self) -> None:
+        """Have everything submitted made durable: by the loop itself if it has nothing else to do, else by the writer's thread."""
+        self._unwritten = False
+        if self._members or self._clients:
+            self._writer.hand_over()
+        elif self._writer.write_now():
+            self._durable = self._writer.durable_position - self._base
+            self._release()
+            self._tell_durable()
 
     def _let_go(self, effect: _Waiting) -> None:
         if isinstance(effect, Send):
@@ -317,7 +324,7 @@ class NodeRuntime:
             self.stop()
 
     def _synced(self) -> None:
-        self._durable = max(self._durable, self._writer.take_durable() - self._base)
+        self._durable = self._writer.take_durable() - self._base
         self._release()
         self._tell_durable()
 
@@ -331,8 +338,7 @@ class NodeRuntime:
                 self._held.append(effect)
 
     def _tell_durable(self) -> None:
-        """Tell the core how far the disk has it. What it writes thereupon is told in the next turn: others get theirs first."""
-        self._wrote = False
+        """Tell the core how far the disk has it. What it writes thereupon waits for the end of the turn: others get theirs first."""
         if self._unborn:  # only now: a crash before the first sync leaves a node that still has nothing to lose
             folders.born(self._folder.path)
             self._unborn = False

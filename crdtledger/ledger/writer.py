@@ -3,14 +3,16 @@
     writer.submit(position, records)      # from the thread that drives the core; returns at once
     poll(writer.fileno()) ...             # readable when more became durable, or when writing has failed
     writer.take_durable()                 # -> the highest durable position; arms the descriptor again
-    writer.write_lone(position, records)  # True: written and synced, by the caller itself; False: not taken
+
+    writer.submit(position, records, later=True)
+    writer.write_now() or ...             # True: all that waits is written and synced, by the caller itself
 
 Group commit: while one group is being synced, the next gathers. So a lone append waits for one sync, and under load
 each sync carries as much as arrived during the one before it, bounded in bytes and count.
 
 Handing over to a thread and back costs two wake-ups, which on a busy machine are longer than a quick sync. So who has nothing
-else to do may have a small append written at once (``write_lone``): not while anything waits or is being written, and only on a
-disk whose last sync was quick, for its caller stands still meanwhile.
+else to do may write what waits itself (``write_now``): not while the thread is writing, only few bytes, and only on a disk whose
+last sync was quick by ``clock`` (seconds), for its caller stands still meanwhile; never without a clock.
 
 Rules: positions become durable in the order of submission. Nothing is reported durable before its sync has returned.
 The first failed write or sync ends the writer for good: ``on_failure`` is called once, from the writer's thread, and no
@@ -24,7 +26,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -39,8 +40,8 @@ QUEUE_BYTES_MAX = 64 * 1024 * 1024
 GROUP_BYTES_MAX = 4 * 1024 * 1024
 GROUP_JOBS_MAX = 1024
 
-LONE_BYTES_MAX = 16 * 1024
-LONE_SYNC_S_MAX = 0.002
+OWN_BYTES_MAX = 16 * 1024
+OWN_SYNC_S_MAX = 0.002
 """A sync that takes longer than this is not worth waiting for."""
 
 JOB_OVERHEAD_BYTES = 256
@@ -66,7 +67,7 @@ class JournalWriter:
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         group_bytes_max: int = GROUP_BYTES_MAX,
         group_jobs_max: int = GROUP_JOBS_MAX,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._journal = journal
         self._on_failure = on_failure
@@ -129,37 +130,53 @@ class JournalWriter:
         *,
         meta: Mapping[str, bytes | None] | None = None,
         new_epoch: bool = False,
+        later: bool = False,
     ) -> None:
         """Queue ``records`` and ``meta`` (None removes a key) to be written together under ``position``.
 
-        Positions rise. ``new_epoch`` as in ``Journal.append``. Waits while the queue is full; raises
-        ``JournalUnusable`` when the writer has failed or was stopped.
+        Positions rise. ``new_epoch`` as in ``Journal.append``. ``later``: the caller owes a ``hand_over`` or a ``write_now``; a thread
+        that is writing goes on with it unasked. Waits while the queue is full; raises ``JournalUnusable`` when the writer has failed
+        or was stopped.
         """
         job = _job(position, records, meta, new_epoch)
         with self._changed:
-            self._check_position(position)
+            if not self._submitted < position <= INTEGER_MAX:
+                raise ValueError(f"position {position} does not follow {self._submitted}")
+            if self.full:
+                self._changed.notify_all()
             self._changed.wait_for(lambda: not self.full or self._failure is not None or self._stopping)
             self._refuse_when_over()
             self._submitted = position
             self._queued_bytes += job.size_bytes
             self._jobs.append(job)
+            if not later:
+                self._changed.notify_all()
+
+    def hand_over(self) -> None:
+        """Have the thread write what waits."""
+        with self._changed:
             self._changed.notify_all()
 
-    def write_lone(self, position: int, records: Sequence[JournalRecord], *, new_epoch: bool = False) -> bool:
-        """Write and sync ``records`` on the caller's thread, if nothing stands before them, they are few bytes and the last sync was
-        quick. False: nothing was done, ``submit`` them. A failure ends the writer as one in its thread does, and is raised as
-        ``JournalUnusable`` should ``on_failure`` return.
+    def write_now(self) -> bool:
+        """Write and sync what waits on the caller's thread, as one group, if the thread has none in hand, it is few bytes and the last
+        sync was quick. False: it was handed over to the thread. A failure ends the writer as one in its thread does, and is raised
+        as ``JournalUnusable`` should ``on_failure`` return.
         """
-        job = _job(position, records, None, new_epoch)
         with self._changed:
-            self._check_position(position)
             self._refuse_when_over()
-            busy = bool(self._jobs) or self._writing
-            if busy or job.size_bytes > LONE_BYTES_MAX or self._last_sync_s > LONE_SYNC_S_MAX:
+            group = [job for job in self._jobs if isinstance(job, _Job)]
+            others = self._writing or len(group) < len(self._jobs)
+            if (
+                self._clock is None
+                or others
+                or not group
+                or self._queued_bytes > OWN_BYTES_MAX
+                or self._last_sync_s > OWN_SYNC_S_MAX
+            ):
+                self._changed.notify_all()
                 return False
-            self._submitted = position
-            self._queued_bytes += job.size_bytes
-            failure = self._write([job])  # with the lock held: nobody else may touch the journal meanwhile
+            self._jobs.clear()
+            failure = self._write(group)  # with the lock held: nobody else may touch the journal meanwhile
         if failure is not None:
             self._fail(failure)
             self._refuse_when_over()
@@ -192,10 +209,6 @@ class JournalWriter:
         self._thread.join()
         os.close(self._wake_read)
         os.close(self._wake_write)
-
-    def _check_position(self, position: int) -> None:
-        if not self._submitted < position <= INTEGER_MAX:
-            raise ValueError(f"position {position} does not follow {self._submitted}")
 
     def _refuse_when_over(self) -> None:
         if self._failure is not None:
@@ -230,9 +243,9 @@ class JournalWriter:
                 self._journal.append(job.position, job.records, new_epoch=job.new_epoch)
                 for key, value in job.meta:
                     self._journal.set_meta(key, value)
-            begun = self._clock()
+            begun = self._clock() if self._clock else 0.0
             durable = self._journal.commit()
-            taken = self._clock() - begun
+            taken = self._clock() - begun if self._clock else 0.0
         except Exception as error:  # whatever it was, what is on the disk is no longer known
             return error
         with self._changed:

@@ -20,7 +20,7 @@ from crdtledger.errors import JournalUnusable
 from crdtledger.ledger.incarnation import Verdict
 from crdtledger.ledger.journal import Journal
 from crdtledger.ledger.journalrecord import Entry, JournalRecord
-from crdtledger.ledger.writer import LONE_BYTES_MAX, LONE_SYNC_S_MAX, JournalWriter
+from crdtledger.ledger.writer import OWN_BYTES_MAX, OWN_SYNC_S_MAX, JournalWriter
 from tests.crdtledger.test_journal import batch, nonce
 
 
@@ -75,12 +75,11 @@ def test_what_was_submitted_is_written_in_order_whatever_the_groups(
             position += rise
             records = [batch(b"A", seq + n + 1) for n in range(count)]
             seq += count
-            if alone and writer.write_lone(position, records):
+            last = str(position).encode()
+            writer.submit(position, records, meta={"last": last}, later=alone)
+            if alone and writer.write_now():
                 lone += 1
                 assert writer.durable_position == position
-            else:
-                last = str(position).encode()
-                writer.submit(position, records, meta={"last": last})
             expected += [Entry(position, record) for record in records]
         assert writer.drain() == position
         assert list(journal.replay()) == expected
@@ -116,69 +115,98 @@ def test_nothing_is_reported_before_its_sync(journal: Journal, monkeypatch: pyte
     writer.stop()
 
 
-def test_a_lone_append_is_durable_when_the_call_returns_and_wakes_nobody(journal: Journal) -> None:
+def write_lone(writer: JournalWriter, position: int, size: int = 100) -> bool:
+    writer.submit(position, [batch(b"A", position, size)], later=True)
+    return writer.write_now()
+
+
+def test_what_the_caller_writes_itself_is_durable_when_the_call_returns_and_wakes_nobody(journal: Journal) -> None:
     writer = JournalWriter(journal, never, clock=lambda: 0.0)
-    for position in range(1, 20):
-        assert writer.write_lone(position, [batch(b"A", position)])
-        assert (writer.durable_position, writer.groups) == (position, position)
-        assert [entry.position for entry in journal.replay()] == list(range(1, position + 1))
+    for position in range(1, 40, 2):
+        writer.submit(position, [batch(b"A", position)], later=True)
+        assert write_lone(writer, position + 1), "both with one sync"
+        assert (writer.durable_position, writer.groups) == (position + 1, position // 2 + 1)
+        assert [entry.position for entry in journal.replay()] == list(range(1, position + 2))
     assert select.select([writer], [], [], 0)[0] == []
-    with pytest.raises(ValueError, match="does not follow 19"):
-        writer.write_lone(19, [])
-    writer.submit(20, [batch(b"A", 20)])
-    assert writer.drain() == 20
+    assert not writer.write_now(), "nothing waits"
+    writer.submit(41, [batch(b"A", 41)], later=True)
+    writer.hand_over()
+    assert writer.drain() == 41
     writer.stop()
     with pytest.raises(JournalUnusable, match="stopped"):
-        writer.write_lone(21, [])
+        writer.write_now()
 
 
-def test_an_append_is_not_lone_while_the_thread_writes_or_something_waits(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_waits_when_the_writer_is_stopped_is_written(journal: Journal) -> None:
+    writer = JournalWriter(journal, never)
+    writer.submit(1, [batch(b"A", 1)], later=True)
+    writer.stop()
+    assert [entry.position for entry in journal.replay()] == [1]
+
+
+def test_without_a_clock_the_thread_writes_everything(journal: Journal) -> None:
+    writer = JournalWriter(journal, never)
+    assert not write_lone(writer, 1)
+    assert writer.drain() == 1
+    writer.stop()
+
+
+def test_the_caller_writes_nothing_while_the_thread_does(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(journal, monkeypatch)
     writer = JournalWriter(journal, never, clock=lambda: 0.0)
     writer.submit(1, [batch(b"A", 1)])
     assert gate.reached.acquire(timeout=60)
-    assert not writer.write_lone(2, [batch(b"A", 2)])  # the thread has 1 in hand, and nothing waits
-    writer.submit(2, [batch(b"A", 2)])
-    assert not writer.write_lone(3, [batch(b"A", 3)])
+    assert not write_lone(writer, 2)
     gate.open.release(2)
     assert writer.drain() == 2
     writer.stop()
     assert [entry.position for entry in journal.replay()] == [1, 2]
 
 
-def test_nobody_waits_for_a_large_append_or_a_slow_disk(journal: Journal) -> None:
-    taken = iter([0.0, 0.001, 0.0, LONE_SYNC_S_MAX * 1.01, 0.0, 0.0005, 0.0, 0.0005])
-    writer = JournalWriter(journal, never, clock=lambda: next(taken))
-    assert not writer.write_lone(1, [batch(b"A", 1, LONE_BYTES_MAX)])
-    assert writer.write_lone(1, [batch(b"A", 1)])
-    assert writer.write_lone(2, [batch(b"A", 2)]), "the last sync was quick; this one is slow"
-    assert not writer.write_lone(3, [batch(b"A", 3)])
-    writer.submit(3, [batch(b"A", 3)])
-    assert writer.drain() == 3
-    until_idle(writer, 4, [batch(b"A", 4)])  # the thread's sync was quick again
+def test_the_caller_waits_neither_for_much_nor_for_a_slow_disk(journal: Journal) -> None:
+    took = 0.0
+
+    def clock() -> float:  # as if every sync took ``took``
+        nonlocal now
+        now += took
+        return now
+
+    now = 0.0
+    writer = JournalWriter(journal, never, clock=clock)
+
+    def lone(position: int, size: int = 100) -> bool:
+        done = write_lone(writer, position, size)
+        assert writer.drain() == position
+        until_idle(writer)
+        return done
+
+    assert not lone(1, OWN_BYTES_MAX)
+    assert lone(2)
+    took = OWN_SYNC_S_MAX * 1.01
+    assert lone(3), "the last one was quick"
+    assert not lone(4)
+    took = 0.0
+    assert not lone(5), "the last one was slow"
+    assert lone(6)
     writer.stop()
 
 
-def until_idle(writer: JournalWriter, position: int, records: list[JournalRecord]) -> None:
-    """Write it alone: at once, or as soon as the thread has put down what is durable already."""
+def until_idle(writer: JournalWriter) -> None:
+    """Wait until the thread has put down the group that it has made durable."""
     end = monotonic() + 60
-    while not writer.write_lone(position, records):
+    while writer._writing:
         assert monotonic() < end
 
 
-def test_a_lone_append_that_fails_ends_the_writer(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_what_the_caller_writes_ends_the_writer(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(journal, monkeypatch)
     told: list[Exception] = []
-    writer = JournalWriter(journal, told.append)
+    writer = JournalWriter(journal, told.append, clock=lambda: 0.0)
     gate.error = OSError("the disk is gone")
     gate.open.release(10)
     for position in (1, 2):
         with pytest.raises(JournalUnusable, match="the disk is gone"):
-            writer.write_lone(position, [batch(b"A", position)])
-    with pytest.raises(JournalUnusable, match="the disk is gone"):
-        writer.submit(2, [])
+            write_lone(writer, position)
     assert (writer.durable_position, gate.commits) == (0, 1)
     writer.stop()
     assert told == [gate.error]
@@ -277,7 +305,7 @@ KILLED = """
     import os, sys
     from crdtledger.ledger.journal import Journal
     from crdtledger.ledger.journalrecord import JournalRecord
-    from crdtledger.ledger.writer import LONE_BYTES_MAX, LONE_SYNC_S_MAX, JournalWriter
+    from crdtledger.ledger.writer import OWN_BYTES_MAX, OWN_SYNC_S_MAX, JournalWriter
     journal = Journal.open(sys.argv[1], os.urandom(16))
     print(journal.completeness.verdict.value, sum(1 for _ in journal.replay()), flush=True)
     writer = JournalWriter(journal, lambda error: os._exit(9))
