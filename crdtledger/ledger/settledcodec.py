@@ -41,6 +41,7 @@ from crdtledger.ledger.settledparts import (
     SettledPosition,
     SuspendedFills,
 )
+from crdtledger.ledger.settledpositions import SettledPositions
 
 if TYPE_CHECKING:
     from crdtledger.ledger.settled import SettledState
@@ -113,7 +114,7 @@ def encode(state: SettledState) -> bytes:
             for slot, mark in sorted(state.marks.items())
         ),
         cursors=tuple((*slot, *at) for slot, at in sorted(state.cursors.items())),
-        positions=tuple(_position(*name, state.positions[name]) for name in sorted(state.positions)),
+        positions=tuple(_position(*name, held) for name, held in sorted(state.positions.items())),
         collateral=tuple(_balance(*name, state.collateral[name]) for name in sorted(state.collateral)),
         reserves=tuple(
             (lane, *key, held.account, held.asset, str(held.remaining), held.id, held.expires_us)
@@ -196,7 +197,9 @@ def _fields(wire: _Wire, genesis: Genesis, salt: int) -> dict[str, Any]:
             if need(len(digest) == INSTRUMENT_DIGEST_BYTES, f"a mark of {name!r} names no definition")
         },
         "cursors": {(lane, source): (position, line) for lane, source, position, line in wire.cursors},
-        "positions": {(held.account, held.instrument): _opened_position(held, genesis) for held in wire.positions},
+        "positions": SettledPositions.of(
+            (((held.account, held.instrument), _opened_position(held, genesis)) for held in wire.positions), salt
+        ),
         "collateral": _collateral(wire, genesis, reserves, margins),
         "reserves": reserves,
         "fills": unpack_seen(wire.fills, salt, WHERE),
