@@ -102,8 +102,9 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 held = getattr(self, field)
                 if not isinstance(held, kind):
                     msgspec.structs.force_setattr(self, field, kind(held))
-        if not isinstance(self.positions, SettledPositions):
-            msgspec.structs.force_setattr(self, "positions", SettledPositions.of(self.positions.items()))
+        positions: object = self.positions
+        if isinstance(positions, Mapping) and not isinstance(positions, SettledPositions):
+            msgspec.structs.force_setattr(self, "positions", SettledPositions.of(positions.items()))
 
     @classmethod
     def empty(cls, genesis: Genesis, salt: int = 0) -> SettledState:

@@ -27,8 +27,8 @@ from crdtledger.ledger.settledparts import SettledPosition
 from crdtledger.ledger.sharedmap import Pair, SharedMap
 from crdtledger.ledger.sharedrows import NO_ROWS, Records, SharedRows
 
-CHUNK: Final = 4_096
-"""So many positions are opened, or entered, at a time."""
+CHUNK: Final = 512
+"""So many positions are objects at a time when all are opened, or entered."""
 
 _ROW: Final = struct.Struct("<4Q4h3qi")
 """value_bought, value_sold, cost, realised: their lower 64 bits, then what is above; bought, sold, fees; fills."""
@@ -57,8 +57,19 @@ class SettledPositions(Mapping[Pair, SettledPosition]):
     def of(cls, entries: Iterable[tuple[Pair, SettledPosition]], salt: int = 0) -> Self:
         """These positions; of several under one pair the last."""
         held, rest = cls(salt), iter(entries)
+        at, rows = [NO_ROWS], [b""]
+        beside: dict[int, SettledPosition | None] = {}
         while chunk := dict(islice(rest, CHUNK)):
-            held = held.replaced(chunk)
+            at.append(held._pairs.number(list(chunk)))
+            packed = [_packed(position) for position in chunk.values()]
+            rows.append(b"".join(packed))
+            for number, position, row in zip(at[-1].tolist(), chunk.values(), packed, strict=True):
+                if row is _ELSEWHERE or number in beside:
+                    beside[number] = position if row is _ELSEWHERE else None
+        # All at once: rows that grow by and by have room for more than there are.
+        held._rows = held._rows.replaced(np.concatenate(at), _records(b"".join(rows)), 0, NO_ROWS)
+        held._beside = held._beside.replaced(beside)
+        held._size = len(held._pairs)
         return held
 
     def replaced(self, changes: Mapping[Pair, SettledPosition | None]) -> Self:
@@ -197,4 +208,5 @@ def _fills(records: Records) -> npt.NDArray[np.int32]:
 
 
 def _there(records: Records) -> npt.NDArray[np.bool_]:
-    return _fills(records) != _ABSENT
+    there: npt.NDArray[np.bool_] = _fills(records) != _ABSENT
+    return there
