@@ -110,11 +110,10 @@ def _positions(view: View) -> dict[Pair, SettledPosition | None]:
     meanings = {number: _meaning(view, number) for number in set(numbers)}
     bounds = [*starts.tolist(), len(rows)]
     changed: dict[Pair, SettledPosition | None] = {}
-    for place, (number, account) in enumerate(zip(numbers, accounts, strict=True)):
-        meaning = meanings[number]
-        at = (names[account], meaning.name)
-        before = view.base.positions.get(at, _NOTHING)
-        position = _position(view, before, rows[bounds[place] : bounds[place + 1]], meaning)
+    ats = [(names[account], meanings[number].name) for number, account in zip(numbers, accounts, strict=True)]
+    for place, (at, before) in enumerate(zip(ats, view.base.positions.found(ats), strict=True)):
+        meaning = meanings[numbers[place]]
+        position = _position(view, before or _NOTHING, rows[bounds[place] : bounds[place + 1]], meaning)
         changed[at] = None if position == _NOTHING else position
     return changed
 

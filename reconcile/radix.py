@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .sharedrows import Records, SharedRows
+from crdtledger.ledger.sharedrows import Records, SharedRows
 
 DEPTH: Final = 256
 KEY_BYTES: Final = 32

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from crdtledger.ledger.sharedrows import Records, Rows, SharedRows
+
 from .radix import KEY_BYTES, LINK_BYTES, Changes, Labels, Radix
-from .sharedrows import Records, Rows, SharedRows
 
 Nodes = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]

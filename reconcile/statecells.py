@@ -28,7 +28,7 @@ from crdtledger.ledger.identity import digest
 from crdtledger.ledger.reference import MarkEntry
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settled import Key, SettledState
-from crdtledger.ledger.settledparts import SettledNote
+from crdtledger.ledger.settledparts import SettledNote, SettledPosition
 
 from .accountcells import balance_value, label_value, position_values
 from .cells import CellName, content_digest, encode_value, manifest_name, manifest_value, plain_data
@@ -165,8 +165,8 @@ def _touched_cells(
         lambda at, cursor: content_digest("cursor", [*at, *cursor]),
     )
     yield from part(
-        before.positions,
-        after.positions,
+        _positions(before, touched.positions),
+        _positions(after, touched.positions),
         touched.positions,
         lambda at: CellName("position", *at),
         position_values(after, genesis),
@@ -197,6 +197,12 @@ def _touched_cells(
         lambda name, price: content_digest("price", [name, price]),
     )
     yield from _manifests(after, members)
+
+
+def _positions(state: SettledState, names: Iterable[Pair]) -> dict[Pair, SettledPosition | None]:
+    """The named positions, looked up in one go."""
+    asked = list(names)
+    return dict(zip(asked, state.positions.found(asked), strict=True))
 
 
 def _pair_cell(kind: str, at: Pair) -> CellName:

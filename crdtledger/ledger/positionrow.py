@@ -44,12 +44,16 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def position_of(
-    catalog: Catalog, account: str, instrument: str, pair: Mapping[int, list[int]], other: Mapping[int, int]
+    catalog: Catalog,
+    account: str,
+    instrument: str,
+    settled: SettledPosition,
+    pair: Mapping[int, list[int]],
+    other: Mapping[int, int],
 ) -> Position:
-    """One row: what the base has settled, and the unsettled sums of both sides and of fees in other assets."""
+    """One row: what the base has ``settled``, and the unsettled sums of both sides and of fees in other assets."""
     definition = catalog.definition(instrument)
     assert definition is not None, "a position has a standing definition"
-    settled = catalog.base.positions.get((account, instrument), _NO_POSITION)
     bought, value_bought, fees_bought, buys = _amounts(pair.get(1))
     sold, value_sold, fees_sold, sales = _amounts(pair.get(-1))
     fees = dict(settled.other_fees)
@@ -75,9 +79,6 @@ def position_of(
         cost=settled.cost,
         realised=settled.realised,
     )
-
-
-_NO_POSITION = SettledPosition()
 
 
 def _amounts(sums: list[int] | None) -> tuple[int, int, int, int]:

@@ -42,7 +42,7 @@ from crdtledger.ledger.positionrow import Position, position_of, says_something
 from crdtledger.ledger.positionsums import VALUE, PositionSums
 from crdtledger.ledger.reference import fold_values
 from crdtledger.ledger.seenids import Contents, SeenIds
-from crdtledger.ledger.settledparts import SuspendedFills
+from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
 from crdtledger.ledger.wide import Limbs, spread_product
 
 
@@ -64,6 +64,9 @@ class Mismatch(NamedTuple):
     kind: Kind
     spot: Spot
     other: Spot | None
+
+
+_NO_POSITION = SettledPosition()
 
 
 class Held(NamedTuple):
@@ -371,17 +374,17 @@ class Positions:
     def rows(self) -> list[Position]:
         """Every position under a standing definition, sorted by account, then instrument."""
         self._sum_counted()
-        rows: dict[tuple[str, str], Position | None] = dict.fromkeys(self._base.positions)
+        settled = dict(self._base.positions.items())
+        rows: dict[tuple[str, str], Position] = {}
         for (account, number), pair in self._sums.sides().items():
             name = (self._catalog.account_names[account], self._catalog.instrument_keys[number].name)
             fees = self._sums.fees(account, number)
             # All zero: withdrawn altogether, as if it had never been.
             if self._stands(number) and (fees or any(any(sums) for sums in pair.values())):
-                rows[name] = position_of(self._catalog, *name, pair, fees)
-        for name, row in rows.items():
-            if row is None:
-                rows[name] = position_of(self._catalog, *name, {}, {})
-        return [row for _, row in sorted(rows.items()) if row is not None and says_something(row)]
+                rows[name] = position_of(self._catalog, *name, settled.pop(name, _NO_POSITION), pair, fees)
+        for name, held in settled.items():
+            rows[name] = position_of(self._catalog, *name, held, {}, {})
+        return [row for _, row in sorted(rows.items()) if says_something(row)]
 
     def _stands(self, number: int) -> bool:
         key = self._catalog.instrument_keys[number]

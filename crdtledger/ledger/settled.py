@@ -2,7 +2,8 @@
 
 A checkpoint fixes how far every lane is settled; this is what the facts up to there have come to. It is a value: settlement
 makes the next one, nobody changes one, so views, proofs and proposals may share it. What is large is shared between heights: ids that
-were seen, which are append-only (``seenids``), and what is held by account, by instrument or by order (``sharedmap``).
+were seen, which are append-only (``seenids``), positions
+(``settledpositions``), and what else is held by account, by instrument or by order (``sharedmap``).
 
 * Nothing is in transit and nothing is refundable in it: credits have landed, refunds are given.
 * A definition, once it stands, stands; a label, once told, stays; of marks the greatest stays.
@@ -41,9 +42,9 @@ from crdtledger.ledger.settledparts import (
     SettledLane,
     SettledNote,
     SettledOrder,
-    SettledPosition,
     SuspendedFills,
 )
+from crdtledger.ledger.settledpositions import SettledPositions
 from crdtledger.ledger.sharedmap import PairMap, SharedMap
 
 MAX_BREAKS: Final = 4_096
@@ -54,7 +55,7 @@ Key: TypeAlias = tuple[int, int]
 
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 _SHARED: Final[tuple[tuple[tuple[str, ...], type[SharedMap[Any, Any]]], ...]] = (
-    (("positions", "collateral"), PairMap),
+    (("collateral",), PairMap),
     (("labels", "marks", "cursors", "orders", "pending", "carried"), SharedMap),
 )
 
@@ -80,7 +81,7 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     labels: SharedMap[str, str] = SharedMap({})
     marks: SharedMap[tuple[str, str], MarkEntry] = SharedMap({})
     cursors: SharedMap[tuple[bytes, str], tuple[int, int]] = SharedMap({})
-    positions: PairMap[SettledPosition] = PairMap({})
+    positions: SettledPositions = SettledPositions()
     collateral: PairMap[SettledBalance] = PairMap({})
     reserves: Mapping[bytes, Mapping[Key, Reserved]] = _NOTHING
     fills: SeenIds
@@ -101,11 +102,20 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 held = getattr(self, field)
                 if not isinstance(held, kind):
                     msgspec.structs.force_setattr(self, field, kind(held))
+        positions: object = self.positions
+        if isinstance(positions, Mapping) and not isinstance(positions, SettledPositions):
+            msgspec.structs.force_setattr(self, "positions", SettledPositions.of(positions.items()))
 
     @classmethod
     def empty(cls, genesis: Genesis, salt: int = 0) -> SettledState:
         """Nothing settled yet: the state at height 0. ``salt`` only places hash-table slots."""
-        return cls(cluster=genesis.hash, fills=SeenIds(salt), busts=SeenIds(salt), shared=SeenIds(salt))
+        return cls(
+            cluster=genesis.hash,
+            positions=SettledPositions(salt),
+            fills=SeenIds(salt),
+            busts=SeenIds(salt),
+            shared=SeenIds(salt),
+        )
 
     @functools.cached_property
     def by_digest(self) -> Mapping[bytes, Instrument]:

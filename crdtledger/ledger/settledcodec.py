@@ -41,6 +41,8 @@ from crdtledger.ledger.settledparts import (
     SettledPosition,
     SuspendedFills,
 )
+from crdtledger.ledger.settledpositions import SettledPositions
+from crdtledger.ledger.sharedmap import Pair
 
 if TYPE_CHECKING:
     from crdtledger.ledger.settled import SettledState
@@ -78,7 +80,7 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     labels: tuple[tuple[str, str], ...]
     marks: tuple[tuple[str, str, int, int, int, bytes], ...]
     cursors: tuple[tuple[_LaneKey, str, _Count, _Count], ...]
-    positions: tuple[_Position, ...]
+    positions: tuple[msgspec.Raw, ...]  # each a ``_Position``, which is opened by itself
     collateral: tuple[_Balance, ...]
     reserves: tuple[tuple[_LaneKey, _Half, _Half, str, str, str, str, int], ...]
     fills: _Seen
@@ -93,6 +95,7 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder = msgspec.msgpack.Decoder(_Wire)
+_position_decoder = msgspec.msgpack.Decoder(_Position)
 
 
 def encode(state: SettledState) -> bytes:
@@ -113,7 +116,7 @@ def encode(state: SettledState) -> bytes:
             for slot, mark in sorted(state.marks.items())
         ),
         cursors=tuple((*slot, *at) for slot, at in sorted(state.cursors.items())),
-        positions=tuple(_position(*name, state.positions[name]) for name in sorted(state.positions)),
+        positions=tuple(_position(*name, held) for name, held in sorted(state.positions.items())),
         collateral=tuple(_balance(*name, state.collateral[name]) for name in sorted(state.collateral)),
         reserves=tuple(
             (lane, *key, held.account, held.asset, str(held.remaining), held.id, held.expires_us)
@@ -138,8 +141,8 @@ def _plain(instrument: Instrument) -> Instrument:
     return cast("Instrument", said)
 
 
-def _position(account: str, instrument: str, held: SettledPosition) -> _Position:
-    return _Position(
+def _position(account: str, instrument: str, held: SettledPosition) -> msgspec.Raw:
+    wire = _Position(
         account,
         instrument,
         str(held.bought),
@@ -152,6 +155,7 @@ def _position(account: str, instrument: str, held: SettledPosition) -> _Position
         str(held.cost),
         str(held.realised),
     )
+    return msgspec.Raw(_encoder.encode(wire))
 
 
 def _balance(account: str, asset: str, held: SettledBalance) -> _Balance:
@@ -171,6 +175,8 @@ def decode(raw: bytes, genesis: Genesis, salt: int) -> dict[str, Any]:
         return _fields(wire, genesis, salt)
     except InvalidBatch as fault:
         raise InvalidProof(WHERE, str(fault)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        raise InvalidProof(WHERE, f"a position is none: {fault}") from None
 
 
 def _fields(wire: _Wire, genesis: Genesis, salt: int) -> dict[str, Any]:
@@ -196,7 +202,7 @@ def _fields(wire: _Wire, genesis: Genesis, salt: int) -> dict[str, Any]:
             if need(len(digest) == INSTRUMENT_DIGEST_BYTES, f"a mark of {name!r} names no definition")
         },
         "cursors": {(lane, source): (position, line) for lane, source, position, line in wire.cursors},
-        "positions": {(held.account, held.instrument): _opened_position(held, genesis) for held in wire.positions},
+        "positions": SettledPositions.of((_opened_position(raw, genesis) for raw in wire.positions), salt),
         "collateral": _collateral(wire, genesis, reserves, margins),
         "reserves": reserves,
         "fills": unpack_seen(wire.fills, salt, WHERE),
@@ -239,12 +245,14 @@ def _definitions(name: str, rivals: tuple[Instrument, ...], genesis: Genesis) ->
     return tuple(Definition(digest, rival) for digest, rival in zip(digests, rivals, strict=True))
 
 
-def _opened_position(held: _Position, genesis: Genesis) -> SettledPosition:
+def _opened_position(raw: msgspec.Raw, genesis: Genesis) -> tuple[Pair, SettledPosition]:
+    # One by one, so that the few names that stay do not stand among all that was decoded, and keep its memory.
+    held = _position_decoder.decode(raw)
     assets = [asset for asset, _ in held.other_fees]
     need(assets == sorted(set(assets)) and genesis.asset_decimals.keys() >= set(assets), "fees in unknown assets")
     signed = [held.bought, held.sold, held.value_bought, held.value_sold, held.fees]
     bought, sold, value_bought, value_sold, fees = (amount_of(text, None) for text in signed)
-    return SettledPosition(
+    position = SettledPosition(
         bought=bought,
         sold=sold,
         value_bought=value_bought,
@@ -255,6 +263,7 @@ def _opened_position(held: _Position, genesis: Genesis) -> SettledPosition:
         cost=amount_of(held.cost, None),
         realised=amount_of(held.realised, None),
     )
+    return (held.account, held.instrument), position
 
 
 def _reserves(wire: _Wire, genesis: Genesis) -> dict[bytes, dict[tuple[int, int], Reserved]]:

@@ -3,7 +3,7 @@
     rows = before.room(2)                                   # numbers that are free
     after = before.replaced(rows, records, 2, freed)
 
-Source: the persistent arrays of Baker, as in ``crdtledger.ledger.sharedmap``, which says how versions stand to each other: the newest has
+Source: the persistent arrays of Baker, as in ``sharedmap``, which says how versions stand to each other: the newest has
 the table, each older one what it says otherwise. Here the keys are row numbers and all rows are of one width.
 
 Which numbers are free is part of a version. A row that is freed keeps its bytes until somebody else is given its number; who reads it
@@ -25,7 +25,7 @@ Records = npt.NDArray[np.uint8]
 
 _Packed = npt.NDArray[np.void]  # the same, a row an item: numpy gathers and scatters those at once
 
-_NO_ROWS: Final[Rows] = np.empty(0, np.int64)
+NO_ROWS: Final[Rows] = np.empty(0, np.int64)
 _GROWTH: Final = 1.5
 
 
@@ -59,8 +59,8 @@ class SharedRows(Version[_Table]):
         table = _Table(width)
         self.width = width
         self._table, self._newer = table, None
-        self._used, self._free = 0, _NO_ROWS
-        self._otherwise_is(_NO_ROWS, table.packed)
+        self._used, self._free = 0, NO_ROWS
+        self._otherwise_is(NO_ROWS, table.packed)
 
     def room(self, count: int) -> Rows:
         """So many row numbers that nothing of this version stands at. ``replaced`` takes them."""
@@ -87,7 +87,7 @@ class SharedRows(Version[_Table]):
         table = self._own()
         later = type(self).__new__(type(self))
         later.width = self.width
-        later._otherwise_is(_NO_ROWS, table.packed[:0])
+        later._otherwise_is(NO_ROWS, table.packed[:0])
         later._used = self._used + max(0, taken - len(self._free))
         later._free = np.concatenate([self._free[taken:], freed])
         known = at[at < table.written]
@@ -102,7 +102,7 @@ class SharedRows(Version[_Table]):
     def _give_way(self, table: _Table, older: Self) -> None:
         self._otherwise_is(older._at, table.packed[older._at])
         table.write(older._at, older._otherwise)
-        older._otherwise_is(_NO_ROWS, table.packed[:0])
+        older._otherwise_is(NO_ROWS, table.packed[:0])
 
     def _taken(self, rows: Rows) -> _Packed:
         if self._table is not None:

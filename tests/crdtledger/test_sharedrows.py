@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconcile.sharedrows import SharedRows
+from crdtledger.ledger.sharedrows import SharedRows
 
 ROUNDS = st.lists(
     st.tuples(st.integers(0, 20), st.integers(0, 4), st.sets(st.integers(0, 20), max_size=4), st.booleans()),
