@@ -45,6 +45,10 @@ class Lanes:
         for key, lane in settled.items():
             self._close(self._lanes.setdefault(key, LaneState(lane.seq, lane.hash, lane.base_height)), lane)
 
+    def over(self, settled: Mapping[bytes, SettledLane]) -> Lanes:
+        """Lanes like these that hold nothing above ``settled`` yet."""
+        return Lanes(settled, self._open_evidence, self._documents, self._shelf.emptied())
+
     def __getitem__(self, key: bytes) -> LaneState:
         return self._lanes.get(key, _NOTHING)
 

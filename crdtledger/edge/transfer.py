@@ -1,0 +1,153 @@
+"""The asking side of a state's transfer: who offers what, which pieces are here, and whom to ask for the next ones.
+
+Several offers of one image are one: its pieces come from whoever offers it, a few at a time, and stay when a peer is lost. A peer that
+does not answer ``MISSED_MAX`` times in a row, sends what it did not offer, or offered what does not hold, is left out until all others
+were asked. What is kept is bounded by the offer, which is bounded by its form. It judges pieces by their digests alone: whether the
+image is a state is for ``stateimage``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from crdtledger.edge import checkpointmessages as messages
+from crdtledger.edge.checkpointmessages import PieceAsk, PieceTell, Standing, StateAsk, StateOffer
+from crdtledger.edge.stateimage import open_offer, piece_digest
+from crdtledger.errors import InvalidProof
+from crdtledger.ledger.genesis import Genesis
+
+PATIENCE_US: Final = 2_000_000
+OUTSTANDING: Final = 3
+MISSED_MAX: Final = 4
+
+Asks = Sequence[tuple[str, messages.Transferring]]
+
+
+class Transfer:
+    """One transfer, or none: ``offer`` is None while nobody offered anything that holds."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self._genesis = genesis
+        self.offer: StateOffer | None = None
+        self.height = 0
+        self._sources: dict[str, int] = {}  # who offers it -> how many answers in a row did not come
+        self._pieces: dict[int, bytes] = {}
+        self._asked: dict[int, tuple[str, int]] = {}  # piece -> whom, when
+        self._told: dict[str, set[int]] = {}  # peer -> pieces that it was ever asked for, and has not sent
+        self._failures: dict[str, int] = {}
+        self._offers_asked: dict[str, int] = {}  # peer -> when
+
+    def stop(self) -> None:
+        """Give it up, or be done."""
+        self.offer, self.height = None, 0
+        for memory in (self._sources, self._pieces, self._asked, self._told, self._offers_asked):
+            memory.clear()
+
+    def gone(self, peer: str) -> None:
+        """The link to ``peer`` is gone: what it sent stays."""
+        self._sources.pop(peer, None)
+        self._offers_asked.pop(peer, None)
+        self._asked = {number: ask for number, ask in self._asked.items() if ask[0] != peer}
+
+    # -- offers ---------------------------------------------------------------------------------------------
+
+    def ask(self, height: int, standings: Mapping[str, Standing], now_us: int) -> Asks:
+        """What to ask for now, standing on ``height``."""
+        if self.offer is not None and self._sources:
+            return [*self._rivals(standings, now_us), *self._ask_pieces(now_us)]
+        ahead = [peer for peer, standing in standings.items() if standing.certified > height]
+        if not ahead or any(now_us - at_us < PATIENCE_US for at_us in self._offers_asked.values()):
+            return []
+        for peer in self._offers_asked:
+            self._failures[peer] = self._failures.get(peer, 0) + 1
+        self._offers_asked.clear()
+        peer = min(ahead, key=lambda name: (self._failures.get(name, 0), name))
+        self._offers_asked[peer] = now_us
+        return [(peer, StateAsk(height))]
+
+    def _rivals(self, standings: Mapping[str, Standing], now_us: int) -> Asks:
+        """Ask the others once whether they offer the same."""
+        others = [p for p, one in standings.items() if one.certified >= self.height and p not in self._offers_asked]
+        self._offers_asked |= dict.fromkeys(others, now_us)
+        return [(peer, StateAsk(self.height - 1)) for peer in others if not self._failures.get(peer)]
+
+    def offered(self, peer: str, offer: StateOffer, height: int) -> str:
+        """``peer`` offers a state; why it is refused, ``""`` if not."""
+        if peer not in self._offers_asked:
+            return "an offer of a state that nobody asked for"
+        try:
+            of = open_offer(offer, self._genesis).height
+        except InvalidProof as fault:
+            self._fail(peer)
+            return str(fault)
+        if of <= height:
+            self._fail(peer)
+            return f"it offers the state of height {of}, which is settled here"
+        if self.offer is None or not self._sources:
+            if self.offer is None or self.offer.pieces != offer.pieces:
+                self._pieces.clear()
+            self.offer, self.height = offer, of
+            self._asked.clear()
+            self._offers_asked = {peer: self._offers_asked[peer]}
+        if (of, offer.pieces) == (self.height, self.offer.pieces):
+            self._sources[peer] = 0
+        return ""
+
+    def _fail(self, peer: str) -> None:
+        self._failures[peer] = self._failures.get(peer, 0) + 1
+        self._sources.pop(peer, None)
+        self._asked = {number: ask for number, ask in self._asked.items() if ask[0] != peer}
+
+    # -- pieces ---------------------------------------------------------------------------------------------
+
+    def _ask_pieces(self, now_us: int) -> Asks:
+        assert self.offer is not None, "pieces are asked for of an offer"
+        for number, (peer, at_us) in list(self._asked.items()):
+            if now_us - at_us >= PATIENCE_US:
+                del self._asked[number]
+                self._sources[peer] = self._sources.get(peer, 0) + 1
+                if self._sources[peer] >= MISSED_MAX:
+                    self._fail(peer)
+        out: list[tuple[str, messages.Transferring]] = []
+        for number in range(len(self.offer.pieces)):
+            if len(self._asked) >= OUTSTANDING or not self._sources:
+                break
+            if number in self._pieces or number in self._asked:
+                continue
+            busy = [peer for peer, _ in self._asked.values()]
+            peer = min(self._sources, key=lambda name: (self._sources[name], busy.count(name), name))
+            self._asked[number] = (peer, now_us)
+            self._told.setdefault(peer, set()).add(number)
+            out.append((peer, PieceAsk(self.height, number)))
+        return out
+
+    def told(self, peer: str, tell: PieceTell) -> str:
+        """``peer`` sends a piece; why it is refused, ``""`` if not."""
+        if self.offer is None or tell.height != self.height:
+            return ""  # of a transfer that is over: it was asked for perhaps
+        if tell.number not in self._told.get(peer, ()):
+            return f"piece {tell.number} of a state, which it was not asked for"
+        self._told[peer].discard(tell.number)
+        self._asked = {number: ask for number, ask in self._asked.items() if number != tell.number}
+        if piece_digest(tell.content) != self.offer.pieces[tell.number]:
+            self._fail(peer)
+            return f"piece {tell.number} of a state, which is not the one that it offered"
+        self._sources[peer] = 0
+        self._pieces[tell.number] = tell.content
+        return ""
+
+    @property
+    def whole(self) -> Sequence[bytes] | None:
+        """All pieces in order, once they are here."""
+        if self.offer is None or len(self._pieces) < len(self.offer.pieces):
+            return None
+        return [self._pieces[number] for number in range(len(self.offer.pieces))]
+
+    def refuse(self) -> list[str]:
+        """The image does not hold: forget it. Returns who offered it."""
+        liars = list(self._sources)
+        for peer in liars:
+            self._fail(peer)
+        self.stop()
+        return liars
