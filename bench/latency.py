@@ -24,7 +24,7 @@ import numpy as np
 import zmq
 
 from bench.join import NAMES
-from bench.limits import curve_round_trips, syncs
+from bench.limits import curve_round_trips, paced, syncs
 from bench.measured import Goal, Plan, Result, Row, Wrong, row
 from bench.nodes import Cluster, cluster, define, held, wait_for
 from crdtledger.edge import api
@@ -167,17 +167,15 @@ def arrivals(count: int, rate: float, seed: int) -> list[float]:
 
 def commits(times: Sequence[float]) -> list[float]:
     """Seconds that a journal takes to make one record durable, at each of these times, with no node around it."""
-    taken = []
     with TemporaryDirectory(prefix="bench-") as folder:
         journal = Journal.open(Path(folder) / JOURNAL, bytes(INCARNATION_BYTES_MIN))
-        start = time.perf_counter()
-        for number, due in enumerate(times, 1):
-            time.sleep(max(0.0, start + due - time.perf_counter()))
-            begun = time.perf_counter()
-            name = number.to_bytes(32, "big")
-            journal.append(number, [JournalRecord(KIND_BATCH, LANE, number, name, bytes(BATCH_BYTES))])
+
+        def commit(seq: int) -> None:
+            name = seq.to_bytes(32, "big")
+            journal.append(seq, [JournalRecord(KIND_BATCH, LANE, seq, name, bytes(BATCH_BYTES))])
             journal.commit()
-            taken.append(time.perf_counter() - begun)
+
+        taken = paced(times, range(1, len(times) + 1), commit)
         journal.close()
     return taken
 

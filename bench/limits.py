@@ -10,9 +10,12 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import zmq
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -60,33 +63,36 @@ def curve_round_trips(count: int, frame: bytes, times: Sequence[float] = ()) -> 
 
         echoing = threading.Thread(target=echo)
         echoing.start()
-        taken = []
-        start = time.perf_counter()
-        for due in times or [0.0] * count:
-            _wait(start + due)
-            begun = time.perf_counter()
+
+        def exchange(frame: bytes) -> None:
             client.send(frame)
             client.recv()
-            taken.append(time.perf_counter() - begun)
+
+        taken = paced(times or [0.0] * count, [frame] * count, exchange)
         echoing.join()
     return taken
 
 
 def syncs(pieces: Sequence[bytes], times: Sequence[float] = ()) -> list[float]:
     """Seconds that it took to append each piece to a file and sync it; each at its time, or as soon as it can be."""
-    taken = []
     with tempfile.TemporaryFile(prefix="bench-", buffering=0) as file:
-        start = time.perf_counter()
-        for piece, due in zip(pieces, times or [0.0] * len(pieces), strict=True):
-            _wait(start + due)
-            begun = time.perf_counter()
+
+        def append(piece: bytes) -> None:
             file.write(piece)
             os.fdatasync(file.fileno())
-            taken.append(time.perf_counter() - begun)
+
+        return paced(times or [0.0] * len(pieces), pieces, append)
+
+
+def paced(times: Sequence[float], pieces: Sequence[T], act: Callable[[T], None]) -> list[float]:
+    """Seconds that ``act`` took with each piece; each at its time, or as soon as it can be."""
+    taken = []
+    start = time.perf_counter()
+    for due, piece in zip(times, pieces, strict=True):
+        left = start + due - time.perf_counter()
+        if left > 0:
+            time.sleep(left)
+        begun = time.perf_counter()
+        act(piece)
+        taken.append(time.perf_counter() - begun)
     return taken
-
-
-def _wait(until: float) -> None:
-    left = until - time.perf_counter()
-    if left > 0:
-        time.sleep(left)

@@ -20,6 +20,8 @@ import msgspec
 
 from crdtledger.errors import InvalidProof
 
+from .rowhashes import Bytes, row_hashes, tagged_hashes
+
 HASH_BYTES: Final = 32
 EMPTY_CHILD: Final = bytes(HASH_BYTES)
 MAX_DEPTH: Final = 256
@@ -74,17 +76,17 @@ class NonExistenceProof(msgspec.Struct, frozen=True):
 
 def leaf_hash(key: bytes, value: bytes) -> bytes:
     """The hash of the leaf that says ``key`` has ``value``."""
-    return leaf_hash_at(key_hash(key), value)
+    return sha256(b"\x00" + key_hash(key) + sha256(value).digest()).digest()
 
 
-def leaf_hash_at(place: bytes, value: bytes) -> bytes:
-    """``leaf_hash`` of the key whose ``key_hash`` is ``place``."""
-    return sha256(b"\x00" + place + sha256(value).digest()).digest()
+def leaf_hashes_at(places: Bytes, values: Bytes) -> Bytes:
+    """``leaf_hash`` by row, of keys whose hashes are ``places``; values of one length."""
+    return tagged_hashes(0, places, row_hashes(values))
 
 
-def inner_hash(left: bytes, right: bytes) -> bytes:
-    """The hash of the node over two children."""
-    return sha256(b"\x01" + left + right).digest()
+def inner_hashes(left: Bytes, right: Bytes) -> Bytes:
+    """The hashes of nodes over two children each."""
+    return tagged_hashes(1, left, right)
 
 
 def key_hash(key: bytes) -> bytes:

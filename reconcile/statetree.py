@@ -7,7 +7,7 @@ salt stand only in a proof made for its owner, together with that salt and no ot
 - The root is a function of the cells alone, never of the order or history of updates: putting a cell and taking it
   away gives the root of a tree that never had it.
 - Updating costs the cells changed. A tree never changes; updating gives a new one that shares the rest, so the trees
-  of several heights can be kept side by side.
+  of several heights can be kept side by side (``sharedrows``).
 - The tree holds commitments, not values: the settled state has those, and hands them in to prove them.
 
 What a proof still tells its reader: how deep the tree is there, hence about how many cells there are; and a proof of
@@ -17,8 +17,10 @@ absence shows the name digests of two neighbours, against which names can be gue
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 import msgspec
+import numpy as np
 
 from crdtledger.errors import BadInput, InvalidProof
 from crdtledger.ledger.identity import digest
@@ -26,12 +28,15 @@ from crdtledger.ledger.identity import digest
 from . import ics23
 from .cells import CellName
 from .ics23 import ExistenceProof, NonExistenceProof
-from .radix import Leaf, Radix
+from .radix import Changes, Labels, Radix
+from .radixupdate import updated
+from .rowhashes import Bytes, digest_rows, row_hashes
 from .salts import SALT_BYTES, Salts
 
 EMPTY_ROOT = ics23.EMPTY_CHILD
 _PURPOSE = b"cell"
 _HASH = ics23.HASH_BYTES
+_NOTHING = bytes(_HASH)
 
 
 class OpenedCell(msgspec.Struct, frozen=True):
@@ -51,8 +56,9 @@ class StateTree:
     def __init__(self, salts: Salts, cells: Mapping[CellName, bytes] | None = None) -> None:
         """The tree of ``cells`` (name to value)."""
         self.salts = salts
-        radix = Radix(ics23.EMPTY_CHILD, ics23.inner_hash)
-        self._radix = radix if cells is None else radix.update(self._leaves(cells))
+        self._radix = Radix.empty(_LABELS)
+        if cells:
+            self._radix = updated(self._radix, self._changes(cells))
 
     @property
     def root(self) -> bytes:
@@ -64,8 +70,10 @@ class StateTree:
 
         O(changes * log cells). A cell that is not there can be taken away; nothing happens.
         """
+        if not changes:
+            return self
         tree = StateTree(self.salts)
-        tree._radix = self._radix.update(self._leaves(changes))
+        tree._radix = updated(self._radix, self._changes(changes))
         return self if tree._radix is self._radix else tree
 
     def resalted(self, salts: Salts, cells: Mapping[CellName, bytes]) -> StateTree:
@@ -78,25 +86,25 @@ class StateTree:
         return StateTree(salts, cells)
 
     def __contains__(self, name: CellName) -> bool:
-        return self._radix.find(_place(name.key())) is not None
+        return self._radix.find(ics23.key_hash(name.key())) is not None
 
     def commitments(self) -> Iterator[tuple[bytes, bytes]]:
         """Every cell's key and commitment, in the tree's order."""
-        return ((leaf.content[:_HASH], leaf.content[_HASH:]) for leaf in self._radix)
+        return ((content[:_HASH], content[_HASH:]) for content in self._radix)
 
     def prove(self, name: CellName, value: bytes) -> OpenedCell:
         """That the cell ``name`` has ``value``. BadInput when this tree commits to another value, or none."""
         key = name.key()
         salt = self.salts.of(_PURPOSE, key, value)
-        leaf = self._radix.find(_place(key))
-        if leaf is None or leaf.content[_HASH:] != commitment(salt, value):
+        content = self._radix.find(ics23.key_hash(key))
+        if content is None or content[_HASH:] != commitment(salt, value):
             raise BadInput(what=str(name), where="state tree", why="it commits to no such cell and value")
-        return OpenedCell(name, value, salt, self._existence(leaf))
+        return OpenedCell(name, value, salt, self._existence(content))
 
     def prove_absent(self, name: CellName) -> NonExistenceProof:
         """That there is no cell ``name``. BadInput when there is one, or no cell at all to be its neighbour."""
         key = name.key()
-        place = _place(key)
+        place = ics23.key_hash(key)
         if self._radix.find(place) is not None:
             raise BadInput(what=str(name), where="state tree", why="there is such a cell")
         left, right = self._radix.neighbours(place)
@@ -108,22 +116,33 @@ class StateTree:
             None if right is None else self._existence(right),
         )
 
-    def _existence(self, leaf: Leaf[bytes]) -> ExistenceProof:
-        return ics23.existence(leaf.content[:_HASH], leaf.content[_HASH:], self._radix.siblings(leaf.path))
+    def _existence(self, content: bytes) -> ExistenceProof:
+        key = content[:_HASH]
+        return ics23.existence(key, content[_HASH:], self._radix.siblings(ics23.key_hash(key)))
 
-    def _leaves(self, changes: Mapping[CellName, bytes | None]) -> dict[int, Leaf[bytes] | None]:
-        leaves: dict[int, Leaf[bytes] | None] = {}
+    def _changes(self, changes: Mapping[CellName, bytes | None]) -> Changes:
         salt = self.salts.of
+        keys: list[bytes] = []
+        committed: list[bytes] = []
         for name, value in changes.items():
             key = name.key()
-            place = ics23.key_hash(key)
-            path = int.from_bytes(place, "big")
-            if value is None:
-                leaves[path] = None
-            else:
-                committed = commitment(salt(_PURPOSE, key, value), value)
-                leaves[path] = Leaf(path, ics23.leaf_hash_at(place, committed), key + committed)
-        return leaves
+            keys.append(key)
+            committed.append(_NOTHING if value is None else commitment(salt(_PURPOSE, key, value), value))
+        contents = np.concatenate([digest_rows(keys), digest_rows(committed)], axis=1)
+        places = _places(contents)
+        gone = np.fromiter((value is None for value in changes.values()), np.bool_, len(changes))
+        return Changes(places, contents, ics23.leaf_hashes_at(places, contents[:, _HASH:]), gone)
+
+
+def _places(contents: Bytes) -> Bytes:
+    return row_hashes(contents[:, :_HASH])
+
+
+def _leaf_hashes(contents: Bytes) -> Bytes:
+    return ics23.leaf_hashes_at(_places(contents), contents[:, _HASH:])
+
+
+_LABELS: Final = Labels(ics23.EMPTY_CHILD, 2 * _HASH, _places, _leaf_hashes, ics23.inner_hashes)
 
 
 def commitment(salt: bytes, value: bytes) -> bytes:
@@ -145,7 +164,3 @@ def verify_cell(cell: OpenedCell, root: bytes) -> None:
 def verify_absent(name: CellName, proof: NonExistenceProof, root: bytes) -> None:
     """That the state with ``root`` has no cell ``name``. Raises InvalidProof otherwise."""
     ics23.verify_non_existence(proof, name.key(), root)
-
-
-def _place(key: bytes) -> int:
-    return int.from_bytes(ics23.key_hash(key), "big")

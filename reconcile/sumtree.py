@@ -21,16 +21,22 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from crdtledger.errors import AmountOutOfRange, BadInput, InvalidProof
 from crdtledger.ledger.identity import digest
 
-from .radix import DEPTH, Leaf, Radix
+from .radix import DEPTH, Changes, Labels, Radix
+from .radixupdate import updated
+from .rowhashes import Bytes, tagged_hashes
 from .salts import SALT_BYTES, Salts
 
 MAX_AMOUNT: Final = 2**128 - 1
 MAX_COUNT: Final = 2**64 - 1
 HASH_BYTES: Final = 32
+_AMOUNT_BYTES: Final = 16
+_COUNT_BYTES: Final = 8
 _PURPOSE: Final = b"liability"
 
 
@@ -73,49 +79,52 @@ class SumTree:
         """The tree of ``amounts`` (account to minor units). AmountOutOfRange below 0 or when the total overflows."""
         self.asset = asset
         self.salts = salts
-        radix: Radix[SumNode] = Radix(EMPTY, _joined)
-        self._radix = radix if amounts is None else radix.update(self._leaves(amounts))
+        self._radix = Radix.empty(_LABELS)
+        if amounts:
+            self._radix = updated(self._radix, self._changes(amounts))
 
     @property
     def root(self) -> SumNode:
         """Hash, total and count of the whole; ``EMPTY`` when nobody is owed anything."""
-        return self._radix.label
+        return _node(self._radix.label)
 
     def update(self, changes: Mapping[str, int | None]) -> SumTree:
         """The tree with each account of ``changes`` owed that amount, or not in it where None.
 
         O(changes * log accounts). AmountOutOfRange, and no tree, when an amount or a sum leaves 0..2**128 - 1.
         """
+        if not changes:
+            return self
         tree = SumTree(self.asset, self.salts)
-        tree._radix = self._radix.update(self._leaves(changes))
+        tree._radix = updated(self._radix, self._changes(changes))
         return self if tree._radix is self._radix else tree
 
     def prove(self, account: str) -> SumProof:
         """What ``account`` is owed, and the neighbours' totals on the way. BadInput when it is not in the tree."""
         salt = self._salt(account)
-        place = int.from_bytes(_place(salt, self.asset, account), "big")
-        leaf = self._radix.find(place)
-        if leaf is None:
+        place = _place(salt, self.asset, account)
+        content = self._radix.find(place)
+        if content is None:
             raise BadInput(what=account, where=f"liabilities of {self.asset}", why="the account is not in the tree")
-        return SumProof(self.asset, account, leaf.label.total, salt, self._radix.siblings(place))
+        amount = int.from_bytes(content[HASH_BYTES:], "big")
+        siblings = tuple(_node(label) for label in self._radix.siblings(place))
+        return SumProof(self.asset, account, amount, salt, siblings)
 
     def _salt(self, account: str) -> bytes:
         return self.salts.of(_PURPOSE, digest("liability-name", self.asset.encode(), account.encode()))
 
-    def _leaves(self, changes: Mapping[str, int | None]) -> dict[int, Leaf[SumNode] | None]:
-        leaves: dict[int, Leaf[SumNode] | None] = {}
+    def _changes(self, changes: Mapping[str, int | None]) -> Changes:
+        rows: list[bytes] = []
         for account, amount in changes.items():
-            place = _place(self._salt(account), self.asset, account)
-            path = int.from_bytes(place, "big")
-            if amount is None:
-                leaves[path] = None
-                continue
-            if not 0 <= amount <= MAX_AMOUNT:
+            if amount is not None and not 0 <= amount <= MAX_AMOUNT:
                 raise AmountOutOfRange(
                     where=f"liability of {self.asset} to {account}", amount=amount, low=0, high=MAX_AMOUNT
                 )
-            leaves[path] = Leaf(path, _leaf(place, amount), b"")
-        return leaves
+            place = _place(self._salt(account), self.asset, account)
+            rows.append(place + (amount or 0).to_bytes(_AMOUNT_BYTES, "big"))
+        contents = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
+        gone = np.fromiter((amount is None for amount in changes.values()), np.bool_, len(changes))
+        return Changes(_places(contents), contents, _leaves(contents), gone)
 
 
 def verify_sum(proof: SumProof, root: SumNode) -> None:
@@ -169,3 +178,44 @@ def _joined(left: SumNode, right: SumNode) -> SumNode:
     if count > MAX_COUNT:
         raise AmountOutOfRange(where="count of liabilities", amount=count, low=0, high=MAX_COUNT)
     return SumNode(hashlib.sha256(b"\x01" + _bytes(left) + _bytes(right)).digest(), total, count)
+
+
+# -- the same by row: a label is a node's bytes -------------------------------------------------------------------
+
+
+def _node(label: bytes) -> SumNode:
+    total = int.from_bytes(label[HASH_BYTES:-_COUNT_BYTES], "big")
+    return SumNode(label[:HASH_BYTES], total, int.from_bytes(label[-_COUNT_BYTES:], "big"))
+
+
+def _places(contents: Bytes) -> Bytes:
+    return contents[:, :HASH_BYTES]
+
+
+def _leaves(contents: Bytes) -> Bytes:
+    one = np.frombuffer((1).to_bytes(_COUNT_BYTES, "big"), np.uint8)
+    hashes = tagged_hashes(0, contents)
+    return np.concatenate([hashes, contents[:, HASH_BYTES:], np.tile(one, (len(contents), 1))], axis=1)
+
+
+def _combined(left: Bytes, right: Bytes) -> Bytes:
+    """``_joined``. Of a tree that is held no count is out of range."""
+    mine, other = (_words(labels) for labels in (left, right))
+    sums = mine + other
+    carry = sums[:, 1] < mine[:, 1]
+    over = (sums[:, 0] < mine[:, 0]) | (carry & (sums[:, 0] == _FULL))
+    if over.any():
+        at = int(np.flatnonzero(over)[0])
+        _joined(_node(left[at].tobytes()), _node(right[at].tobytes()))  # which says what it comes to
+    sums[:, 0] += carry
+    hashes = tagged_hashes(1, left, right)
+    return np.concatenate([hashes, sums.astype(">u8").view(np.uint8)], axis=1)
+
+
+def _words(labels: Bytes) -> npt.NDArray[np.uint64]:
+    """Total, upper half and lower, and count."""
+    return np.ascontiguousarray(labels[:, HASH_BYTES:]).view(">u8").astype(np.uint64)
+
+
+_FULL: Final = np.uint64(2**64 - 1)
+_LABELS: Final = Labels(_bytes(EMPTY), HASH_BYTES + _AMOUNT_BYTES, _places, _leaves, _combined)

@@ -14,7 +14,7 @@ are read, and its roots are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -113,18 +113,31 @@ def prunable(height: int, lanes: Mapping[bytes, int], retention: Retention) -> P
     return Prune({lane: seq for lane, seq in gone.items() if seq > 0}, below)
 
 
-def newest_snapshot(records: Iterable[JournalRecord]) -> Snapshot | None:
-    """The newest snapshot of which all parts are there. Raises BadInput when its parts do not make one."""
+def snapshot_to_start_from(records: Sequence[JournalRecord], stored: Callable[[int], bool]) -> Snapshot | None:
+    """The newest snapshot of which all parts are there, and whose height is ``stored``. Raises BadInput when its parts do not make one.
+
+    Heights reach the store after the journal. A power cut in between leaves a snapshot of heights that the store lacks, and what is below a
+    snapshot is not settled again. So an older one is taken, or none, as long as the journal still holds every height above it: nothing is
+    pruned before the store has it."""
     parts: dict[int, dict[int, _Part]] = {}
+    kept: set[int] = set()
     try:
         for record in records:
             if record.kind == KIND_STATE:
                 part = _parts.decode(record.body)
                 parts.setdefault(record.seq, {})[part.number] = part
+            elif record.kind == KIND_CHECKPOINT:
+                kept.add(record.seq)
         whole = [height for height, found in parts.items() if len(found) == next(iter(found.values())).of]
         if not whole:
             return None
-        found = parts[max(whole)]
+        height = max(whole)
+        reached = max((one for one in whole if stored(one)), default=0)
+        if kept.issuperset(range(reached + 1, height + 1)):
+            height = reached
+        if not height:
+            return None
+        found = parts[height]
         return _snapshots.decode(b"".join(found[number].content for number in range(len(found))))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError) as error:
         raise BadInput(what="snapshot", where="journal", why=str(error)) from None

@@ -19,7 +19,7 @@ import msgspec
 from crdtledger.edge import api, checkpointing, drilling, matchingdesk, messages, orderreading, reading, restart
 from crdtledger.edge.adapter import GossipReplica
 from crdtledger.edge.checkpointing import Checkpointer
-from crdtledger.edge.checkpointrecords import Snapshot, newest_snapshot
+from crdtledger.edge.checkpointrecords import Snapshot, snapshot_to_start_from
 from crdtledger.edge.effects import ClientRequest, Effect, Event, Output
 from crdtledger.edge.epochs import EPOCH_RECORD, Epochs, EpochState, LaneAsk, LaneTell
 from crdtledger.edge.expiries import Expiries
@@ -61,7 +61,7 @@ class NodeCore:
         self._member = setup.genesis.member(setup.name)
         salt = int.from_bytes(setup.draw(8), "little")
         journal = restart.read_records(records)
-        snapshot = newest_snapshot(journal)
+        snapshot = snapshot_to_start_from(journal, lambda height: bool(setup.archive(height, 1)))
         self.replica = restart.open_replica(setup, salt, snapshot)
         self.gossiped = GossipReplica(self.replica, setup.journaled, setup.opened)
         others = [member.name for member in setup.genesis.nodes if member.name != setup.name]

@@ -90,6 +90,7 @@ class OrderDesk:
         self._due = True  # the desk is to be made anew
         self._backlog: deque[DeskEvent] = deque()
         self._mine: set[bytes] = set()  # batches that the desk had recorded: it knows
+        self._stood_on: dict[bytes, int] = {}  # how far each lane went when the desk was made: it knows that, too
         self._clocks: dict[str, LaneClock] = {}  # what peers told and is not here yet
         self._positions: dict[tuple[str, str], int] = {}  # as the desk knows them
         self._reducing: set[tuple[str, str]] = set()
@@ -219,6 +220,7 @@ class OrderDesk:
         self._due = False
         self._backlog.clear()
         self._positions.clear()
+        self._stood_on = {lane: head.seq for lane, head in self._replica.frontier().items()}
         self._desk = desk
         desk.resume(standings, list(_unanswered(view)), before)
         if settled:
@@ -247,6 +249,8 @@ class OrderDesk:
         """What a batch says of orders is to be seen by the desk, as far as it stands in the view."""
         if self._stale or self._due:
             return  # the desk will be made anew, from a view that has it
+        if batch.seq <= self._stood_on.get(batch.key, 0):
+            return  # a height let it in, and the desk was made before it was told of
         view, node = self._replica.view, self._recorder.genesis.by_id[batch.lane.node].name
         for stated in stated_facts(batch.body, self._recorder.genesis, node):
             known = view.orders.known(stated.kind, stated.name)

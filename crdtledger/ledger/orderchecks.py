@@ -177,7 +177,7 @@ class OrderChecks:
             taker.trade(fact.qty, fact.price, False)
         else:
             maker.asked += fact.qty
-            taker.asking += fact.qty
+            taker.hope(fact.qty, fact.price)
         for record in (maker, taker):
             if record.home == self._node:
                 self._check_reserve(record)

@@ -116,6 +116,17 @@ def grown(
     return Tally(tally.filled + qty, tally.worth + value, tally.weight + value * fee_ppm, tally.opened + opened)
 
 
+def opening(definition: Instrument, terms: Terms, qty: int) -> int:
+    """How much of ``qty`` may open a position that takes margin: all of it, unless the order or its side opens none."""
+    return 0 if terms.reduce_only or (definition.type == "option" and terms.side > 0) else qty
+
+
+def grown_at_worst(definition: Instrument, genesis: Genesis, terms: Terms, tally: Tally, qty: int, price: int) -> Tally:
+    """A tally and a match of ``qty`` of an order at ``price`` that opens what it may, as a maker or as a taker."""
+    dearer = max(definition.maker_fee_ppm, definition.taker_fee_ppm)
+    return grown(definition, genesis, tally, qty, price, opening(definition, terms, qty), dearer)
+
+
 def due(definition: Instrument, genesis: Genesis, side: int, tally: Tally, drawn: Drawn) -> Drawn:
     """What a tally draws out of the order's reserve beyond what was drawn."""
     whole = owed(definition, genesis, side, tally)
@@ -130,7 +141,5 @@ def total(drawn: Drawn) -> int:
 
 def still_needed(definition: Instrument, genesis: Genesis, terms: Terms, tally: Tally, drawn: Drawn, left: int) -> int:
     """What an order may yet draw out of its reserve if ``left`` of it trades at its worst price, as a maker or as a taker."""
-    dearer = max(definition.maker_fee_ppm, definition.taker_fee_ppm)
-    opens = 0 if terms.reduce_only or (definition.type == "option" and terms.side > 0) else left
-    after = grown(definition, genesis, tally, left, terms.price, opens, dearer)
+    after = grown_at_worst(definition, genesis, terms, tally, left, terms.price)
     return total(due(definition, genesis, terms.side, after, drawn))

@@ -48,19 +48,20 @@ class Record:
     """What is known of one order. ``terms`` is None as long as the order itself is not here.
 
     ``held``: open quantity by node, as summed: below zero where somebody took more than it had. ``closers``: how many cancels and
-    amendments name it. ``matched``: firm or accepted, not settled; ``asked`` of it, and ``asking`` for it: tentative and not answered.
+    amendments name it. ``matched``: firm or accepted, not settled; ``asked`` of it, and ``asking`` for it: tentative and not answered;
+    ``hoped``: the latter by price.
     ``traded``: quantity by (price, whether as maker) of what was matched and is not settled. ``gained``: node -> lane -> the last seq in
     it that gave the node something to match: what its batches lean on.
     """
 
     __slots__ = (
         "asked",
-        "asking",
         "closers",
         "drawn",
         "gained",
         "held",
         "home",
+        "hoped",
         "id",
         "matched",
         "place",
@@ -76,7 +77,8 @@ class Record:
         self.terms: Terms | None = None
         self.place: tuple[int, bytes, int, int] = (0, b"", 0, 0)
         self.held: dict[str, int] = {}
-        self.closers = self.matched = self.asked = self.asking = 0
+        self.closers = self.matched = self.asked = 0
+        self.hoped: dict[int, int] = {}
         self.settled = False
         self.tally: Tally = NO_TALLY
         self.drawn: Drawn = NO_DRAWN
@@ -89,7 +91,7 @@ class Record:
         other = Record((self.home, self.id))
         for field in self.__slots__:
             setattr(other, field, getattr(self, field))
-        other.held, other.traded = dict(self.held), dict(self.traded)
+        other.held, other.traded, other.hoped = dict(self.held), dict(self.traded), dict(self.hoped)
         return other
 
     @property
@@ -110,6 +112,15 @@ class Record:
     def live(self) -> bool:
         """Whether something of it is open, or waits for an answer, or for settlement."""
         return bool(self.open or self.asked or self.asking or self.matched)
+
+    @property
+    def asking(self) -> int:
+        """What its own tentative matches ask for."""
+        return sum(self.hoped.values())
+
+    def hope(self, qty: int, price: int) -> None:
+        """Add to what its tentative matches ask for."""
+        self.hoped[price] = self.hoped.get(price, 0) + qty
 
     def hold(self, node: str, change: int) -> None:
         """Add to what a node holds."""
@@ -155,7 +166,7 @@ class Orders:
         """Statements under ids that are settled with other content."""
         for pending in base.pending.values():
             self._record(pending.maker).asked += pending.held
-            self._record(pending.taker).asking += pending.held
+            self._record(pending.taker).hope(pending.held, pending.price)
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -344,7 +355,7 @@ class Orders:
             taker.trade(sign * fact.qty, fact.price, False)
             return
         maker.asked += sign * fact.qty
-        taker.asking += sign * fact.qty
+        taker.hope(sign * fact.qty, fact.price)
         if sign > 0:
             self._redo_answer(fact.name)
 
@@ -366,7 +377,7 @@ class Orders:
     def _count_answer(self, answer: Answer, sign: int) -> None:
         maker, taker = self._record(answer.maker), self._record(answer.taker)
         maker.asked -= sign * answer.asked
-        taker.asking -= sign * answer.asked
+        taker.hope(-sign * answer.asked, answer.price)
         maker.hold(maker.home, -sign * answer.accepted)
         taker.hold(taker.home, sign * (answer.asked - answer.accepted))
         maker.trade(sign * answer.accepted, answer.price, True)

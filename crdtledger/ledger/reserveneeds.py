@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from crdtledger.ledger.facts import Instrument
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.orderfacts import Name
-from crdtledger.ledger.ordermoney import grown, still_needed
+from crdtledger.ledger.ordermoney import exact_value, grown, grown_at_worst, opening, still_needed
 
 if TYPE_CHECKING:
     from crdtledger.ledger.orders import Record
@@ -68,16 +68,20 @@ class ReserveNeeds:
 
 
 def need_of(record: Record, genesis: Genesis, definitions: Mapping[bytes, Instrument]) -> Need:
-    """What an order may yet draw: for what was matched and is not settled, and for what is still open or asks."""
+    """What an order may yet draw: for what was matched and is not settled, and for what is still open or asks.
+
+    What asks stands at its match's price or comes back to be open, so the dearer of both prices counts: where contracts are inverse, a
+    buyer pays the more the lower its price is."""
     terms, tally = record.terms, record.tally
     assert terms is not None  # an order that is here
     definition, meaning = definitions.get(terms.definition), (terms.instrument, terms.definition)
     if definition is None:
         return Need(record.place[1], terms.reserve, meaning, 0)
     for (price, maker), qty in record.traded.items():
-        opens = 0 if terms.reduce_only or (definition.type == "option" and terms.side > 0) else qty
         fee = definition.maker_fee_ppm if maker else definition.taker_fee_ppm
-        tally = grown(definition, genesis, tally, qty, price, opens, fee)
-    left = record.open + record.asking
-    amount = still_needed(definition, genesis, terms, tally, record.drawn, left)
+        tally = grown(definition, genesis, tally, qty, price, opening(definition, terms, qty), fee)
+    for price, qty in record.hoped.items():
+        dearer = max(price, terms.price, key=lambda one: exact_value(definition, genesis, qty, one))
+        tally = grown_at_worst(definition, genesis, terms, tally, qty, dearer)
+    amount = still_needed(definition, genesis, terms, tally, record.drawn, record.open)
     return Need(record.place[1], terms.reserve, meaning, amount)

@@ -17,11 +17,12 @@ and is not the same in two versions; values are never None.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Generic, TypeVar, cast, overload
+from typing import Generic, Self, TypeVar, cast, overload
 
 K = TypeVar("K")
 V = TypeVar("V")
 W = TypeVar("W")
+T = TypeVar("T")
 Pair = tuple[str, str]
 
 
@@ -84,14 +85,46 @@ class _PairTable(_Table[Pair, V]):
         return ((first, second) for first, row in self._rows.items() for second in row)
 
 
-class SharedMap(Mapping[K, V]):
+class Version(Generic[T]):
+    """One of the versions of something that is kept in a table. ``_table``: of the newest alone; ``_newer``: of every other."""
+
+    __slots__ = ("_newer", "_table")
+
+    _table: T | None
+    _newer: Self | None
+
+    def _own(self) -> T:
+        """The table, taken back from the newest version if it is there."""
+        versions = [self]
+        while versions[-1]._newer is not None:
+            versions.append(versions[-1]._newer)
+        newest = versions.pop()
+        table = newest._table
+        assert table is not None  # the newest version has it
+        for older in reversed(versions):
+            newest._give_way(table, older)
+            newest._hand_over(table, older)
+            newest = older
+        return table
+
+    def _hand_over(self, table: T, version: Self) -> None:
+        """From now on ``version`` has the table, which says what it says."""
+        self._table, self._newer = None, version
+        version._table, version._newer = table, None
+
+    def _give_way(self, table: T, older: Self) -> None:
+        """Have the table say what ``older`` says, and keep what this version says otherwise. ``older`` says nothing otherwise then."""
+        raise NotImplementedError
+
+
+class SharedMap(Version[_Table[K, V]], Mapping[K, V]):
     """One version."""
 
-    __slots__ = ("_newer", "_otherwise", "_size", "_table")
+    __slots__ = ("_otherwise", "_size")
 
     def __init__(self, entries: Mapping[K, V]) -> None:
-        self._table: _Table[K, V] | None = self._empty()
-        self._newer: SharedMap[K, V] | None = None
+        self._table = self._empty()
+        self._newer = None
         self._otherwise: dict[K, V | None] = {}
         self._size = len(entries)
         for key, value in entries.items():
@@ -108,28 +141,16 @@ class SharedMap(Mapping[K, V]):
             return type(self)({key: value for key, value in changes.items() if value is not None})
         table = self._own()
         later = type(self).__new__(type(self))
-        later._table, later._newer, later._otherwise = table, None, {}
+        later._otherwise = {}
         self._otherwise = _exchange(table, changes)
         later._size = self._size + sum(
             (changes[key] is not None) - (before is not None) for key, before in self._otherwise.items()
         )
-        self._table, self._newer = None, later
+        self._hand_over(table, later)
         return later
 
-    def _own(self) -> _Table[K, V]:
-        """The table, taken back from the newest version if it is there."""
-        versions = [self]
-        while versions[-1]._newer is not None:
-            versions.append(versions[-1]._newer)
-        newest = versions.pop()
-        table = newest._table
-        assert table is not None  # the newest version has it
-        for older in reversed(versions):
-            newest._otherwise = _exchange(table, older._otherwise)
-            newest._table, newest._newer = None, older
-            older._table, older._newer, older._otherwise = table, None, {}
-            newest = older
-        return table
+    def _give_way(self, table: _Table[K, V], older: Self) -> None:
+        self._otherwise, older._otherwise = _exchange(table, older._otherwise), {}
 
     def _changes(self) -> tuple[dict[K, V | None], _Table[K, V]]:
         """What this version has otherwise than the table, and the table."""

@@ -59,6 +59,18 @@ def match(id: Any, taker: Any, maker_home: str, maker: Any, qty: str, **more: An
     return {"kind": "match", "id": id, **terms, **more}
 
 
+def test_a_match_at_a_better_price_may_cost_more_than_the_order_and_is_refused_beyond_the_reserve() -> None:
+    """Who sells a contract at more than it asked for lays aside more margin. Settlement would void what is not refused here."""
+    london, tokyo = desks()
+    london.record(order(1, "A", "sell", "99"))  # a margin of 990.00
+    tokyo.record(order(1, "B", "buy", "20", price="110"))
+    london.join(tokyo)
+    with pytest.raises(InsufficientReserve) as refusal:
+        london.record(match(1, 1, "tokyo", 1, "20", price="110", survival=5))
+    assert (refusal.value.needed, refusal.value.left) == (79_000 + 22_000, 100_000)
+    london.record(match(1, 1, "tokyo", 1, "10", price="110", survival=5))
+
+
 def test_an_order_takes_a_reserve_that_suffices_for_all_orders_on_it() -> None:
     london, _ = desks()
     london.record(order(1, "A", "sell", "99"))  # a margin of 990.00

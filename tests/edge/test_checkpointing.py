@@ -347,6 +347,22 @@ def test_a_restart_from_a_snapshot_stands_where_it_stood(seed: int) -> None:
     ledger.settles()
 
 
+@pytest.mark.parametrize("behind", [1, 5, 40])
+def test_a_store_that_lacks_what_a_snapshot_stands_for_gets_it_from_the_journal(behind: int) -> None:
+    """The power went when the journal had the snapshot, and the store did not have its heights yet."""
+    ledger = Ledger(3, interval_ms=50)
+    ledger.open_books()
+    while ledger.certified("n0") < 20:
+        ledger.work(1)
+    ledger.settles()
+    ledger.sim.crash("n0")
+    del ledger.stores["n0"][max(0, 17 - behind) :]  # the snapshot is of a height from 16 on
+    ledger.sim.restart("n0")
+    ledger.work(10)
+    ledger.settles()
+    assert [stored.height for stored in ledger.stores["n0"]] == [*range(1, ledger.height("n0") + 1)]
+
+
 def test_a_certificate_is_of_one_log_and_of_no_other() -> None:
     ledger = _standing()
     first, second, *_ = ledger.stores["n0"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from crdtledger.edge.matchingdesk import ORDERS_TIMER
 from crdtledger.edge.simulate.cluster import SECOND
 from crdtledger.edge.simulate.trading import Floor
 from crdtledger.edge.simulate.writing import minor
@@ -258,6 +259,27 @@ def test_quantity_that_is_held_elsewhere_is_asked_for_where_it_is() -> None:
     assert market.position("B") == "3.000"
     (told,) = market.matches("n1")
     assert told["survival"] == 0
+
+
+def test_a_desk_that_is_made_anew_counts_what_is_handed_to_it_afterwards_no_second_time() -> None:
+    """A height lets batches in that waited for it: the desk is made of a view that has them, and told of them then."""
+    market = opened(seed=13)
+    id = market.enter("A", "sell", 4_000, 10_000)
+    market.settle()
+    share = {"kind": "share", "id": "s", "home": "n0", "order": id, "node": "n3", "qty": "1.000", "instrument": PERP}
+    market.sim.partition([["n0"], ["n1", "n2", "n3"]])
+    market.record("n0", share)
+    sharer, core = market.core("n0"), market.core("n1")
+    lane = sharer.recorder.lane.key
+    batch = sharer.replica.batch(lane, sharer.replica.head(lane).seq)
+    assert batch is not None
+    core.replica.admit_batch(batch)
+    core.orders._due = True
+    core.orders.timer(ORDERS_TIMER, market.sim.now_us)
+    core.orders.arrived([batch], market.sim.now_us)
+    core.orders.check_invariants()
+    desk: Any = core.orders._desk
+    assert desk.standing(("n0", id)).at == {"n0": 3_000, "n3": 1_000}
 
 
 def test_a_home_that_refuses_whatever_it_is_asked_is_asked_ever_more_seldom() -> None:

@@ -194,8 +194,7 @@ def test_a_leaf_may_stand_as_deep_as_its_key_has_bits(depth: int) -> None:
 def eight_leaves() -> tuple[StateTree, list[ExistenceProof]]:
     tree = StateTree(SALTS, {CellName("position", f"A{number}"): b"1" for number in range(8)})
     proofs = [
-        ics23.existence(key, value, tree._radix.siblings(int.from_bytes(ics23.key_hash(key), "big")))
-        for key, value in tree.commitments()
+        ics23.existence(key, value, tree._radix.siblings(ics23.key_hash(key))) for key, value in tree.commitments()
     ]
     return tree, proofs
 

@@ -25,7 +25,7 @@ from random import Random
 from typing import Any
 
 from crdtledger.edge import api
-from crdtledger.edge.checkpointrecords import newest_snapshot
+from crdtledger.edge.checkpointrecords import snapshot_to_start_from
 from crdtledger.edge.core import NodeCore
 from crdtledger.edge.simulate.bounds import beyond_bounds, wrongs
 from crdtledger.edge.simulate.cluster import Cluster
@@ -263,7 +263,7 @@ class Watch:
 
     def _snapshot(self, name: str, records: Sequence[JournalRecord]) -> None:
         """What the newest snapshot stands for is held, whether or not its batches are still there."""
-        snapshot = newest_snapshot(records)
+        snapshot = snapshot_to_start_from(records, lambda _: True)
         if snapshot is None:
             return
         lanes = decode_state(snapshot.state, self.cluster.genesis).lanes
