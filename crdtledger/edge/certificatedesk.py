@@ -8,7 +8,7 @@ served is metered; one that asks for more asks again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from crdtledger.edge import checkpointmessages as messages
 from crdtledger.edge import checkpointrecords as records
@@ -33,6 +33,16 @@ CHANNEL: Final = "checkpoint"
 SERVED_BYTES_PER_S: Final = 4 << 20
 SERVED_BYTES_BURST: Final = 32 << 20
 TIMINGS: Final = 16
+
+Heard: TypeAlias = (
+    messages.Standing
+    | messages.CertifiedAsk
+    | messages.CertifiedTell
+    | messages.Cosigned
+    | messages.RecordsAsk
+    | messages.RecordsTell
+    | messages.Transferring
+)
 
 
 def say(engine: GossipEngine, peer: str, message: messages.CheckpointMessage, after: int = 0) -> Sequence[Output]:
@@ -156,6 +166,38 @@ class CertificateDesk:
         return [PruneJournal(records.prunable(snapshot.height, lanes, self._replica.retention), position)]
 
     # -- messages -------------------------------------------------------------------------------------------
+
+    def stand(self, peer: str) -> list[Output]:
+        """Tell ``peer`` where this node stands."""
+        standing = messages.Standing(self.certifying.log.size, self.book.certified)
+        return [*say(self._engine, peer, standing, self._journaling.needed)]
+
+    def look_ahead(self, now_us: int) -> list[Output]:
+        """Ask for a settled state, if one is wanted."""
+        return [*self.jumping.tick(self.certifying.log.size, self.following.standings, now_us)]
+
+    def heard(self, peer: str, message: Heard, stopped: bool, now_us: int) -> list[Output]:
+        """A message from ``peer``. ``stopped``: nothing is to be settled here any more, so no state is taken either."""
+        match message:
+            case messages.Standing():
+                self.following.stands(peer, message)
+                out = [] if stopped else self.look_ahead(now_us)
+                # What it lacks is certified here: it need not wait for the next tick.
+                return out + (self.stand(peer) if message.certified < self.book.certified else [])
+            case messages.CertifiedAsk(first):
+                return self.serve(peer, first, now_us)
+            case messages.CertifiedTell():
+                return self.told(peer, message, now_us)
+            case messages.Cosigned(lines):
+                return self.cosigned(peer, lines, now_us)
+            case messages.RecordsAsk(first):
+                return self.serve_records(peer, first, now_us)
+            case messages.RecordsTell():
+                return self.told_records(peer, message, now_us)
+            case messages.StateOffer() | messages.PieceTell() if stopped:
+                return []
+        log, standings = self.certifying.log, self.following.standings
+        return [*self.jumping.heard(peer, message, log, standings, self.book.counts, now_us)]
 
     def serve(self, peer: str, first: int, now_us: int) -> list[Output]:
         """``peer`` asks for certified heights from ``first`` on."""

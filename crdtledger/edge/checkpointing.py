@@ -31,6 +31,7 @@ from crdtledger.edge.heightbook import SettledHeight
 from crdtledger.edge.journaling import Journaling
 from crdtledger.edge.judging import Judging
 from crdtledger.edge.jumping import Jumping
+from crdtledger.edge.landing import land
 from crdtledger.edge.offences import EVIDENCE_RECORD, Offences
 from crdtledger.edge.settledmatches import SettledMatches
 from crdtledger.edge.settling import Settled, Settling
@@ -211,6 +212,7 @@ class Checkpointer:
         """Go on with whatever can go on; what there is to do."""
         if not self.stopped:
             self._jump(now_us)
+        if not self.stopped:
             self._follow(now_us)
             self._step(now_us, *self._proposal())
             self._pace(now_us)
@@ -220,9 +222,10 @@ class Checkpointer:
     def _tick(self, now_us: int) -> None:
         self._out.append(StartTimer(TICK, TICK_US))
         for peer in self._engine.peers:
-            self._stand(peer)
+            self._out += self.desk.stand(peer)
         self._out += self.desk.remind() + self.desk.fill(now_us)
-        self._look_ahead(now_us)
+        if not self.stopped:
+            self._out += self.desk.look_ahead(now_us)
         if self.voting:
             question = self.voting.abstaining.question
             for peer in self._engine.peers if question else ():
@@ -231,34 +234,8 @@ class Checkpointer:
                 self._step(now_us, RepairDue())
         self._look_again(now_us)
 
-    def _look_ahead(self, now_us: int) -> None:
-        if not self.stopped:
-            self._out += self._jumping.tick(self.height, self.desk.following.standings, now_us)
-
-    def _stand(self, peer: str) -> None:
-        height, certified = self.height, self.desk.book.certified
-        self._out += say(self._engine, peer, messages.Standing(height, certified), self._journaling.needed)
-
     def _heard(self, peer: str, message: messages.CheckpointMessage, now_us: int) -> None:
         match message:
-            case messages.Standing():
-                self.desk.following.stands(peer, message)
-                self._look_ahead(now_us)
-                if message.certified < self.desk.book.certified:
-                    self._stand(peer)  # what it lacks is certified here: it need not wait for the next tick
-            case messages.CertifiedAsk(first):
-                self._out += self.desk.serve(peer, first, now_us)
-            case messages.CertifiedTell():
-                self._out += self.desk.told(peer, message, now_us)
-            case messages.Cosigned(lines):
-                self._out += self.desk.cosigned(peer, lines, now_us)
-            case messages.RecordsAsk(first):
-                self._out += self.desk.serve_records(peer, first, now_us)
-            case messages.RecordsTell():
-                self._out += self.desk.told_records(peer, message, now_us)
-            case messages.StateAsk() | messages.StateOffer() | messages.PieceAsk() | messages.PieceTell():
-                log, standings = self.desk.certifying.log, self.desk.following.standings
-                self._out += self._jumping.heard(peer, message, log, standings, self.desk.book.counts, now_us)
             case messages.WorkingAsk(nonce):
                 told = messages.WorkingTell(nonce, self.height + 1)
                 self._out += say(self._engine, peer, told, self._journaling.needed)
@@ -266,6 +243,8 @@ class Checkpointer:
                 if self.voting and self.voting.abstaining.told(peer, message):
                     self._journaling.put(votes_from_record(self.voting.abstaining.votes_from))
                     self.voting.begin(self.height)
+            case _:
+                self._out += self.desk.heard(peer, message, bool(self.stopped), now_us)
 
     def check_invariants(self) -> None:
         """Assert what must hold at every moment (docs/explanation/guarantees.md)."""
@@ -410,31 +389,27 @@ class Checkpointer:
             self._out += self.desk.announce(height, now_us)
 
     def _jump(self, now_us: int) -> None:
-        """Stand on a state that came from a peer and is durable by now, as a start from it would. What was signed of heights that are
-        passed by stays signed; nothing is signed of them any more."""
-        ready = self._jumping.ready(now_us)
-        if ready is None or ready.opened.checkpoint.height <= self.height:
+        """Stand on a state that came from a peer and is durable by now. What was signed of heights that are passed by stays signed;
+        nothing is signed of them any more."""
+        if self._jumping.disputed:
+            self._stop(self._jumping.disputed)
             return
-        checkpoint, _, log, state, commitments, _ = ready.opened
-        before, height = self.desk.certifying.log, checkpoint.height
-        if before.size and log.root(before.size) != before.root():
-            self._stop(f"height {height} is certified, and does not follow what is settled here")
+        ready = self._jumping.ready(now_us)
+        if ready is None:
             return
         self._absorb()
-        bases = dict(enumerate(log.leaf_hashes(), 1))
-        self.jumped = self._gossiped.jump(height, checkpoint.digest, state, bases)
-        self._settling.jump(checkpoint.record, commitments)
-        self.desk.begin(ready.snapshot, commitments)
-        self._turn = self._decision = None
+        self.jumped, told = land(ready, self._gossiped, self._settling, self.desk)
         self._decisions.clear()
-        self._wanted.clear()
-        self._judging.moved()
+        self._begin_next()
         self._settled_at, self._settled_us, self._begun_us = ready.position, now_us, 0
         self._absorb()
-        self._out += [
-            Notify("checkpoint.jumped", {"height": height, "from": before.size}),
-            self.desk.prune(ready.snapshot, ready.position),
-        ]
+        self._out += told
+
+    def _begin_next(self) -> None:
+        """Nothing that was said of the next height counts any more: it is another one."""
+        self._turn = self._decision = None
+        self._wanted.clear()
+        self._judging.moved()
 
     def _move(self, settled: Settled, known: Known, position: int) -> None:
         """Stand on the next height."""
@@ -449,6 +424,4 @@ class Checkpointer:
         self._decisions = {height: one for height, one in self._decisions.items() if height > certified}
         if isinstance(known, records.Decided):
             self._decisions[checkpoint.height] = known
-        self._turn = self._decision = None
-        self._wanted.clear()
-        self._judging.moved()
+        self._begin_next()

@@ -22,7 +22,8 @@ COSIGNATURE_BYTES: Final = 8 + 64
 
 MAX_ADJUSTMENTS_BYTES: Final = 1 << 20
 PIECE_BYTES: Final = 1 << 20
-MAX_PIECES: Final = 1_024
+MAX_PIECES: Final = 256
+"""No larger image is given or taken: a peer that offers noise makes a node hold so much of it before it is seen to be noise."""
 MAX_PATH: Final = 64
 
 HeightOrNone = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]

@@ -1,11 +1,14 @@
 """Catch-up by a settled state: giving and taking it, up to where it is durable here and may be stood on.
 
 Serving: the newest certified height that is a multiple of ``MARK_HEIGHTS`` is kept, so that honest peers offer one image; where that is no
-help, the newest certified height itself. An image is made when somebody asks, and let go of when nobody did for ``KEPT_US``.
+help, the newest certified height itself. An image is made when somebody asks, one in ``MADE_US`` at most, and let go of when nobody did
+for ``KEPT_US``; who asks meanwhile gets one that is there.
 
-Taking: asked for when this node is ``Setup.jump_heights`` behind, or when what the next height settles could not be had for ``STUCK_US``.
+Taking: asked for when this node is ``Setup.jump_heights`` behind, or half as many while it stands on the genesis, where no height is
+cheaper than its state; or when what the next height settles could not be had for ``STUCK_US``. It has to lead over half of
+``jump_heights`` at least: a peer that lies about its height must not have a node jump from one height to the next.
 While pieces come, ranges rest. A whole image is verified, written down as a snapshot, and only when that is durable does
-``ready`` hand it out: a power cut before leaves the old state, one after it starts from the new.
+``ready`` hand it out: a power cut before leaves the old state, one after it starts from the new. Nothing is settled in between.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from crdtledger.errors import InvalidProof
 from gossip.effects import Notify
 from gossip.meters import TokenBucket
 from gossip.protocol import GossipEngine, Output
-from reconcile.log import MerkleLog
+from reconcile.log import HASH_BYTES, MerkleLog
 from reconcile.salts import Salts
 
 CHANNEL: Final = "checkpoint"
@@ -32,8 +35,11 @@ MARK_HEIGHTS: Final = 16
 KEPT_US: Final = 30_000_000
 STUCK_US: Final = 10_000_000
 RESTS_US: Final = 3_000_000
+MADE_US: Final = 1_000_000
+IMAGES: Final = 2
 SERVED_BYTES_PER_S: Final = 8 << 20
-SERVED_BYTES_BURST: Final = 32 << 20
+SERVED_BYTES_BURST: Final = messages.MAX_PIECES * messages.PIECE_BYTES
+"""One image whole, of any size: whoever takes it asks as fast as pieces come."""
 
 
 class Installing(NamedTuple):
@@ -60,8 +66,12 @@ class Jumping:
         self._mark: tuple[SettledHeight, bytes] | None = None
         self._newest: tuple[SettledHeight, bytes] | None = None
         self._images: dict[int, tuple[Image, int]] = {}  # by height; asked for last at
+        self._made_us = -MADE_US
         self._stuck: tuple[int, int] = (0, 0)  # at which height, since when
+        self._above = 0
         self.installing: Installing | None = None
+        self.disputed = ""
+        """Why what is certified elsewhere does not follow what is settled here."""
 
     # -- giving ---------------------------------------------------------------------------------------------
 
@@ -72,22 +82,28 @@ class Jumping:
             self._mark = self._newest
 
     def _offer(self, peer: str, above: int, log: MerkleLog, now_us: int) -> list[Output]:
-        for settled, certificate in filter(None, (self._mark, self._newest)):
-            height = settled.checkpoint.height
-            if height <= above:
-                continue
-            if height not in self._images:
-                image = image_of(settled, certificate, log)
-                if len(image.pieces) > messages.MAX_PIECES:
-                    return []
-                while len(self._images) >= 2:
-                    del self._images[min(self._images)]
-                self._images[height] = (image, now_us)
-            offer = self._images[height][0].offer
-            self._images[height] = (self._images[height][0], now_us)
-            size = len(offer.value) + len(offer.certificate) + 32 * len(offer.pieces)
-            return self._say(peer, offer) if self._served[peer].take(size, now_us) else []
-        return []
+        image = self._image(above, log, now_us)
+        if image is None or len(image.pieces) > messages.MAX_PIECES:
+            return []
+        offer = image.offer
+        self._images[image.height] = (image, now_us)
+        size = len(offer.value) + len(offer.certificate) + HASH_BYTES * len(offer.pieces)
+        return self._say(peer, offer) if self._served[peer].take(size, now_us) else []
+
+    def _image(self, above: int, log: MerkleLog, now_us: int) -> Image | None:
+        """An image of a height above ``above``: the next one's or the newest that is here, or one that is made now."""
+        here = [height for height in self._images if height > above]
+        if here:
+            return self._images[above + 1 if above + 1 in here else max(here)][0]
+        kept = [one for one in (self._mark, self._newest) if one and one[0].checkpoint.height > above]
+        if not kept or now_us - self._made_us < MADE_US:
+            return None
+        self._made_us = now_us
+        image = image_of(*kept[0], log)
+        while len(self._images) >= IMAGES:
+            del self._images[min(self._images)]
+        self._images[image.height] = (image, now_us)
+        return image
 
     def _piece(self, peer: str, ask: messages.PieceAsk, now_us: int) -> list[Output]:
         image, _ = self._images.get(ask.height, (None, 0))
@@ -109,17 +125,21 @@ class Jumping:
     def tick(self, height: int, standings: dict[str, messages.Standing], now_us: int) -> list[Output]:
         """Time passes, and this node stands on ``height``: ask for what is wanted."""
         self._images = {at: one for at, one in self._images.items() if now_us - one[1] < KEPT_US}
+        if self.installing or self.disputed or not self._heights:
+            return []
         behind = max((one.certified for one in standings.values()), default=0) - height
         stuck = self._stuck[0] == height + 1 and now_us - self._stuck[1] >= STUCK_US
-        if self.installing or not self._heights:
-            return []
-        if (behind < self._heights and not stuck) or (self._transfer.offer and self._transfer.height <= height):
+        half = self._heights // 2
+        if behind < (self._heights if height else half) and not stuck:
             self._transfer.stop()
             return []
-        return self._ask(height, standings, now_us)
+        if self._transfer.offer and self._transfer.height <= height:
+            self._transfer.stop()
+        self._above = height + half if height and not stuck else height
+        return self._ask(standings, now_us)
 
-    def _ask(self, height: int, standings: dict[str, messages.Standing], now_us: int) -> list[Output]:
-        asks = self._transfer.ask(height, standings, now_us)
+    def _ask(self, standings: dict[str, messages.Standing], now_us: int) -> list[Output]:
+        asks = self._transfer.ask(self._above, standings, now_us)
         if self._transfer.offer:
             self._engine.rest(now_us + RESTS_US)
         return [out for peer, ask in asks for out in self._say(peer, ask)]
@@ -144,15 +164,12 @@ class Jumping:
             case messages.PieceAsk():
                 return self._piece(peer, message, now_us)
             case messages.StateOffer():
-                fault = self._transfer.offered(peer, message, log.size)
+                fault = self._transfer.offered(peer, message, max(log.size, self._above))
             case messages.PieceTell():
                 fault = self._transfer.told(peer, message)
         out = self._refuse([peer], fault, now_us) if fault else []
-        if self.installing is None:
-            out += self._verify(log, counts, now_us)
-        if self.installing is None and self._transfer.offer:
-            out += self._ask(log.size, standings, now_us)
-        return out
+        out += self._verify(log, counts, now_us)
+        return out + (self._ask(standings, now_us) if self._transfer.offer else [])
 
     def _verify(self, log: MerkleLog, counts: dict[str, int], now_us: int) -> list[Output]:
         """Once all pieces are here: a state that holds is written down, whoever offered another is refused."""
@@ -166,6 +183,9 @@ class Jumping:
         self._transfer.stop()
         height = opened.checkpoint.height
         if height <= log.size:
+            return []
+        if log.size and opened.log.root(log.size) != log.root():
+            self.disputed = f"height {height} is certified, and does not follow what is settled here"
             return []
         leaves = b"".join(opened.log.leaf_hashes())
         digest = opened.checkpoint.digest

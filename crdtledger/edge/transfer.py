@@ -2,8 +2,10 @@
 
 Several offers of one image are one: its pieces come from whoever offers it, a few at a time, and stay when a peer is lost. A peer that
 does not answer ``MISSED_MAX`` times in a row, sends what it did not offer, or offered what does not hold, is left out until all others
-were asked. What is kept is bounded by the offer, which is bounded by its form. It judges pieces by their digests alone: whether the
-image is a state is for ``stateimage``.
+were asked; and of those that never failed each is asked in its turn. What is kept is bounded by the offer, which is bounded by its form.
+What nobody asked for, or asked for too long ago, is dropped without a word: an honest answer may be late, or come twice.
+
+It judges pieces by their digests alone: whether the image is a state is for ``stateimage``.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from crdtledger.errors import InvalidProof
 from crdtledger.ledger.genesis import Genesis
 
 PATIENCE_US: Final = 2_000_000
+PAUSE_US: Final = 250_000
+"""Between two questions for an offer: whoever answers with what does not hold is not asked as fast as it answers."""
 OUTSTANDING: Final = 3
 MISSED_MAX: Final = 4
 
@@ -36,66 +40,87 @@ class Transfer:
         self._asked: dict[int, tuple[str, int]] = {}  # piece -> whom, when
         self._told: dict[str, set[int]] = {}  # peer -> pieces that it was ever asked for, and has not sent
         self._failures: dict[str, int] = {}
-        self._offers_asked: dict[str, int] = {}  # peer -> when
+        self._turns: dict[str, int] = {}  # peer -> how often it was the first that was asked for an offer
+        self._awaited: dict[str, int] = {}  # peer -> since when its offer is
+        self._compared: set[str] = set()  # who was asked whether it offers the same
+        self._first = ""
+        self._asked_us = -PAUSE_US
 
     def stop(self) -> None:
         """Give it up, or be done."""
         self.offer, self.height = None, 0
-        for memory in (self._sources, self._pieces, self._asked, self._told, self._offers_asked):
+        for memory in (self._sources, self._pieces, self._asked, self._told, self._awaited, self._compared):
             memory.clear()
 
     def gone(self, peer: str) -> None:
         """The link to ``peer`` is gone: what it sent stays."""
-        self._sources.pop(peer, None)
-        self._offers_asked.pop(peer, None)
-        self._asked = {number: ask for number, ask in self._asked.items() if ask[0] != peer}
+        self._awaited.pop(peer, None)
+        self._compared.discard(peer)
+        self._leave(peer)
 
     # -- offers ---------------------------------------------------------------------------------------------
 
-    def ask(self, height: int, standings: Mapping[str, Standing], now_us: int) -> Asks:
-        """What to ask for now, standing on ``height``."""
+    def ask(self, above: int, standings: Mapping[str, Standing], now_us: int) -> Asks:
+        """What to ask for now, to get the state of a height above ``above``."""
         if self.offer is not None and self._sources:
             return [*self._rivals(standings, now_us), *self._ask_pieces(now_us)]
-        ahead = [peer for peer, standing in standings.items() if standing.certified > height]
-        if not ahead or any(now_us - at_us < PATIENCE_US for at_us in self._offers_asked.values()):
+        ahead = [peer for peer, standing in standings.items() if standing.certified > above]
+        if (
+            not ahead
+            or now_us - self._asked_us < PAUSE_US
+            or now_us - self._awaited.get(self._first, -PATIENCE_US) < PATIENCE_US
+        ):
             return []
-        for peer in self._offers_asked:
-            self._failures[peer] = self._failures.get(peer, 0) + 1
-        self._offers_asked.clear()
-        peer = min(ahead, key=lambda name: (self._failures.get(name, 0), name))
-        self._offers_asked[peer] = now_us
-        return [(peer, StateAsk(height))]
+        if self._first in self._awaited:
+            self._fail(self._first)
+        self._awaited.clear()
+        self._compared.clear()
+        peer = min(ahead, key=lambda name: (self._failures.get(name, 0), self._turns.get(name, 0), name))
+        self._turns[peer] = self._turns.get(peer, 0) + 1
+        self._first, self._asked_us = peer, now_us
+        self._awaited[peer] = now_us
+        return [(peer, StateAsk(above))]
 
     def _rivals(self, standings: Mapping[str, Standing], now_us: int) -> Asks:
         """Ask the others once whether they offer the same."""
-        others = [p for p, one in standings.items() if one.certified >= self.height and p not in self._offers_asked]
-        self._offers_asked |= dict.fromkeys(others, now_us)
-        return [(peer, StateAsk(self.height - 1)) for peer in others if not self._failures.get(peer)]
+        others = [
+            peer
+            for peer, one in standings.items()
+            if one.certified >= self.height and peer not in self._compared and not self._failures.get(peer)
+        ]
+        self._compared.update(others)
+        self._awaited |= dict.fromkeys(others, now_us)
+        return [(peer, StateAsk(self.height - 1)) for peer in others]
 
-    def offered(self, peer: str, offer: StateOffer, height: int) -> str:
+    def offered(self, peer: str, offer: StateOffer, above: int) -> str:
         """``peer`` offers a state; why it is refused, ``""`` if not."""
-        if peer not in self._offers_asked:
-            return "an offer of a state that nobody asked for"
+        if self._awaited.pop(peer, None) is None:
+            return ""
         try:
             of = open_offer(offer, self._genesis).height
         except InvalidProof as fault:
             self._fail(peer)
             return str(fault)
-        if of <= height:
+        if of <= above:
             self._fail(peer)
-            return f"it offers the state of height {of}, which is settled here"
+            return f"it offers the state of height {of}, and was asked for one above {above}"
         if self.offer is None or not self._sources:
             if self.offer is None or self.offer.pieces != offer.pieces:
                 self._pieces.clear()
             self.offer, self.height = offer, of
             self._asked.clear()
-            self._offers_asked = {peer: self._offers_asked[peer]}
+            self._told.clear()
+            self._compared = {peer}
         if (of, offer.pieces) == (self.height, self.offer.pieces):
             self._sources[peer] = 0
         return ""
 
     def _fail(self, peer: str) -> None:
         self._failures[peer] = self._failures.get(peer, 0) + 1
+        self._leave(peer)
+
+    def _leave(self, peer: str) -> None:
+        """Ask ``peer`` for no more pieces."""
         self._sources.pop(peer, None)
         self._asked = {number: ask for number, ask in self._asked.items() if ask[0] != peer}
 
@@ -124,10 +149,8 @@ class Transfer:
 
     def told(self, peer: str, tell: PieceTell) -> str:
         """``peer`` sends a piece; why it is refused, ``""`` if not."""
-        if self.offer is None or tell.height != self.height:
-            return ""  # of a transfer that is over: it was asked for perhaps
-        if tell.number not in self._told.get(peer, ()):
-            return f"piece {tell.number} of a state, which it was not asked for"
+        if self.offer is None or tell.height != self.height or tell.number not in self._told.get(peer, ()):
+            return ""
         self._told[peer].discard(tell.number)
         self._asked = {number: ask for number, ask in self._asked.items() if number != tell.number}
         if piece_digest(tell.content) != self.offer.pieces[tell.number]:

@@ -8,6 +8,7 @@ so that a place is found wherever its batch happens to be.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from crdtledger.ledger.aside import Aside
 from crdtledger.ledger.batch import Batch, ForkEvidence, fork_evidence
@@ -20,6 +21,17 @@ from crdtledger.ledger.waiting import WaitingRoom
 
 _NOTHING = LaneState()
 """What is known of a lane never heard of. Never written to."""
+
+
+class LaneEnd(Protocol):
+    """A row of a cut: the lane, and the batch up to which it is to be settled."""
+
+    @property
+    def lane(self) -> bytes: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def hash(self) -> bytes: ...
 
 
 class Lanes:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
 
 from crdtledger.errors import InvalidBatch
 from crdtledger.ledger.batch import Batch, ForkEvidence, lane_text, open_batch, open_evidence
@@ -26,7 +25,7 @@ from crdtledger.ledger.frontier import Frontier, LaneHead, frontier_digest
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.lane import LaneDocument
-from crdtledger.ledger.lanes import Lanes
+from crdtledger.ledger.lanes import LaneEnd, Lanes
 from crdtledger.ledger.lanestate import LaneState
 from crdtledger.ledger.outcome import (
     Applied,
@@ -56,17 +55,6 @@ __all__ = [
     "Replica",
     "Settled",
 ]
-
-
-class LaneEnd(Protocol):
-    """A row of a cut: the lane, and the batch up to which it is to be settled."""
-
-    @property
-    def lane(self) -> bytes: ...
-    @property
-    def seq(self) -> int: ...
-    @property
-    def hash(self) -> bytes: ...
 
 
 class Replica:
