@@ -95,17 +95,22 @@ def open_image(
     if log.root() != head.root:
         raise InvalidProof(where, "its leaf hashes are not those of the certified log")
     raw = body[end:]
-    state = decode_state(raw, genesis, hash_salt)
-    _need_one_spelling(state)
-    try:
-        commitments = Commitments.rebuild(genesis, salts, state)
-    except BadInput as fault:
-        raise InvalidProof(where, str(fault)) from None
+    state, commitments = open_state(raw, genesis, salts, hash_salt)
     if (commitments.state_root, commitments.liabilities) != (record.state_root, record.liabilities):
         raise InvalidProof(where, "the state has other roots than those that were certified")
     if cut_of({lane: (one.seq, one.hash) for lane, one in state.lanes.items()}) != checkpoint.cut:
         raise InvalidProof(where, "the state ends elsewhere than the cut that was certified")
     return OpenedImage(checkpoint, offer, log, state, commitments, raw)
+
+
+def open_state(raw: bytes, genesis: Genesis, salts: Salts, hash_salt: int) -> tuple[SettledState, Commitments]:
+    """The state that ``raw`` spells, and its commitments: no two spellings have the same. Raises InvalidProof."""
+    state = decode_state(raw, genesis, hash_salt)
+    _need_one_spelling(state)
+    try:
+        return state, Commitments.rebuild(genesis, salts, state)
+    except BadInput as fault:
+        raise InvalidProof("state image", str(fault)) from None
 
 
 def _need_one_spelling(state: SettledState) -> None:
