@@ -103,24 +103,20 @@ def by_batch(facts: int, sizes: Sequence[int]) -> Curve:
     return Curve(f"{facts:,} facts in more batches", "batches", "seconds", tuple(points), slope(points))
 
 
-def jump(facts: int) -> float:
-    """Of four nodes that agree, the fourth starts when the others have settled ``facts`` fills of 1,000 cells, ``HEIGHT_FACTS`` in each
-    height: until it stands where they stand, from its being ready."""
-    with nodes.cluster(4, Policies(agreement="tendermint", checkpoint_interval_ms=20)) as cluster:
-        cluster.start(1, 2, 3)
-        with cluster.client(1) as one:
-            nodes.define(one)
-            before = 0
-            for fills in nodes.split(chunks(facts, 0), HEIGHT_FACTS):
-                before += nodes.record(one, [fills._replace(instrument=0)])
-                _wait_until_settled(one, before)
-            cluster.start(4)
-            begun = time.perf_counter()
-            with cluster.client(4) as four:
-                _wait_until_settled(four, facts)
-                seconds = time.perf_counter() - begun
-                if four.query("positions") != one.query("positions"):
-                    raise Wrong("a node that took the state shows other positions than the one that settled it")
+def jump(cluster: nodes.Cluster, facts: int) -> float:
+    """The fourth node starts without anything when the others settled ``facts`` fills: until it stands where they stand, from its being
+    ready."""
+    nodes.empty(cluster.paths[3])
+    cluster.start(4)
+    begun = time.perf_counter()
+    with cluster.client(1) as one, cluster.client(4) as four:
+        _wait_until_settled(four, facts)
+        seconds = time.perf_counter() - begun
+        if four.query("positions") != one.query("positions"):
+            raise Wrong("a node that took the state shows other positions than the one that settled it")
+    cluster.stop(4)
+    if "checkpoint.jumped" not in (cluster.paths[3] / folders.LOG).read_text():
+        raise Wrong("a node that missed all of history followed it height by height")
     return seconds
 
 
@@ -133,9 +129,21 @@ def _wait_until_settled(node: Client, facts: int) -> None:
 
 
 def by_history(sizes: Sequence[int], tries: int) -> Curve:
-    """What settled history costs a node that missed it, with as many open cells at the end of each."""
-    points = tuple((float(size), median(jump(size) for _ in range(tries))) for size in sizes)
-    return Curve("settled history, passed by", "facts", "seconds", points, slope(points))
+    """What settled history costs a node that missed it: fills of 1,000 cells, ``HEIGHT_FACTS`` in each height, with as many open cells at
+    the end of each size."""
+    points: list[tuple[float, float]] = []
+    with nodes.cluster(4, Policies(agreement="tendermint", checkpoint_interval_ms=20), validators=3) as cluster:
+        cluster.start(1, 2, 3)
+        work = nodes.split([fills._replace(instrument=0) for fills in chunks(sizes[-1], 0)], HEIGHT_FACTS)
+        facts = 0
+        with cluster.client(1) as one:
+            nodes.define(one)
+            for fills in work:
+                facts += nodes.record(one, [fills])
+                _wait_until_settled(one, facts)
+                if facts in sizes:
+                    points.append((float(facts), median(jump(cluster, facts) for _ in range(tries))))
+    return Curve("settled history, passed by", "facts", "seconds", tuple(points), slope(points))
 
 
 def measure(plan: Plan) -> Result:

@@ -1,12 +1,12 @@
 """Catch-up by a settled state: giving and taking it, up to where it is durable here and may be stood on.
 
 Serving: the newest certified height that is a multiple of ``MARK_HEIGHTS`` is kept, so that honest peers offer one image; where that is no
-help, the newest certified height itself. An image is made when somebody asks, one in ``MADE_US`` at most, and let go of when nobody did
-for ``KEPT_US``; who asks meanwhile gets one that is there.
+help, the newest certified height itself. An image is made when somebody asks, one in ``MADE_US`` at most, large ones more rarely, and let
+go of when nobody did for ``KEPT_US``; who asks meanwhile gets one that is there.
 
-Taking: asked for when this node is ``Setup.jump_heights`` behind, or half as many while it stands on the genesis, where no height is
-cheaper than its state; or when what the next height settles could not be had for ``STUCK_US``. It has to lead over half of
-``jump_heights`` at least: a peer that lies about its height must not have a node jump from one height to the next.
+Taking: asked for when this node is ``Setup.jump_heights`` behind, or half as many while it has hardly any history, beside which no state
+is large; or when what the next height settles could not be had for ``STUCK_US``. It has to lead over half of what it takes to ask: a
+peer that lies about its height must not have a node jump from one height to the next. What was begun is brought to its end.
 While pieces come, ranges rest. A whole image is verified, written down as a snapshot, and only when that is durable does
 ``ready`` hand it out: a power cut before leaves the old state, one after it starts from the new. Nothing is settled in between.
 """
@@ -35,6 +35,7 @@ MARK_HEIGHTS: Final = 16
 KEPT_US: Final = 30_000_000
 STUCK_US: Final = 10_000_000
 RESTS_US: Final = 3_000_000
+SECOND_US: Final = 1_000_000
 MADE_US: Final = 1_000_000
 IMAGES: Final = 2
 SERVED_BYTES_PER_S: Final = 8 << 20
@@ -66,7 +67,7 @@ class Jumping:
         self._mark: tuple[SettledHeight, bytes] | None = None
         self._newest: tuple[SettledHeight, bytes] | None = None
         self._images: dict[int, tuple[Image, int]] = {}  # by height; asked for last at
-        self._made_us = -MADE_US
+        self._next_us = 0  # when another one may be made
         self._stuck: tuple[int, int] = (0, 0)  # at which height, since when
         self._above = 0
         self.installing: Installing | None = None
@@ -91,19 +92,28 @@ class Jumping:
         return self._say(peer, offer) if self._served[peer].take(size, now_us) else []
 
     def _image(self, above: int, log: MerkleLog, now_us: int) -> Image | None:
-        """An image of a height above ``above``: the next one's or the newest that is here, or one that is made now."""
-        here = [height for height in self._images if height > above]
-        if here:
-            return self._images[above + 1 if above + 1 in here else max(here)][0]
+        """An image of a height above ``above``: the next one's, the one that all nodes keep, or else the newest that can be had."""
         kept = [one for one in (self._mark, self._newest) if one and one[0].checkpoint.height > above]
-        if not kept or now_us - self._made_us < MADE_US:
-            return None
-        self._made_us = now_us
-        image = image_of(*kept[0], log)
-        while len(self._images) >= IMAGES:
-            del self._images[min(self._images)]
-        self._images[image.height] = (image, now_us)
-        return image
+        here = [height for height in self._images if height > above]
+        if above + 1 in here or not kept:
+            return self._images[above + 1][0] if above + 1 in here else None
+        if kept[0][0].checkpoint.height not in here and self._may_make(now_us):
+            image = image_of(*kept[0], log)
+            self._images[image.height] = (image, now_us)
+            self._next_us = now_us + max(MADE_US, image.bytes * SECOND_US // SERVED_BYTES_PER_S)
+            return image
+        return self._images[max(here)][0] if here else None
+
+    def _may_make(self, now_us: int) -> bool:
+        """Whether an image may be made now: none was a moment ago, and there is room beside those that are being taken."""
+        if now_us < self._next_us:
+            return False
+        taken = {height: one for height, one in self._images.items() if now_us - one[1] < RESTS_US}
+        if len(taken) >= IMAGES:
+            return False
+        if len(self._images) >= IMAGES:
+            self._images = taken
+        return True
 
     def _piece(self, peer: str, ask: messages.PieceAsk, now_us: int) -> list[Output]:
         image, _ = self._images.get(ask.height, (None, 0))
@@ -127,15 +137,15 @@ class Jumping:
         self._images = {at: one for at, one in self._images.items() if now_us - one[1] < KEPT_US}
         if self.installing or self.disputed or not self._heights:
             return []
-        behind = max((one.certified for one in standings.values()), default=0) - height
-        stuck = self._stuck[0] == height + 1 and now_us - self._stuck[1] >= STUCK_US
-        half = self._heights // 2
-        if behind < (self._heights if height else half) and not stuck:
-            self._transfer.stop()
-            return []
         if self._transfer.offer and self._transfer.height <= height:
             self._transfer.stop()
-        self._above = height + half if height and not stuck else height
+        behind = max((one.certified for one in standings.values()), default=0) - height
+        stuck = self._stuck[0] == height + 1 and now_us - self._stuck[1] >= STUCK_US
+        least = self._heights if height >= self._heights else self._heights // 2
+        if behind < least and not stuck and not self._transfer.offer:
+            self._transfer.stop()
+            return []
+        self._above = height if stuck else height + least // 2
         return self._ask(standings, now_us)
 
     def _ask(self, standings: dict[str, messages.Standing], now_us: int) -> list[Output]:

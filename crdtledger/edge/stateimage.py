@@ -40,6 +40,11 @@ class Image(NamedTuple):
     offer: StateOffer
     pieces: tuple[bytes, ...]
 
+    @property
+    def bytes(self) -> int:
+        """What all pieces weigh together."""
+        return sum(map(len, self.pieces))
+
 
 class OpenedImage(NamedTuple):
     """A state that holds, the checkpoint that it is of, and the log up to there. ``raw``: the state's encoding."""
