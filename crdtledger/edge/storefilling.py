@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from crdtledger.edge.certifying import Certifying
-from crdtledger.edge.checkpointmessages import MAX_SERVED, MAX_SERVED_BYTES, RecordsTell, Standing
+from crdtledger.edge.checkpointmessages import (
+    MAX_ADJUSTMENTS_BYTES,
+    MAX_SERVED,
+    MAX_SERVED_BYTES,
+    RecordsTell,
+    Standing,
+)
 from crdtledger.edge.effects import Output, StoreCheckpoint
 from crdtledger.errors import InvalidProof
 from reconcile.adjustments import adjustments_root, decode_adjustments
@@ -79,6 +85,8 @@ class StoreFilling:
         size = 0
         for one in self._archive(first, MAX_SERVED):
             size += len(one.body) + len(one.adjustments) + len(one.certificate)
+            if len(one.adjustments) > MAX_ADJUSTMENTS_BYTES:
+                break  # no message carries them
             if one.height != first + len(served) or (served and size > MAX_SERVED_BYTES):
                 break
             served.append((one.body, one.adjustments, one.certificate))

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdtledger.edge.checkpointmessages import PIECE_BYTES, StateOffer
+from crdtledger.edge.checkpointmessages import PIECE_BYTES, PieceTell, RecordsTell, Standing, StateAsk, StateOffer
+from crdtledger.edge.setup import no_archive
 from crdtledger.edge.simulate.cluster import SALTS
 from crdtledger.edge.stateimage import Image, image_of, open_image, open_state, piece_digest
+from crdtledger.edge.storefilling import StoreFilling
 from crdtledger.errors import InvalidProof
 from crdtledger.ledger.facts import Account
 from crdtledger.ledger.genesis import Authority, Genesis, Policies
@@ -27,10 +29,7 @@ from tests.reconcile.test_match_rules import Bench
 @functools.cache
 def certified() -> tuple[Genesis, Image]:
     """An image of a height that four validators certified."""
-    ledger = Ledger(5, interval_ms=100)
-    ledger.open_books()
-    ledger.work(60)
-    ledger.settles()
+    ledger = settled_ledger(5, 60)
     desk = ledger.checkpoints("n0").desk
     settled = desk.book.get(desk.book.certified)
     assert settled is not None
@@ -49,6 +48,15 @@ def traded() -> tuple[Genesis, SettledState]:
     bench.match(2, 6, 4, (1, 3), 3, 100)
     bench.settle()
     return bench.genesis, bench.state
+
+
+def settled_ledger(seed: int, rounds: int) -> Ledger:
+    """A ledger that settled and certified what was recorded in ``rounds``. All of them have one genesis."""
+    ledger = Ledger(seed, interval_ms=100)
+    ledger.open_books()
+    ledger.work(rounds)
+    ledger.settles()
+    return ledger
 
 
 def raw_of(image: Image) -> bytes:
@@ -191,3 +199,58 @@ def test_a_member_none_of_whose_orders_were_allowed_used_no_id() -> None:
     assert bench.state.used.keys() <= {0}
     state, _ = open_state(bench.state.encode(), bench.genesis, SALTS, 0)
     assert state.encode() == bench.state.encode()
+
+
+def test_a_certified_state_that_does_not_follow_what_is_settled_here_stops_the_node_and_is_not_written_down() -> None:
+    """More than a third of the validators have two histories: nobody can say which is the right one."""
+    ledger = settled_ledger(6, 10)
+    founded, image = certified()
+    assert founded == ledger.genesis
+    assert image.height > ledger.height("n3")
+    checkpoints, now_us = ledger.checkpoints("n3"), 10**13
+    transfer = checkpoints.desk.jumping._transfer
+    checkpoints.desk.following.stands("n0", Standing(image.height, image.height))
+    assert transfer.ask(0, checkpoints.desk.following.standings, now_us) == [("n0", StateAsk(0))]
+    written = checkpoints._journaling.needed
+    checkpoints.desk.heard("n0", image.offer, False, now_us)
+    for number, piece in enumerate(image.pieces):
+        checkpoints.desk.heard("n0", PieceTell(image.height, number, piece), False, now_us)
+    checkpoints.durable(now_us)
+    assert "does not follow" in checkpoints.stopped
+    assert checkpoints._journaling.needed == written
+    assert checkpoints.height < image.height
+
+
+@given(data=st.data())
+@settings(max_examples=100)
+def test_a_changed_byte_of_a_height_that_the_store_lacks_is_refused(data: st.DataObject) -> None:
+    ledger, told, tells = filling()
+    desk = ledger.checkpoints("n0").desk
+    at = data.draw(st.integers(0, len(tells.records) - 1))
+    record = [bytearray(part) for part in tells.records[at]]
+    part = data.draw(st.sampled_from([one for one in record if one]))
+    part[data.draw(st.integers(0, len(part) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    value, adjustments, certificate = map(bytes, record)
+    records = (*tells.records[:at], (value, adjustments, certificate), *tells.records[at + 1 :])
+    with pytest.raises(InvalidProof):
+        told.told(RecordsTell(1, records), desk.certifying, desk.book.certified, 0)
+    assert told.next == 1, "nothing of it is taken"
+    assert not told.told(RecordsTell(2, tells.records), desk.certifying, desk.book.certified, 0)
+
+
+@functools.cache
+def filling() -> tuple[Ledger, StoreFilling, RecordsTell]:
+    """A settled ledger, the filling of an empty store, and what another's has."""
+    ledger = settled_ledger(7, 30)
+    tell = ledger.checkpoints("n0").desk.filling.serve(1)
+    assert len(tell.records) > 2
+    return ledger, StoreFilling(no_archive, 0), tell
+
+
+def test_what_the_store_lacks_is_taken_from_another_one() -> None:
+    ledger, _, tell = filling()
+    desk = ledger.checkpoints("n0").desk
+    lacking = StoreFilling(no_archive, 0)
+    out = lacking.told(tell, desk.certifying, desk.book.certified, 0)
+    assert [one.stored.digest for one in out] == [one.digest for one in ledger.stores["n0"][: len(out)]]
+    assert lacking.next == len(tell.records) + 1
