@@ -41,7 +41,7 @@ class Transfer:
         self._told: dict[str, set[int]] = {}  # peer -> pieces that it was ever asked for, and has not sent
         self._failures: dict[str, int] = {}
         self._turns: dict[str, int] = {}  # peer -> how often it was the first that was asked for an offer
-        self._awaited: dict[str, int] = {}  # peer -> since when its offer is
+        self._awaited: dict[str, tuple[int, int]] = {}  # peer -> since when its offer is, above which height
         self._compared: set[str] = set()  # who was asked whether it offers the same
         self._first = ""
         self._asked_us = -PAUSE_US
@@ -68,7 +68,7 @@ class Transfer:
         if (
             not ahead
             or now_us - self._asked_us < PAUSE_US
-            or now_us - self._awaited.get(self._first, -PATIENCE_US) < PATIENCE_US
+            or now_us - self._awaited.get(self._first, (-PATIENCE_US, 0))[0] < PATIENCE_US
         ):
             return []
         if self._first in self._awaited:
@@ -78,7 +78,7 @@ class Transfer:
         peer = min(ahead, key=lambda name: (self._failures.get(name, 0), self._turns.get(name, 0), name))
         self._turns[peer] = self._turns.get(peer, 0) + 1
         self._first, self._asked_us = peer, now_us
-        self._awaited[peer] = now_us
+        self._awaited[peer] = (now_us, above)
         return [(peer, StateAsk(above))]
 
     def _rivals(self, standings: Mapping[str, Standing], now_us: int) -> Asks:
@@ -89,21 +89,24 @@ class Transfer:
             if one.certified >= self.height and peer not in self._compared and not self._failures.get(peer)
         ]
         self._compared.update(others)
-        self._awaited |= dict.fromkeys(others, now_us)
+        self._awaited |= dict.fromkeys(others, (now_us, self.height - 1))
         return [(peer, StateAsk(self.height - 1)) for peer in others]
 
     def offered(self, peer: str, offer: StateOffer, above: int) -> str:
         """``peer`` offers a state; why it is refused, ``""`` if not."""
-        if self._awaited.pop(peer, None) is None:
+        _, asked = self._awaited.pop(peer, (0, None))
+        if asked is None:
             return ""
         try:
             of = open_offer(offer, self._genesis).height
         except InvalidProof as fault:
             self._fail(peer)
             return str(fault)
-        if of <= above:
+        if of <= asked:
             self._fail(peer)
-            return f"it offers the state of height {of}, and was asked for one above {above}"
+            return f"it offers the state of height {of}, and was asked for one above {asked}"
+        if of <= above:
+            return ""  # by now this node stands there itself
         if self.offer is None or not self._sources:
             if self.offer is None or self.offer.pieces != offer.pieces:
                 self._pieces.clear()
