@@ -71,11 +71,11 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(nodes: int, policies: Policies | None = None) -> Iterator[Cluster]:
-    """A new cluster in a folder that is gone afterwards. None of its nodes runs yet."""
+def cluster(nodes: int, policies: Policies | None = None, validators: int | None = None) -> Iterator[Cluster]:
+    """A new cluster in a folder that is gone afterwards. None of its nodes runs yet. All of them vote, or the first ``validators``."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         home = Path(directory) / "cluster"
-        folders.found(home, free_addresses(nodes), assets=(Asset("USDT", 2),), policies=policies)
+        folders.found(home, free_addresses(nodes), assets=(Asset("USDT", 2),), policies=policies, validators=validators)
         it = Cluster(home, nodes)
         try:
             yield it

@@ -98,6 +98,7 @@ class Catchup:
         self._lanes_of: dict[str, dict[bytes, None]] = {}  # what each claims beyond us, the next to look at first
         self._dirty = False
         self._wake_us: int | None = None
+        self._rest_us = 0
 
     # What the engine learns -----------------------------------------------------------------------------
 
@@ -193,10 +194,18 @@ class Catchup:
         self._hold[peer] = max(until_us, self._hold.get(peer, 0))
         self._dirty = True
 
+    def rest(self, until_us: int) -> None:
+        """Ask nobody anything before ``until_us``: what is missing may come in another way."""
+        self._rest_us = until_us
+        self._dirty = True
+
     # What to do -----------------------------------------------------------------------------------------
 
     def plan(self, now_us: int, admitted: Callable[[bytes], int]) -> list[tuple[str, wire.Want]]:
         """Requests to send now, with their peers. ``admitted``: the highest seq that we hold of a lane."""
+        if now_us < self._rest_us:
+            self._wake_us = self._rest_us
+            return []
         if not self._dirty and (self._wake_us is None or now_us < self._wake_us):
             return []
         self._dirty = False

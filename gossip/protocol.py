@@ -142,6 +142,10 @@ class GossipEngine:
             self._fetching.compare(peer, {name.lane: head}, now_us)
         return [*self._fetching.plan(now_us)]
 
+    def rest(self, until_us: int) -> None:
+        """Fetch nothing before ``until_us``: the owner gets what is missing in another way."""
+        self._catchup.rest(until_us)
+
     def refuse(self, peer: str, reason: str, now_us: int, topic: str) -> list[Output]:
         """The owner refuses a message that it got from ``peer``: counted, noted, and too many mute it."""
         known = self._peers.get(peer)

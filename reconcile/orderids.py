@@ -53,7 +53,8 @@ class OrderIds:
             says = ids.says(np.array([found]))[0] if found >= 0 else contents[first]
             self._repeated(batch, kind, row, bool((says == contents[row]).all()))
         rows = np.array(sorted(fresh.values()), np.int64)
-        self.used[member] = ids.extended((high[rows], low[rows]), contents[rows])
+        if fresh:  # who used no id stands not among them: no cell of the state would say so
+            self.used[member] = ids.extended((high[rows], low[rows]), contents[rows])
         return set(rows.tolist())
 
     def _repeated(self, batch: Batch, kind: Kind, row: int, same: bool) -> None:

@@ -87,6 +87,19 @@ class GossipReplica:
             self._advance(lane, settled.seq)
         return applied
 
+    def jump(self, height: int, digest: bytes, state: SettledState, bases: Mapping[int, bytes]) -> frozenset[bytes]:
+        """Move the replica's base to a state that is durable here, without what led to it. Returns the lanes that are settled
+        beyond what was held of them, or otherwise."""
+        lanes = state.lanes.items()
+        beyond = frozenset(lane for lane, one in lanes if one.seq and self.replica.hash_at(lane, one.seq) != one.hash)
+        evidence = self.replica.evidence()
+        self._fresh += self.replica.jump(height, digest, state, bases)
+        self._fresh_evidence += [raw for name, raw in self.replica.evidence().items() if name not in evidence]
+        for lane in [*self._heads, *state.lanes]:
+            settled = state.lanes.get(lane)
+            self._advance(lane, settled.seq if settled else 0)
+        return beyond
+
     def _settling(self, state: SettledState) -> list[Batch]:
         """What lies between the base and ``state``."""
         cut = [ledger.Name(lane, settled.seq, settled.hash) for lane, settled in state.lanes.items()]

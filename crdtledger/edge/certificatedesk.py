@@ -8,7 +8,7 @@ served is metered; one that asks for more asks again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from crdtledger.edge import checkpointmessages as messages
 from crdtledger.edge import checkpointrecords as records
@@ -18,7 +18,9 @@ from crdtledger.edge.checkpointrecords import Snapshot
 from crdtledger.edge.effects import Output, PruneJournal
 from crdtledger.edge.heightbook import HeightBook, SettledHeight
 from crdtledger.edge.journaling import Journaling
+from crdtledger.edge.jumping import Jumping
 from crdtledger.edge.setup import Setup
+from crdtledger.edge.storefilling import StoreFilling
 from crdtledger.errors import BadInput, InvalidProof
 from crdtledger.ledger.replica import Replica
 from gossip.effects import Notify
@@ -31,6 +33,16 @@ CHANNEL: Final = "checkpoint"
 SERVED_BYTES_PER_S: Final = 4 << 20
 SERVED_BYTES_BURST: Final = 32 << 20
 TIMINGS: Final = 16
+
+Heard: TypeAlias = (
+    messages.Standing
+    | messages.CertifiedAsk
+    | messages.CertifiedTell
+    | messages.Cosigned
+    | messages.RecordsAsk
+    | messages.RecordsTell
+    | messages.Transferring
+)
 
 
 def say(engine: GossipEngine, peer: str, message: messages.CheckpointMessage, after: int = 0) -> Sequence[Output]:
@@ -49,9 +61,12 @@ class CertificateDesk:
         journaling: Journaling,
         snapshot: Snapshot | None,
         commitments: Commitments,
+        jumping: Jumping,
     ) -> None:
-        leaves = snapshot.leaf_hashes() if snapshot else []
-        self.certifying = Certifying(setup.genesis, setup.name, setup.identity, leaves)
+        self._setup = setup
+        self.jumping = jumping
+        self.filling = StoreFilling(setup.archive, snapshot.height if snapshot else 0)
+        self.certifying = Certifying(setup.genesis, setup.name, setup.identity)
         self.following = Following(setup.archive)
         self.book = HeightBook()
         self.certified_us: dict[int, int] = {}
@@ -63,11 +78,23 @@ class CertificateDesk:
             member.name for member in setup.genesis.nodes if "validator" in member.roles and member.name != setup.name
         ]
         if snapshot:
-            start = decode_checkpoint(snapshot.value)
-            begun = SettledHeight(start, snapshot.value, replica.state, commitments, b"", 0, 0)
-            self.book = HeightBook.resumed(snapshot, begun)
-            self.certifying.certificates[snapshot.height] = snapshot.certificate
-            self.following.certified(snapshot.height, snapshot.value, snapshot.certificate)
+            self.begin(snapshot, commitments)
+
+    def begin(self, snapshot: Snapshot, commitments: Commitments) -> None:
+        """Stand on ``snapshot``, which is the replica's base."""
+        start = decode_checkpoint(snapshot.value)
+        begun = SettledHeight(start, snapshot.value, self._replica.state, commitments, b"", 0, 0)
+        setup = self._setup
+        self.certifying = Certifying(setup.genesis, setup.name, setup.identity, snapshot.leaf_hashes())
+        self.book = HeightBook.resumed(snapshot, begun)
+        self.certifying.certificates[snapshot.height] = snapshot.certificate
+        self.following.certified(snapshot.height, snapshot.value, snapshot.certificate)
+        self.jumping.certified(begun, snapshot.certificate)
+
+    def prune(self, snapshot: Snapshot, after: int) -> PruneJournal:
+        """Let go of what ``snapshot``, durable at ``after``, stands for."""
+        lanes = {lane: one.seq for lane, one in self._replica.state.lanes.items()}
+        return PruneJournal(records.prunable(snapshot.height, lanes, self._replica.retention), after)
 
     def replayed(self, height: int, certificate: bytes) -> list[Output]:
         """The journal holds the certificate of a height. Raises BadInput when it is none."""
@@ -109,9 +136,14 @@ class CertificateDesk:
         assert settled is not None, "a height without a certificate is kept"
         self.certifying.certified(height, certificate)
         self.following.certified(height, settled.value, certificate)
-        stored = self.book.certify(height, certificate, position)
+        stored = self.filling.hand_on(self.book.certify(height, certificate, position))
+        newest = self.book.get(self.book.certified)
+        if newest is not None and newest is not settled:
+            self.jumping.certified(newest, self.book.certificate)
+        elif self.book.certified == height:
+            self.jumping.certified(settled, certificate)
         self.certifying.forget(self.book.certified)
-        return [*stored]
+        return stored
 
     def _cosign(self, lines: list[tuple[int, bytes]]) -> list[Output]:
         if not lines:
@@ -135,6 +167,38 @@ class CertificateDesk:
 
     # -- messages -------------------------------------------------------------------------------------------
 
+    def stand(self, peer: str) -> list[Output]:
+        """Tell ``peer`` where this node stands."""
+        standing = messages.Standing(self.certifying.log.size, self.book.certified)
+        return [*say(self._engine, peer, standing, self._journaling.needed)]
+
+    def look_ahead(self, now_us: int) -> list[Output]:
+        """Ask for a settled state, if one is wanted."""
+        return [*self.jumping.tick(self.certifying.log.size, self.following.standings, now_us)]
+
+    def heard(self, peer: str, message: Heard, stopped: bool, now_us: int) -> list[Output]:
+        """A message from ``peer``. ``stopped``: nothing is to be settled here any more, so no state is taken either."""
+        match message:
+            case messages.Standing():
+                self.following.stands(peer, message)
+                out = [] if stopped else self.look_ahead(now_us)
+                # What it lacks is certified here: it need not wait for the next tick.
+                return out + (self.stand(peer) if message.certified < self.book.certified else [])
+            case messages.CertifiedAsk(first):
+                return self.serve(peer, first, now_us)
+            case messages.CertifiedTell():
+                return self.told(peer, message, now_us)
+            case messages.Cosigned(lines):
+                return self.cosigned(peer, lines, now_us)
+            case messages.RecordsAsk(first):
+                return self.serve_records(peer, first, now_us)
+            case messages.RecordsTell():
+                return self.told_records(peer, message, now_us)
+            case messages.StateOffer() | messages.PieceTell() if stopped:
+                return []
+        log, standings = self.certifying.log, self.following.standings
+        return [*self.jumping.heard(peer, message, log, standings, self.book.counts, now_us)]
+
     def serve(self, peer: str, first: int, now_us: int) -> list[Output]:
         """``peer`` asks for certified heights from ``first`` on."""
         tell = self.following.serve(first)
@@ -142,6 +206,27 @@ class CertificateDesk:
         if not size or not self._served[peer].take(size, now_us):
             return []
         return [*say(self._engine, peer, tell)]
+
+    def fill(self, now_us: int) -> list[Output]:
+        """Ask for what the store lacks."""
+        peer = self.filling.ask(self.book.certified, self.following.standings, now_us)
+        return [*say(self._engine, peer, messages.RecordsAsk(self.filling.next))] if peer else []
+
+    def serve_records(self, peer: str, first: int, now_us: int) -> list[Output]:
+        """``peer`` asks for what the store here has."""
+        tell = self.filling.serve(first)
+        size = sum(map(len, (part for record in tell.records for part in record)))
+        if not size or not self._served[peer].take(size, now_us):
+            return []
+        return [*say(self._engine, peer, tell)]
+
+    def told_records(self, peer: str, tell: messages.RecordsTell, now_us: int) -> list[Output]:
+        """``peer`` tells what its store has."""
+        try:
+            out = self.filling.told(tell, self.certifying, self.book.certified, now_us)
+        except InvalidProof as fault:
+            return [*self._engine.refuse(peer, f"records: {fault}", now_us, "checkpoint.refused")]
+        return [*out, *self.fill(now_us)]
 
     def told(self, peer: str, tell: messages.CertifiedTell, now_us: int) -> list[Output]:
         """``peer`` tells of certified heights: those settled here may lack their certificate, the others are to be followed."""

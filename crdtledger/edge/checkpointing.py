@@ -30,6 +30,8 @@ from crdtledger.edge.effects import Output
 from crdtledger.edge.heightbook import SettledHeight
 from crdtledger.edge.journaling import Journaling
 from crdtledger.edge.judging import Judging
+from crdtledger.edge.jumping import Jumping
+from crdtledger.edge.landing import land
 from crdtledger.edge.offences import EVIDENCE_RECORD, Offences
 from crdtledger.edge.settledmatches import SettledMatches
 from crdtledger.edge.settling import Settled, Settling
@@ -108,7 +110,10 @@ class Checkpointer:
         start = decode_checkpoint(snapshot.value).record if snapshot else None
         self._settling = Settling(genesis, salts, replica, gossiped, start, hash_salt)
         self._judging = Judging(self._settling, replica, gossiped, journaling, absorb)
-        self.desk = CertificateDesk(setup, replica, engine, journaling, snapshot, self._settling.commitments)
+        self._jumping = Jumping(setup, salts, engine, journaling, hash_salt)
+        self.desk = CertificateDesk(
+            setup, replica, engine, journaling, snapshot, self._settling.commitments, self._jumping
+        )
         votes = (committee, setup.name, setup.identity, setup.timeouts, journaling, engine)
         is_validator = "validator" in genesis.member(setup.name).roles
         self.voting = Voting(*votes) if is_validator else None
@@ -116,6 +121,8 @@ class Checkpointer:
         self.offences = Offences(committee, journaling)
         self.matches = SettledMatches()
         self.timings: dict[int, Timing] = {}
+        self.jumped: frozenset[bytes] | None = None
+        """Set by a jump, for the core to take: lanes that are settled beyond what was held of them."""
         self._out: list[Output] = []
         self._turn: tuple[int, int] | None = None  # (height, round) in which this node is to propose
         self._wanted: dict[bytes, bytes] = {}  # values to be judged for the agreement core, by their ids
@@ -204,6 +211,8 @@ class Checkpointer:
     def _done(self, now_us: int) -> list[Output]:
         """Go on with whatever can go on; what there is to do."""
         if not self.stopped:
+            self._jump(now_us)
+        if not self.stopped:
             self._follow(now_us)
             self._step(now_us, *self._proposal())
             self._pace(now_us)
@@ -213,8 +222,10 @@ class Checkpointer:
     def _tick(self, now_us: int) -> None:
         self._out.append(StartTimer(TICK, TICK_US))
         for peer in self._engine.peers:
-            self._stand(peer)
-        self._out += self.desk.remind()
+            self._out += self.desk.stand(peer)
+        self._out += self.desk.remind() + self.desk.fill(now_us)
+        if not self.stopped:
+            self._out += self.desk.look_ahead(now_us)
         if self.voting:
             question = self.voting.abstaining.question
             for peer in self._engine.peers if question else ():
@@ -223,22 +234,8 @@ class Checkpointer:
                 self._step(now_us, RepairDue())
         self._look_again(now_us)
 
-    def _stand(self, peer: str) -> None:
-        height, certified = self.height, self.desk.book.certified
-        self._out += say(self._engine, peer, messages.Standing(height, certified), self._journaling.needed)
-
     def _heard(self, peer: str, message: messages.CheckpointMessage, now_us: int) -> None:
         match message:
-            case messages.Standing():
-                self.desk.following.stands(peer, message)
-                if message.certified < self.desk.book.certified:
-                    self._stand(peer)  # what it lacks is certified here: it need not wait for the next tick
-            case messages.CertifiedAsk(first):
-                self._out += self.desk.serve(peer, first, now_us)
-            case messages.CertifiedTell():
-                self._out += self.desk.told(peer, message, now_us)
-            case messages.Cosigned(lines):
-                self._out += self.desk.cosigned(peer, lines, now_us)
             case messages.WorkingAsk(nonce):
                 told = messages.WorkingTell(nonce, self.height + 1)
                 self._out += say(self._engine, peer, told, self._journaling.needed)
@@ -246,6 +243,8 @@ class Checkpointer:
                 if self.voting and self.voting.abstaining.told(peer, message):
                     self._journaling.put(votes_from_record(self.voting.abstaining.votes_from))
                     self.voting.begin(self.height)
+            case _:
+                self._out += self.desk.heard(peer, message, bool(self.stopped), now_us)
 
     def check_invariants(self) -> None:
         """Assert what must hold at every moment (docs/explanation/guarantees.md)."""
@@ -356,13 +355,18 @@ class Checkpointer:
 
     def _follow(self, now_us: int) -> None:
         """Settle what is decided or certified, as far as it goes; then ask for more."""
+        if self._jumping.installing:
+            return
         while known := self._decision or self.desk.next_certified(self.height + 1, now_us, self._out):
             id = value_id(known.value)
             outcome = self._judge(id, known.value)
             if isinstance(outcome, str):
                 self._stop(f"height {self.height + 1} is decided, and does not hold here: {outcome}")
                 return
-            if isinstance(outcome, Missing) or not self._judging.is_durable(id):
+            if isinstance(outcome, Missing):
+                self._jumping.stuck(self.height + 1, now_us)
+                break
+            if not self._judging.is_durable(id):
                 break
             self._adopt(outcome, known, now_us)
         peer = self.desk.following.ask(self.height + 1, now_us)
@@ -384,6 +388,29 @@ class Checkpointer:
         else:
             self._out += self.desk.announce(height, now_us)
 
+    def _jump(self, now_us: int) -> None:
+        """Stand on a state that came from a peer and is durable by now. What was signed of heights that are passed by stays signed;
+        nothing is signed of them any more."""
+        if self._jumping.disputed:
+            self._stop(self._jumping.disputed)
+            return
+        ready = self._jumping.ready(now_us)
+        if ready is None:
+            return
+        self._absorb()
+        self.jumped, told = land(ready, self._gossiped, self._settling, self.desk)
+        self._decisions.clear()
+        self._begin_next()
+        self._settled_at, self._settled_us, self._begun_us = ready.position, now_us, 0
+        self._absorb()
+        self._out += told
+
+    def _begin_next(self) -> None:
+        """Nothing that was said of the next height counts any more: it is another one."""
+        self._turn = self._decision = None
+        self._wanted.clear()
+        self._judging.moved()
+
     def _move(self, settled: Settled, known: Known, position: int) -> None:
         """Stand on the next height."""
         checkpoint, value, settlement, commitments = settled
@@ -397,6 +424,4 @@ class Checkpointer:
         self._decisions = {height: one for height, one in self._decisions.items() if height > certified}
         if isinstance(known, records.Decided):
             self._decisions[checkpoint.height] = known
-        self._turn = self._decision = None
-        self._wanted.clear()
-        self._judging.moved()
+        self._begin_next()

@@ -20,10 +20,20 @@ MAX_CERTIFICATE_BYTES: Final = 1 << 18
 MAX_LINES: Final = 16
 COSIGNATURE_BYTES: Final = 8 + 64
 
+MAX_ADJUSTMENTS_BYTES: Final = 1 << 20
+PIECE_BYTES: Final = 1 << 20
+MAX_PIECES: Final = 256
+"""No larger image is given or taken: a peer that offers noise makes a node hold so much of it before it is seen to be noise."""
+MAX_PATH: Final = 64
+
 HeightOrNone = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
 Value = Annotated[bytes, msgspec.Meta(max_length=MAX_VALUE_BYTES)]
 Certificate = Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE_BYTES)]
 Cosignature = Annotated[bytes, msgspec.Meta(min_length=COSIGNATURE_BYTES, max_length=COSIGNATURE_BYTES)]
+Adjustments = Annotated[bytes, msgspec.Meta(max_length=MAX_ADJUSTMENTS_BYTES)]
+Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Piece = Annotated[bytes, msgspec.Meta(max_length=PIECE_BYTES)]
+PieceNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_PIECES)]
 Nonce = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 
 
@@ -66,7 +76,62 @@ class WorkingTell(msgspec.Struct, frozen=True, array_like=True, tag=6):
     height: Height
 
 
-CheckpointMessage: TypeAlias = Standing | CertifiedAsk | CertifiedTell | Cosigned | WorkingAsk | WorkingTell
+class StateAsk(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Of which height above ``above`` can you give me the settled state?"""
+
+    above: HeightOrNone
+
+
+class StateOffer(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """Of this one: its value, its certificate, the way of its record to the root of the certified log, and the digests of the pieces
+    in which its image comes (``stateimage``)."""
+
+    value: Value
+    certificate: Certificate
+    path: Annotated[tuple[Hash, ...], msgspec.Meta(max_length=MAX_PATH)]
+    pieces: Annotated[tuple[Hash, ...], msgspec.Meta(min_length=1, max_length=MAX_PIECES)]
+
+
+class PieceAsk(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Send me piece ``number`` of the image of ``height``."""
+
+    height: Height
+    number: PieceNumber
+
+
+class PieceTell(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """It is this."""
+
+    height: Height
+    number: PieceNumber
+    content: Piece
+
+
+class RecordsAsk(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Send me what your store keeps of the heights from ``first`` on: mine lacks them."""
+
+    first: Height
+
+
+class RecordsTell(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """(value, adjustments, certificate) of the heights from ``first`` on, without a hole."""
+
+    first: Height
+    records: Annotated[tuple[tuple[Value, Adjustments, Certificate], ...], msgspec.Meta(max_length=MAX_SERVED)]
+
+
+Transferring: TypeAlias = StateAsk | StateOffer | PieceAsk | PieceTell
+CheckpointMessage: TypeAlias = (
+    Standing
+    | CertifiedAsk
+    | CertifiedTell
+    | Cosigned
+    | WorkingAsk
+    | WorkingTell
+    | Transferring
+    | RecordsAsk
+    | RecordsTell
+)
 
 _decoder: msgspec.msgpack.Decoder[CheckpointMessage] = msgspec.msgpack.Decoder(CheckpointMessage)
 _encoder = msgspec.msgpack.Encoder()

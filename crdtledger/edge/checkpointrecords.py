@@ -125,6 +125,8 @@ def snapshot_to_start_from(records: Sequence[JournalRecord], stored: Callable[[i
         for record in records:
             if record.kind == KIND_STATE:
                 part = _parts.decode(record.body)
+                if not part.number:
+                    parts.pop(record.seq, None)  # written anew: what was torn off before may have been cut otherwise
                 parts.setdefault(record.seq, {})[part.number] = part
             elif record.kind == KIND_CHECKPOINT:
                 kept.add(record.seq)

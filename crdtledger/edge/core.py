@@ -163,6 +163,7 @@ class NodeCore:
             out += self._ask_lanes()
         elif isinstance(event, Disconnected) and self.checkpoints:
             self.checkpoints.desk.following.gone(event.peer)
+            self.checkpoints.desk.jumping.gone(event.peer)
         if isinstance(event, Received):
             out = self._apps(out, now_us)
         return self._finish(out, now_us)
@@ -171,6 +172,11 @@ class NodeCore:
         """Persist whatever came in during this step, and let everything that needs it wait for it."""
         out: list[Output] = list(outputs)
         self._absorb()
+        if self.checkpoints and self.checkpoints.jumped is not None:
+            overtaken, self.checkpoints.jumped = self.recorder.lane.key in self.checkpoints.jumped, None
+            self.orders.replayed()
+            if overtaken:
+                out += self._new_epoch("more of this node's lane is settled than the node itself holds")
         while True:
             arrived, self._arrived = self._arrived, []
             out += self._react(arrived, now_us)

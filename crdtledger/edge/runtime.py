@@ -27,7 +27,7 @@ from crdtledger.edge.core import NodeCore
 from crdtledger.edge.effects import ClientRequest, Effect, PruneJournal, StoreCheckpoint
 from crdtledger.edge.epochs import EPOCH_RECORD
 from crdtledger.edge.folders import NodeFolder, RunFile
-from crdtledger.edge.setup import Setup
+from crdtledger.edge.setup import JUMP_HEIGHTS, Setup
 from crdtledger.errors import BadInput, InvalidProof, JournalCorrupt, LedgerError, OperatorError
 from crdtledger.ledger.backup import backup
 from crdtledger.ledger.incarnation import Completeness, Verdict
@@ -108,6 +108,7 @@ class NodeRuntime:
                 documents=False,  # nobody reads one here: it would hold every unsettled batch a second time
                 salts=folder.salts,
                 archive=self._archive,
+                jump_heights=JUMP_HEIGHTS,
                 journaled=self._journaled,
                 sharing=SharePolicy(share_ppm=folder.genesis.policies.grant_share_ppm),
             )

@@ -83,6 +83,10 @@ class Settling:
         self.record = settled.checkpoint.record
         self.commitments = settled.commitments
 
+    def jump(self, record: HeightRecord, commitments: Commitments) -> None:
+        """Stand on a height that was not settled here."""
+        self.record, self.commitments = record, commitments
+
     # -- proposing ------------------------------------------------------------------------------------------
 
     def news(self) -> bool:

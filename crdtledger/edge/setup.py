@@ -21,6 +21,10 @@ from reconcile.agreement import Timeouts
 from reconcile.salts import Salts
 from reconcile.stores import StoredCheckpoint
 
+JUMP_HEIGHTS = 32
+"""From so many heights behind on, real nodes take the state: up to there, two answers bring all certificates, and peers have the batches in
+memory (``SHELF_HEIGHTS`` is twice as many)."""
+
 Completeness = Literal["fresh", "complete", "restored"]
 
 
@@ -40,6 +44,8 @@ class Setup(msgspec.Struct, frozen=True):
     neither memory nor journal has to keep them. ``journaled`` reads settled batches from the journal, for peers that are further
     behind than ``shelf_heights`` in memory; ``journal_bytes``: what the journal keeps of them.
 
+    ``jump_heights``: so many heights behind, this node asks for a settled state (``jumping``); 0: never.
+
     ``place``: which members this node is linked to, where not all are to all (``edge.links``). ``opened`` opens and checks a
     batch that came in. It is ``open_batch`` in every real node; a simulation of thousands may check each batch once for all of them.
     """
@@ -57,6 +63,7 @@ class Setup(msgspec.Struct, frozen=True):
     salts: Salts | None = None
     timeouts: Timeouts | None = None
     archive: Callable[[int, int], Sequence[StoredCheckpoint]] = no_archive
+    jump_heights: int = 0
     journaled: JournaledBatches = none_journaled
     shelf_heights: int = SHELF_HEIGHTS
     journal_bytes: int = JOURNAL_BYTES

@@ -8,6 +8,7 @@ so that a place is found wherever its batch happens to be.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from crdtledger.ledger.aside import Aside
 from crdtledger.ledger.batch import Batch, ForkEvidence, fork_evidence
@@ -20,6 +21,17 @@ from crdtledger.ledger.waiting import WaitingRoom
 
 _NOTHING = LaneState()
 """What is known of a lane never heard of. Never written to."""
+
+
+class LaneEnd(Protocol):
+    """A row of a cut: the lane, and the batch up to which it is to be settled."""
+
+    @property
+    def lane(self) -> bytes: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def hash(self) -> bytes: ...
 
 
 class Lanes:
@@ -44,6 +56,10 @@ class Lanes:
         self._shelf = shelf
         for key, lane in settled.items():
             self._close(self._lanes.setdefault(key, LaneState(lane.seq, lane.hash, lane.base_height)), lane)
+
+    def over(self, settled: Mapping[bytes, SettledLane]) -> Lanes:
+        """Lanes like these that hold nothing above ``settled`` yet."""
+        return Lanes(settled, self._open_evidence, self._documents, self._shelf.emptied())
 
     def __getitem__(self, key: bytes) -> LaneState:
         return self._lanes.get(key, _NOTHING)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
 
 from crdtledger.errors import InvalidBatch
 from crdtledger.ledger.batch import Batch, ForkEvidence, lane_text, open_batch, open_evidence
@@ -26,7 +25,7 @@ from crdtledger.ledger.frontier import Frontier, LaneHead, frontier_digest
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.lane import LaneDocument
-from crdtledger.ledger.lanes import Lanes
+from crdtledger.ledger.lanes import LaneEnd, Lanes
 from crdtledger.ledger.lanestate import LaneState
 from crdtledger.ledger.outcome import (
     Applied,
@@ -56,17 +55,6 @@ __all__ = [
     "Replica",
     "Settled",
 ]
-
-
-class LaneEnd(Protocol):
-    """A row of a cut: the lane, and the batch up to which it is to be settled."""
-
-    @property
-    def lane(self) -> bytes: ...
-    @property
-    def seq(self) -> int: ...
-    @property
-    def hash(self) -> bytes: ...
 
 
 class Replica:
@@ -306,6 +294,27 @@ class Replica:
         self.bases[height] = digest
         self._lanes.aside.want(set())
         return list(self._release(self._lanes.waiting.lanes()))
+
+    def jump(self, height: int, digest: bytes, state: SettledState, bases: Mapping[int, bytes]) -> list[Batch]:
+        """Move the base to a checkpoint without what lies in between, as if this had started from it: what is held above it stays.
+        ``bases``: the digests of all earlier heights. Returns what could be applied by it, in order."""
+        if height <= self.base[0]:
+            raise ValueError(f"height {height} does not follow {self.base[0]}")
+        lanes, evidence = self._lanes, self.evidence()
+        held = [*lanes.order.values(), *lanes.waiting, *lanes.aside.values()]
+        self.base, self.state, self._view = (height, digest), state, None
+        self.bases = {**bases, 0: self.genesis.hash, height: digest}
+        self._lanes = lanes.over(state.lanes)
+        for raw in evidence.values():
+            self.admit_evidence(raw)
+        for batch in held:
+            self.admit_batch(batch)
+        settled = [one for one in held if one.key in state.lanes and one.seq <= state.lanes[one.key].seq]
+        self._lanes.shelve_again(settled)
+        self.retention.settled(
+            {lane: one.seq for lane, one in state.lanes.items()}, sum(len(one.raw) for one in settled)
+        )
+        return [batch for batch in self._lanes.order.values() if batch.hash not in lanes.order]
 
     def shelve(self, batches: Iterable[Batch]) -> None:
         """Keep settled batches again after a start from a checkpoint: of each lane as many as are, by their hashes, an unbroken

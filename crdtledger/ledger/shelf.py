@@ -24,6 +24,10 @@ class Shelf:
         self._heights: deque[dict[bytes, int]] = deque()  # how many batches of each lane came with a height
         self.bytes = 0
 
+    def emptied(self) -> Shelf:
+        """One with the same bounds that holds nothing."""
+        return Shelf(self._heights_max, self._bytes_max)
+
     def __len__(self) -> int:
         return sum(len(batches) for batches in self._lanes.values())
 

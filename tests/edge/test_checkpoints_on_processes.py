@@ -1,7 +1,8 @@
-"""Real nodes that are cut off from the others: they miss heights and catch up in order, or, two and two, nobody certifies."""
+"""Real nodes that are cut off from the others: they catch up, in order or by the state; or, two and two, nobody certifies."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from crdtledger.edge import folders
 from crdtledger.edge.client import Client
+from crdtledger.edge.setup import JUMP_HEIGHTS
 from crdtledger.ledger.genesis import Policies
 from reconcile.stores.sqlite import SqliteStore
 from tests.edge.processes import Cluster, cluster, run
@@ -58,6 +60,43 @@ def test_a_node_that_missed_twenty_heights_settles_them_in_order(tmp_path: Path)
         assert status(it, 4)["settled_facts"] == status(it, 1)["settled_facts"] == MISSED + 2
         verified = run("checkpoint", "verify", *it.paths, "--genesis", it.directory / folders.GENESIS)
         assert verified.code == 0, verified.err
+
+
+@pytest.mark.timeout(240)
+def test_a_node_that_missed_forty_heights_takes_the_state_and_its_store_gets_them_all(tmp_path: Path) -> None:
+    missed = JUMP_HEIGHTS + 8
+    with cluster(tmp_path, 4, policies=POLICIES) as it:
+        with it.client(1) as first:
+            account(first, 0)
+            it.wait(settled=True)
+            it.partition("node-1,node-2,node-3", "node-4")
+            with it.client(4) as away:
+                account(away, 9_999)
+            for number in range(1, missed + 1):
+                account(first, number)
+                it.wait(1, 2, 3, settled=True)
+        it.heal()
+        it.wait(settled=True)
+        assert "checkpoint.jumped" in (it.node(4) / folders.LOG).read_text()
+        assert status(it, 4)["settled_facts"] == status(it, 1)["settled_facts"] == missed + 2
+        filled(it)
+        it.kill(4)
+        it.start(4)
+        with it.client(4) as back:
+            account(back, 10_000)
+        it.wait(settled=True)
+        filled(it)
+        verified = run("checkpoint", "verify", *it.paths, "--genesis", it.directory / folders.GENESIS)
+        assert verified.code == 0, verified.err
+
+
+def filled(it: Cluster) -> None:
+    """Wait until the fourth node's store has every height that the first one's has."""
+    for _ in range(200):
+        if digests(it.node(4)) == digests(it.node(1)):
+            return
+        threading.Event().wait(0.1)
+    pytest.fail("the store is not filled")
 
 
 @pytest.mark.timeout(240)

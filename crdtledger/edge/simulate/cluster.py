@@ -28,6 +28,7 @@ from crdtledger.errors import LedgerError
 from crdtledger.ledger.genesis import Asset, Custodian, Genesis, Member, Policies
 from crdtledger.ledger.identity import Identity
 from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord, Prune, decode_record
+from crdtledger.ledger.retention import JOURNAL_BYTES
 from crdtledger.ledger.rightsmanager import RightsPolicy
 from crdtledger.ledger.shelf import SHELF_HEIGHTS
 from crdtledger.matching.sharing import SharePolicy
@@ -90,6 +91,8 @@ class Cluster:
         timeouts: Timeouts | None = None,
         prunes: bool = False,
         shelf_heights: int = SHELF_HEIGHTS,
+        journal_bytes: int = JOURNAL_BYTES,
+        jump_heights: int = 0,
     ) -> None:
         self.names = names
         self.genesis = found(names, policies, observers)
@@ -100,6 +103,7 @@ class Cluster:
         self._options: dict[str, Any] = {"documents": documents, "gossip": gossip, "rights": rights}
         self._options["sharing"] = sharing or SharePolicy()
         self._options |= {"salts": SALTS, "timeouts": timeouts, "shelf_heights": shelf_heights}
+        self._options |= {"journal_bytes": journal_bytes, "jump_heights": jump_heights}
         self._unproven: dict[str, int] = {}
         self._requests = 0
         self.sim: Simulation[NodeCore] = Simulation(names, self._start, faults or Faults(), seed)

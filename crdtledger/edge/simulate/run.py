@@ -182,6 +182,7 @@ class _Cast(Cluster):
             timeouts=QUICK,
             prunes=scenario.prunes,
             shelf_heights=scenario.shelf_heights,
+            jump_heights=scenario.jump_heights,
         )
 
     def _start(self, name: str, records: Sequence[bytes], incarnation: int) -> Any:

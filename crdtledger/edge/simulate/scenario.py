@@ -65,7 +65,8 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agreement must come within ``settle_s``.
 
     ``agreement``: whether validators certify checkpoints, every ``checkpoint_ms``. ``prunes``: whether journals let go of what a
-    snapshot stands for; ``shelf_heights``: how many settled heights stay in memory.
+    snapshot stands for; ``shelf_heights``: how many settled heights stay in memory. ``jump_heights``: who is so many behind takes the
+    settled state from a peer; 0: nobody does.
     """
 
     nodes: int = 4
@@ -74,6 +75,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_ms: int = 5_000
     prunes: bool = False
     shelf_heights: int = 16
+    jump_heights: int = 0
     liars: tuple[str, ...] = ()
     settle_s: int = 600
     faults: Faults = Faults(latency_mean_us=5_000, loss_ppm=10_000, torn=True)
@@ -115,6 +117,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("seconds", self.seconds, 1, MAX_SECONDS),
             ("checkpoint_ms", self.checkpoint_ms, 50, 600_000),
             ("shelf_heights", self.shelf_heights, 1, 1_024),
+            ("jump_heights", self.jump_heights, 0, 1_024),
             ("settle_s", self.settle_s, 1, MAX_SECONDS),
             ("workload.pause_ms", self.workload.pause_ms, 1, 3_600_000),
             ("workload", sum(value for _, _, value in loads), 1, 10 * most),

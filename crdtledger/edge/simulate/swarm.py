@@ -61,7 +61,10 @@ def draw_scenario(seed: int, seconds: int) -> Scenario:
     )
     busy = perhaps(1, 3)  # a trade takes all of them: nobody answers what nobody asks
     weights |= {kind: busy * getattr(Workload(), kind) for kind in TRADING}
-    return msgspec.structs.replace(drawn, workload=Workload(pause_ms=pause_ms, **weights))
+    jumps = Random(f"{seed} jumps")  # of its own, so that a seed's other options stay what they were
+    jump_heights = jumps.choice((2, 4, 16)) if agreement and jumps.random() < 0.5 else 0
+    workload = Workload(pause_ms=pause_ms, **weights)
+    return msgspec.structs.replace(drawn, workload=workload, jump_heights=jump_heights)
 
 
 def with_trace(scenario: Scenario, lines: int) -> Scenario:

@@ -149,9 +149,12 @@ class Watch:
             self._settled(name, height, digest, core.replica.state)
 
     def _reached(self, name: str, records: Sequence[bytes]) -> None:
-        """``records`` are on the disk of ``name`` now."""
-        for raw in records:
-            record = decode_record(raw)
+        """``records`` are on the disk of ``name`` now. A state among them may be of heights of whose batches it has none."""
+        decoded = [decode_record(raw) for raw in records]
+        states = [one for one in decoded if isinstance(one, JournalRecord) and one.kind == KIND_STATE]
+        if states:
+            self._snapshot(name, states)
+        for record in decoded:
             if isinstance(record, UnreadableRecord):
                 raise broken("durability", name, f"an unreadable record on its disk: {record}")
             if record.kind == KIND_EVIDENCE:
