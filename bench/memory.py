@@ -6,7 +6,8 @@ All of it is resident memory, as the kernel counts it, of processes that did not
 checkpoints of nothing. A fact: what a node grew by when it recorded a million fills, what another grew by that caught up with them, and
 what the first holds when it starts again with them in its journal; each has shown all positions to a client. These fills are of 1,000
 cells, so that cells do not count. A cell: what two processes differ by that hold equally many fills, of many cells or of few, in the view
-of what is unsettled, or in the settled state with the trees that its roots are made from.
+of what is unsettled, or in the settled state with the trees that its roots are made from: a state that was loaded, as a node does when
+it starts, or one that ten heights have made, whose rows and trees have grown and have room to grow on.
 """
 
 from __future__ import annotations
@@ -25,20 +26,22 @@ import numpy as np
 from bench import nodes
 from bench.join import INSTRUMENTS, Fills, chunks, names, record
 from bench.measured import Goal, Plan, Result, Row, Wrong
-from crdtledger.ledger.genesis import Policies
+from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.genesis import Genesis, Policies
 from crdtledger.ledger.inprocess import Ledger
 from crdtledger.ledger.replica import Replica
 from crdtledger.ledger.settled import SettledState, decode_state
 from reconcile.checkpoint import LaneCut
 from reconcile.commitments import Commitments
 from reconcile.salts import Salts
-from reconcile.settlement import settle
+from reconcile.settlement import Settlement, settle
 
 MB = 1e6
 IDLE_S = 3.0
 IDLE = "an idle node, of four that agree"
 FACT = "an unsettled fact, "
 CELL = "an open cell, "
+HEIGHTS = 10
 
 
 def narrow(work: Sequence[Fills]) -> list[Fills]:
@@ -85,7 +88,7 @@ def a_fact(facts: int) -> dict[str, float]:
 
 
 def a_cell(what: str, fills: int) -> float:
-    """What an open cell takes in the ``view``, or in the settled ``state``, in bytes."""
+    """What an open cell takes in the ``view``, in a settled ``state`` that was loaded, or in one that ``heights`` made, in bytes."""
     (many, cells), (few, fewer) = (fresh(what, fills, wide) for wide in (True, False))
     return (many - few) / (cells - fewer)
 
@@ -113,16 +116,30 @@ def held_by(what: str, fills: int, wide: bool) -> tuple[int, int]:
         if replica.view.facts != ledger.replica.view.facts:  # looked at, it is there
             raise Wrong("facts are missing from a view")
         return resident() - before, cells(work)
-    cut = [LaneCut(batches[-1].key, batches[-1].seq, batches[-1].hash)]
-    nothing = SettledState.empty(ledger.genesis)
-    raw = settle(ledger.genesis, nothing, ledger.genesis.hash, cut, batches, (), height=1).state.encode()
-    before = resident()
-    state = decode_state(raw, ledger.genesis)
-    trees = Commitments.rebuild(ledger.genesis, Salts(1, bytes(32)), state)
+    salts, state = Salts(1, bytes(32)), SettledState.empty(ledger.genesis)
+    if what == "heights":
+        before = resident()
+        trees = Commitments.empty(ledger.genesis, salts)
+        step = -(-len(batches) // HEIGHTS)
+        for begin in range(0, len(batches), step):
+            settlement = settled(ledger.genesis, state, batches[begin : begin + step], 1 + begin // step)
+            state, trees = settlement.state, trees.advance(settlement)
+        del settlement
+    else:
+        raw = settled(ledger.genesis, state, batches, 1).state.encode()
+        before = resident()
+        state = decode_state(raw, ledger.genesis)
+        trees = Commitments.rebuild(ledger.genesis, salts, state)
     grown = resident() - before
     if len(state.positions) != cells(work) or not trees.state_root:
         raise Wrong(f"{len(state.positions)} cells are settled, not {cells(work)}")
     return grown, cells(work)
+
+
+def settled(genesis: Genesis, state: SettledState, batches: Sequence[Batch], height: int) -> Settlement:
+    """One more height, of these batches of one lane."""
+    cut = [LaneCut(batches[-1].key, batches[-1].seq, batches[-1].hash)]
+    return settle(genesis, state, genesis.hash, cut, batches, (), height=height)
 
 
 def cells(work: Sequence[Fills]) -> int:
@@ -146,7 +163,7 @@ def measure(plan: Plan) -> Result:
         taken.setdefault(IDLE, []).append(idle() / MB)
         for name, size in a_fact(facts).items():
             taken.setdefault(name, []).append(size)
-        for what in ("view", "state"):
+        for what in ("view", "state", "heights"):
             taken.setdefault(f"{CELL}{what}", []).append(a_cell(what, fills))
     rows = [Row(name, tuple(figures), median(figures)) for name, figures in taken.items()]
     goals = [Goal(IDLE, rows[0].median, "most", 80, "MB")]

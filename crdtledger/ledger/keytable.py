@@ -30,6 +30,7 @@ STRETCH = 1 << 15
 """So many slots are moved at a time when the table grows: they, and what is computed of them, stay in a core's cache."""
 
 Column = npt.NDArray[np.uint64]
+Halves = npt.NDArray[np.unsignedinteger]
 Ordinals = npt.NDArray[np.int64]
 
 
@@ -38,10 +39,11 @@ class KeyTable:
 
     __slots__ = ("_keys", "_salt", "_shift", "_slots", "size")
 
-    def __init__(self, salt: int = 0, capacity: int = 64) -> None:
+    def __init__(self, salt: int = 0, capacity: int = 64, half: type[np.unsignedinteger] = np.uint64) -> None:
+        """``half``: what each half of every key fits in."""
         self._salt = U64(salt | 1)
         self.size = 0
-        self._keys = np.empty((capacity, 2), np.uint64)
+        self._keys: npt.NDArray[np.unsignedinteger] = np.empty((capacity, 2), half)
         self._allocate(2 * capacity)
 
     def __len__(self) -> int:
@@ -52,7 +54,7 @@ class KeyTable:
         """Memory held by the table's arrays."""
         return self._keys.nbytes + self._slots.nbytes
 
-    def keys(self, start: int, stop: int) -> tuple[Column, Column]:
+    def keys(self, start: int, stop: int) -> tuple[Halves, Halves]:
         """The keys with ordinals ``start`` up to ``stop``, not to be written to."""
         return self._keys[start:stop, 0], self._keys[start:stop, 1]
 
@@ -192,7 +194,7 @@ class KeyTable:
         if need > len(self._keys):
             if need > int(ORDINAL):
                 raise OverflowError(f"{need} keys, and a table numbers at most {int(ORDINAL)}")
-            grown = np.empty((max(need, 2 * len(self._keys)), 2), np.uint64)
+            grown = np.empty((max(need, 2 * len(self._keys)), 2), self._keys.dtype)
             grown[: self.size] = self._keys[: self.size]
             self._keys = grown
         if 2 * need > len(self._slots):

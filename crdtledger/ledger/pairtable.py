@@ -47,7 +47,7 @@ class PairTable:
 
     def __init__(self, salt: int = 0) -> None:
         self.salt = salt
-        self._keys = KeyTable(salt)
+        self._keys = KeyTable(salt, half=np.uint32)  # there are no more names than pairs
         self._firsts, self._seconds = _Names(), _Names()
         # Of every first name its newest pair, and of every pair the one before it of the same first name: its number plus one, or 0.
         self._newest, self._before = array("I"), array("I")

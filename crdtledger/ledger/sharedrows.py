@@ -26,7 +26,7 @@ Records = npt.NDArray[np.uint8]
 _Packed = npt.NDArray[np.void]  # the same, a row an item: numpy gathers and scatters those at once
 
 NO_ROWS: Final[Rows] = np.empty(0, np.int64)
-_GROWTH: Final = 1.5
+_GROWTH: Final = 1.25
 
 
 class _Table:

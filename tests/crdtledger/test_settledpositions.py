@@ -37,6 +37,7 @@ def says(version: SettledPositions, plain: Plain) -> None:
     everything = [(account, instrument) for account in [*ACCOUNTS, "?"] for instrument in [*INSTRUMENTS, "?"]]
     assert version == plain
     assert len(version) == len(plain)
+    assert len(version._beside) == sum(not fits(position) for position in plain.values())
     assert sorted(version) == sorted(plain)
     assert sorted(version.items()) == sorted(plain.items())
     assert version.found(everything) == [plain.get(at) for at in everything]
@@ -45,6 +46,18 @@ def says(version: SettledPositions, plain: Plain) -> None:
     for at in everything:
         assert version.get(at) == plain.get(at)
         assert (at in version) == (at in plain)
+
+
+def fits(position: SettledPosition) -> bool:
+    """Whether a row has room for all of it."""
+    values = (position.value_bought, position.value_sold, position.cost, position.realised)
+    sizes = (position.bought, position.sold, position.fees)
+    return (
+        not position.other_fees
+        and all(-(1 << 79) <= value < 1 << 79 for value in values)
+        and all(-(1 << 63) <= size < 1 << 63 for size in sizes)
+        and 1 - (1 << 31) < position.fills < 1 << 31
+    )
 
 
 def changed(plain: Plain, changes: dict[Pair, SettledPosition | None]) -> Plain:
@@ -75,8 +88,11 @@ def test_a_position_comes_back_as_it_was(position: SettledPosition) -> None:
 @pytest.mark.parametrize("entries", [CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
 def test_many_are_entered_and_told_chunk_by_chunk(entries: int) -> None:
     plain = {(f"A{number % 7}", f"I{number}"): SettledPosition(bought=number) for number in range(entries)}
-    held = SettledPositions.of([*plain.items(), (("A0", "I0"), SettledPosition(sold=1))])
-    plain["A0", "I0"] = SettledPosition(sold=1)
+    late, wide = ("A0", "I0"), ("A1", "I1")
+    plain[late] = SettledPosition(bought=1 << 70)  # each is told twice, and the last time counts
+    held = SettledPositions.of([*plain.items(), (late, SettledPosition(sold=1)), (wide, SettledPosition(sold=1 << 70))])
+    plain |= {late: SettledPosition(sold=1), wide: SettledPosition(sold=1 << 70)}
+    assert list(held._beside.values()) == [plain[wide]]
     assert dict(held.items()) == plain
     assert set(held) == plain.keys()
     assert len(held.under("A3")) == sum(account == "A3" for account, _ in plain)
@@ -95,6 +111,13 @@ def test_an_update_touches_what_changes_not_what_is_held() -> None:
     assert after._pairs is held._pairs
     assert held._rows._table is None  # there is one table for both
     assert after._rows._table is not None
+
+
+def test_what_comes_to_none_stands_by_itself() -> None:
+    none = SettledPositions()
+    one, other = (none.replaced({("a", name): SettledPosition()}) for name in "xy")
+    assert none._rows._table is not None  # which is everybody's: nothing is kept for its sake
+    assert one._pairs is not other._pairs
 
 
 def test_a_position_that_fits_is_its_row_alone() -> None:
