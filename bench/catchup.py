@@ -38,6 +38,8 @@ WRITE = "written and synced, in one go"
 CARRY = "carried over CURVE"
 LOOK_S = 0.02
 HEIGHT_FACTS = 1_000
+HISTORIES = (20_000, 36_000, 68_000, 100_000)
+"""Sixteen heights apart, or several times that: as many heights follow the state that all nodes keep."""
 
 
 class Missed:
@@ -168,7 +170,7 @@ def measure(plan: Plan) -> Result:
         raise Wrong("the journal lacks batches")
     sizes = (4_000, 1_000) if plan.quick else (4_000, 1_000, 250, 100)
     curve = by_batch(plan.size(200_000, 8_000), sizes)
-    history = by_history((20_000, 40_000) if plan.quick else (25_000, 50_000, 100_000), plan.size(3, 1))
+    history = by_history(HISTORIES[:2] if plan.quick else HISTORIES, plan.size(5, 1))
     goals = [
         Goal(f"catch-up with {facts:,} facts, by tails", row(rows, OURS).median, "most", 3, "s"),
         Goal("exponent by which settled history counts, with as many open cells", history.slope, "most", 0.1, ""),
