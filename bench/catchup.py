@@ -30,6 +30,7 @@ from bench.limits import curve_throughput
 from bench.measured import OURS, Curve, Goal, Plan, Result, Run, Wrong, rounds, row, slope, timed
 from crdtledger.edge import folders
 from crdtledger.edge.client import Client
+from crdtledger.edge.jumping import MARK_HEIGHTS
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.genesis import Policies
 from gossip.catchup import CatchupLimits
@@ -38,8 +39,9 @@ WRITE = "written and synced, in one go"
 CARRY = "carried over CURVE"
 LOOK_S = 0.02
 HEIGHT_FACTS = 1_000
-HISTORIES = (20_000, 36_000, 68_000, 100_000)
-"""Sixteen heights apart, or several times that: as many heights follow the state that all nodes keep."""
+HISTORIES = (20_000, 40_000, 80_000, 120_000)
+PAST = 2
+"""Every history ends as many heights past the newest state that all nodes keep: to follow one height takes longer than most of a jump."""
 
 
 class Missed:
@@ -106,7 +108,7 @@ def by_batch(facts: int, sizes: Sequence[int]) -> Curve:
 
 
 def jump(cluster: nodes.Cluster, facts: int) -> float:
-    """The fourth node starts without anything when the others settled ``facts`` fills: until it stands where they stand, from its being
+    """The fourth node starts without anything when the others settled ``facts``: until it stands where they stand, from its being
     ready."""
     nodes.empty(cluster.paths[3])
     cluster.start(4)
@@ -131,20 +133,23 @@ def _wait_until_settled(node: Client, facts: int) -> None:
 
 
 def by_history(sizes: Sequence[int], tries: int) -> Curve:
-    """What settled history costs a node that missed it: fills of 1,000 cells, ``HEIGHT_FACTS`` in each height, with as many open cells at
-    the end of each size."""
+    """What settled history costs a node that missed it: fills of 1,000 cells, ``HEIGHT_FACTS`` or some more in each height, with as many
+    open cells at the end of each size, or a few heights later (``PAST``)."""
     points: list[tuple[float, float]] = []
+    left = list(sizes)
     with nodes.cluster(4, Policies(agreement="tendermint", checkpoint_interval_ms=20), validators=3) as cluster:
         cluster.start(1, 2, 3)
-        work = nodes.split([fills._replace(instrument=0) for fills in chunks(sizes[-1], 0)], HEIGHT_FACTS)
-        facts = 0
+        most = 2 * sizes[-1]
+        work = iter(nodes.split([fills._replace(instrument=0) for fills in chunks(most, 0)], HEIGHT_FACTS))
         with cluster.client(1) as one:
             nodes.define(one)
-            for fills in work:
-                facts += nodes.record(one, [fills])
+            facts: int = one.query("status")["facts"]  # names are facts as well
+            while left:
+                facts += nodes.record(one, [next(work)])
                 _wait_until_settled(one, facts)
-                if facts in sizes:
+                if facts >= left[0] and one.query("status")["base"]["height"] % MARK_HEIGHTS == PAST:
                     points.append((float(facts), median(jump(cluster, facts) for _ in range(tries))))
+                    del left[0]
     return Curve("settled history, passed by", "facts", "seconds", tuple(points), slope(points))
 
 
