@@ -44,16 +44,17 @@ def alone(name: str, plan: Plan, keep: bool) -> list[tuple[bool, str]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run them all."""
+    known = (*BENCHES, *LONG)
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*BENCHES, *LONG)))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
     parser.add_argument("--quick", action="store_true", help="small sizes: to see that the results are right")
     parser.add_argument("--runs", type=int, default=0, help="rounds; 5, or 2 with --quick")
     parser.add_argument("--keep", action="store_true", help="write bench/results/NAME.json and NAME.svg")
     parser.add_argument("--captures", type=Path, help="a folder with captures of real trades")
     given = parser.parse_args(arguments)
-    unknown = sorted({*given.names} - {*BENCHES, *LONG})
+    unknown = sorted({*given.names} - {*known})
     if unknown:
-        parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join((*BENCHES, *LONG))}")
+        parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join(known)}")
     plan = Plan(given.quick, given.runs or (2 if given.quick else 5), given.captures)
     goals: list[tuple[bool, str]] = []
     wrong: list[str] = []

@@ -25,6 +25,7 @@ What it is not: it knows no messages. A link that is up says nothing about the p
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeAlias
 
@@ -157,15 +158,14 @@ class Transport:
         if link is None or peer in self._blocked:
             self.counters.blocked += link is not None
             return False
-        # What the monitor said decides: ZeroMQ itself takes frames for a moment after it has told that the peer is gone.
-        try:
-            if not link.up:
-                raise zmq.Again
-            link.dealer.send(frame, zmq.DONTWAIT)
-        except zmq.Again:
-            self.counters.dropped += 1
-            return False
-        return True
+        if (
+            link.up
+        ):  # as the monitor said: ZeroMQ itself takes frames for a moment after it has told that the peer is gone
+            with contextlib.suppress(zmq.Again):
+                link.dealer.send(frame, zmq.DONTWAIT)
+                return True
+        self.counters.dropped += 1
+        return False
 
     def answer(self, identity: bytes, frame: bytes) -> bool:
         """Answer the client that sent an ``Incoming`` with ``identity``; False when it is gone or does not

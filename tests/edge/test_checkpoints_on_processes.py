@@ -37,19 +37,25 @@ def account(node: Client, number: int) -> None:
     node.record([{"kind": "account", "name": f"A{number:04d}"}])
 
 
+def leave_behind(it: Cluster, missed: int) -> int:
+    """Cut the fourth node off, with an account of its own, while the others settle so many heights; where it stands."""
+    with it.client(1) as first:
+        account(first, 0)
+        it.wait(settled=True)
+        it.partition("node-1,node-2,node-3", "node-4")
+        with it.client(4) as away:
+            account(away, 9_999)  # nothing is lost on the other side either
+        start: int = status(it, 1)["base"]["height"]
+        for number in range(1, missed + 1):
+            account(first, number)
+            it.wait(1, 2, 3, settled=True)
+    return start
+
+
 @pytest.mark.timeout(240)
 def test_a_node_that_missed_twenty_heights_settles_them_in_order(tmp_path: Path) -> None:
     with cluster(tmp_path, 4, policies=POLICIES) as it:
-        with it.client(1) as first:
-            account(first, 0)
-            it.wait(settled=True)
-            it.partition("node-1,node-2,node-3", "node-4")
-            with it.client(4) as away:
-                account(away, 9_999)  # nothing is lost on the other side either
-            start = status(it, 1)["base"]["height"]
-            for number in range(1, MISSED + 1):
-                account(first, number)
-                it.wait(1, 2, 3, settled=True)
+        start = leave_behind(it, MISSED)
         behind, ahead = status(it, 4), status(it, 1)
         assert behind["base"]["height"] == start
         assert behind["unsettled_batches"] == 1
@@ -66,15 +72,7 @@ def test_a_node_that_missed_twenty_heights_settles_them_in_order(tmp_path: Path)
 def test_a_node_that_missed_forty_heights_takes_the_state_and_its_store_gets_them_all(tmp_path: Path) -> None:
     missed = JUMP_HEIGHTS + 8
     with cluster(tmp_path, 4, policies=POLICIES) as it:
-        with it.client(1) as first:
-            account(first, 0)
-            it.wait(settled=True)
-            it.partition("node-1,node-2,node-3", "node-4")
-            with it.client(4) as away:
-                account(away, 9_999)
-            for number in range(1, missed + 1):
-                account(first, number)
-                it.wait(1, 2, 3, settled=True)
+        leave_behind(it, missed)
         it.heal()
         it.wait(settled=True)
         assert "checkpoint.jumped" in (it.node(4) / folders.LOG).read_text()
