@@ -190,8 +190,8 @@ class CertificateDesk:
                 return self.told(peer, message, now_us)
             case messages.Cosigned(lines):
                 return self.cosigned(peer, lines, now_us)
-            case messages.RecordsAsk(first):
-                return self.serve_records(peer, first, now_us)
+            case messages.RecordsAsk():
+                return self.serve_records(peer, message, now_us)
             case messages.RecordsTell():
                 return self.told_records(peer, message, now_us)
             case messages.StateOffer() | messages.PieceTell() if stopped:
@@ -210,11 +210,11 @@ class CertificateDesk:
     def fill(self, now_us: int) -> list[Output]:
         """Ask for what the store lacks."""
         peer = self.filling.ask(self.book.certified, self.following.standings, now_us)
-        return [*say(self._engine, peer, messages.RecordsAsk(self.filling.next))] if peer else []
+        return [*say(self._engine, peer, messages.RecordsAsk(self.filling.next, self.filling.held))] if peer else []
 
-    def serve_records(self, peer: str, first: int, now_us: int) -> list[Output]:
+    def serve_records(self, peer: str, ask: messages.RecordsAsk, now_us: int) -> list[Output]:
         """``peer`` asks for what the store here has."""
-        tell = self.filling.serve(first)
+        tell = self.filling.serve(ask.first, ask.held, now_us)
         size = sum(map(len, (part for record in tell.records for part in record)))
         if not size or not self._served[peer].take(size, now_us):
             return []
@@ -223,7 +223,7 @@ class CertificateDesk:
     def told_records(self, peer: str, tell: messages.RecordsTell, now_us: int) -> list[Output]:
         """``peer`` tells what its store has."""
         try:
-            out = self.filling.told(tell, self.certifying, self.book.certified, now_us)
+            out = self.filling.told(peer, tell, self.certifying, self.book.certified, now_us)
         except InvalidProof as fault:
             return [*self._engine.refuse(peer, f"records: {fault}", now_us, "checkpoint.refused")]
         return [*out, *self.fill(now_us)]

@@ -21,9 +21,12 @@ MAX_LINES: Final = 16
 COSIGNATURE_BYTES: Final = 8 + 64
 
 MAX_ADJUSTMENTS_BYTES: Final = 1 << 20
+"""Of one height in one answer; what is longer comes in parts of so many."""
 PIECE_BYTES: Final = 1 << 20
 MAX_PIECES: Final = 256
 """No larger image is given or taken: a peer that offers noise makes a node hold so much of it before it is seen to be noise."""
+MAX_PARTED_BYTES: Final = MAX_PIECES * PIECE_BYTES
+"""No longer adjustments are given or taken, for the same reason."""
 MAX_PATH: Final = 64
 
 HeightOrNone = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
@@ -34,6 +37,7 @@ Adjustments = Annotated[bytes, msgspec.Meta(max_length=MAX_ADJUSTMENTS_BYTES)]
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Piece = Annotated[bytes, msgspec.Meta(max_length=PIECE_BYTES)]
 PieceNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_PIECES)]
+Weight = Annotated[int, msgspec.Meta(ge=0, le=MAX_PARTED_BYTES)]
 Nonce = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 
 
@@ -108,16 +112,22 @@ class PieceTell(msgspec.Struct, frozen=True, array_like=True, tag=10):
 
 
 class RecordsAsk(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """Send me what your store keeps of the heights from ``first`` on: mine lacks them."""
+    """Send me what your store keeps of the heights from ``first`` on: mine lacks them. ``held``: bytes of the first one's adjustments
+    that I have already."""
 
     first: Height
+    held: Weight = 0
 
 
 class RecordsTell(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """(value, adjustments, certificate) of the heights from ``first`` on, without a hole."""
+    """(value, adjustments, certificate) of the heights from ``first`` on, without a hole.
+
+    ``whole`` other than 0: there is one, and its adjustments, of so many bytes, come in parts. This one stands behind ``held`` bytes."""
 
     first: Height
     records: Annotated[tuple[tuple[Value, Adjustments, Certificate], ...], msgspec.Meta(max_length=MAX_SERVED)]
+    held: Weight = 0
+    whole: Weight = 0
 
 
 Transferring: TypeAlias = StateAsk | StateOffer | PieceAsk | PieceTell

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from crdtledger.edge import storefilling
 from crdtledger.edge.simulate.cluster import NAMES, SECOND
 from crdtledger.ledger import retention
 from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord, decode_record
@@ -165,6 +166,19 @@ def test_who_was_away_for_longer_than_any_journal_reaches_joins_by_the_state(mon
     ledger.sim.heal()
     comes_back(ledger)
     assert jumps(ledger, "n3")
+
+
+def test_adjustments_that_fit_no_answer_reach_the_store_of_who_passed_their_heights_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(storefilling, "MAX_ADJUSTMENTS_BYTES", 40)
+    ledger = away(40, jump_heights=20)
+    ledger.sim.heal()
+    comes_back(ledger)
+    assert jumps(ledger, "n3")
+    assert sum(len(one.adjustments) > 80 for one in ledger.stores["n3"]) > 3, "some came in three parts and more"
+    told, own = ([(one.body, one.adjustments) for one in ledger.stores[name]] for name in ("n3", "n0"))
+    assert told == own
 
 
 def test_who_stands_too_few_heights_behind_but_lacks_what_no_journal_has_takes_the_state(

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crdtledger.edge import storefilling
 from crdtledger.edge.checkpointmessages import PIECE_BYTES, PieceTell, RecordsTell, Standing, StateAsk, StateOffer
 from crdtledger.edge.setup import no_archive
 from crdtledger.edge.simulate.cluster import SALTS
@@ -233,16 +234,16 @@ def test_a_changed_byte_of_a_height_that_the_store_lacks_is_refused(data: st.Dat
     value, adjustments, certificate = map(bytes, record)
     records = (*tells.records[:at], (value, adjustments, certificate), *tells.records[at + 1 :])
     with pytest.raises(InvalidProof):
-        told.told(RecordsTell(1, records), desk.certifying, desk.book.certified, 0)
+        told.told("n0", RecordsTell(1, records), desk.certifying, desk.book.certified, 0)
     assert told.next == 1, "nothing of it is taken"
-    assert not told.told(RecordsTell(2, tells.records), desk.certifying, desk.book.certified, 0)
+    assert not told.told("n0", RecordsTell(2, tells.records), desk.certifying, desk.book.certified, 0)
 
 
 @functools.cache
 def filling() -> tuple[Ledger, StoreFilling, RecordsTell]:
     """A settled ledger, the filling of an empty store, and what another's has."""
     ledger = settled_ledger(7, 30)
-    tell = ledger.checkpoints("n0").desk.filling.serve(1)
+    tell = ledger.checkpoints("n0").desk.filling.serve(1, 0, 0)
     assert len(tell.records) > 2
     return ledger, StoreFilling(no_archive, 0), tell
 
@@ -251,6 +252,111 @@ def test_what_the_store_lacks_is_taken_from_another_one() -> None:
     ledger, _, tell = filling()
     desk = ledger.checkpoints("n0").desk
     lacking = StoreFilling(no_archive, 0)
-    out = lacking.told(tell, desk.certifying, desk.book.certified, 0)
+    out = lacking.told("n0", tell, desk.certifying, desk.book.certified, 0)
     assert [one.stored.digest for one in out] == [one.digest for one in ledger.stores["n0"][: len(out)]]
     assert lacking.next == len(tell.records) + 1
+
+
+@functools.cache
+def long_heights() -> tuple[Ledger, int, list[tuple[bytes, bytes, bytes]]]:
+    """A settled ledger, and what a store has of its heights, some of which adjust more than the others."""
+    ledger, _, tell = filling()
+    most = max(len(adjustments) for _, adjustments, _ in tell.records)
+    assert most > 30
+    return ledger, most, list(tell.records)
+
+
+def asked(lacking: StoreFilling, certified: int, now_us: int) -> str:
+    return lacking.ask(certified, {peer: Standing(certified, certified) for peer in ("n1", "n2", "n3")}, now_us)
+
+
+@given(limit=st.integers(1, 150), seed=st.integers(0, 1 << 40))
+@settings(max_examples=100)
+def test_adjustments_that_are_too_long_for_one_answer_come_in_parts(limit: int, seed: int) -> None:
+    draw = random.Random(seed)
+    ledger, _, records = long_heights()
+    desk = ledger.checkpoints("n0").desk
+    lacking = StoreFilling(no_archive, 0)
+    taken, now, parts = [], 0, 0
+    peer, goes_on = "", False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storefilling, "MAX_ADJUSTMENTS_BYTES", limit)
+        while len(taken) < len(records):
+            before, now = peer, now + (0 if goes_on else storefilling.PATIENCE_US)
+            peer = asked(lacking, len(records), now)
+            assert not goes_on or peer == before, "the next part comes from the same one"
+            assert goes_on or not lacking.held, "nobody answers for another's parts"
+            goes_on = False
+            if not draw.randrange(10 + 1_000 // limit):
+                continue  # the answer is lost: the next peer is asked, from the first byte on
+            tell = desk.filling.serve(lacking.next, lacking.held, now)
+            if tell.whole and not draw.randrange(10):
+                assert not lacking.told("n9", tell, desk.certifying, len(records), now), "nobody asked it"
+            out = lacking.told(peer, tell, desk.certifying, len(records), now)
+            goes_on = bool(tell.whole) and not out
+            parts += bool(tell.whole)
+            assert bool(out) == (not tell.whole or tell.held + len(tell.records[0][1]) == tell.whole)
+            assert not lacking.told(peer, tell, desk.certifying, len(records), now), "what comes twice counts once"
+            taken += out
+    told = [(one.stored.body, one.stored.adjustments, one.stored.certificate) for one in taken]
+    assert told == records
+    assert parts >= sum(-(-len(one) // limit) for _, one, _ in records if len(one) > limit)
+
+
+@given(data=st.data())
+@settings(max_examples=100)
+def test_a_changed_byte_of_a_part_is_refused_and_another_peer_is_asked_for_all_of_it(data: st.DataObject) -> None:
+    ledger, most, records = long_heights()
+    desk = ledger.checkpoints("n0").desk
+    at = next(at for at, (_, adjustments, _) in enumerate(records) if len(adjustments) == most)
+    lacking = StoreFilling(no_archive, 0)
+    lacking.next = at + 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storefilling, "MAX_ADJUSTMENTS_BYTES", data.draw(st.integers(1, most - 1)))
+        honest = asked(lacking, len(records), storefilling.PATIENCE_US)
+        wrong = data.draw(st.integers(0, most - 1))
+        for held in range(0, most, storefilling.MAX_ADJUSTMENTS_BYTES):
+            tell = desk.filling.serve(lacking.next, held, 0)
+            ((value, part, certificate),) = tell.records
+            if 0 <= wrong - held < len(part):
+                told = bytearray(part)
+                told[wrong - held] ^= 1 << data.draw(st.integers(0, 7))
+                tell = msgspec.structs.replace(tell, records=((value, bytes(told), certificate),))
+            if held + len(part) < most:
+                assert not lacking.told(honest, tell, desk.certifying, len(records), 0)
+                assert asked(lacking, len(records), storefilling.PATIENCE_US) == honest
+        with pytest.raises(InvalidProof):
+            lacking.told(honest, tell, desk.certifying, len(records), 0)
+    assert (lacking.next, lacking.held) == (at + 1, 0), "nothing of it is kept"
+    assert asked(lacking, len(records), 2 * storefilling.PATIENCE_US) != honest
+
+
+def test_what_is_no_part_is_refused() -> None:
+    ledger, most, records = long_heights()
+    desk = ledger.checkpoints("n0").desk
+    lacking = StoreFilling(no_archive, 0)
+    peer = asked(lacking, len(records), storefilling.PATIENCE_US)
+    value, adjustments, certificate = records[0]
+    for parts in ([(value, b"", certificate)], [(value, bytes(most), certificate)], [(value, b"1", certificate)] * 2):
+        with pytest.raises(InvalidProof):
+            lacking.told(peer, RecordsTell(1, tuple(parts), 0, 9), desk.certifying, len(records), 0)
+        assert lacking.held == 0
+    assert not desk.filling.serve(1, len(adjustments) + 1, 0).records, "nobody has so much of it"
+
+
+def test_a_part_of_a_height_that_was_settled_meanwhile_is_let_go() -> None:
+    ledger, most, records = long_heights()
+    desk = ledger.checkpoints("n0").desk
+    at = next(at for at, (_, adjustments, _) in enumerate(records) if len(adjustments) == most)
+    lacking = StoreFilling(no_archive, 0)
+    lacking.next = at + 1
+    peer = asked(lacking, len(records), storefilling.PATIENCE_US)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storefilling, "MAX_ADJUSTMENTS_BYTES", most - 1)
+        assert not lacking.told(peer, desk.filling.serve(at + 1, 0, 0), desk.certifying, len(records), 0)
+    assert lacking.held == most - 1
+    other = StoreFilling(no_archive, 0)
+    other.next = at + 1
+    whole = other.told(peer, RecordsTell(at + 1, (records[at],)), desk.certifying, len(records), 0)
+    assert lacking.hand_on(whole)
+    assert (lacking.next, lacking.held) == (at + 2, 0)
