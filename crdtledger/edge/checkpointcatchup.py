@@ -10,11 +10,10 @@ It judges nothing: certificates are ``certifying``'s business, settling is ``set
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from crdtledger.edge.checkpointmessages import MAX_SERVED, MAX_SERVED_BYTES, CertifiedTell, Standing
-from reconcile.stores import StoredCheckpoint
+from crdtledger.edge.setup import Archive
 
 PATIENCE_US: Final = 2_000_000
 KEPT: Final = 64
@@ -30,9 +29,9 @@ class Certified(NamedTuple):
 
 
 class Following:
-    """What others said of their heights. ``archive(first, limit)`` reads the store of checkpoints."""
+    """What others said of their heights. ``archive(height)`` reads the store of checkpoints."""
 
-    def __init__(self, archive: Callable[[int, int], Sequence[StoredCheckpoint]]) -> None:
+    def __init__(self, archive: Archive) -> None:
         self.standings: dict[str, Standing] = {}
         self._archive = archive
         self._queue: dict[int, Certified] = {}
@@ -102,14 +101,17 @@ class Following:
 
     def serve(self, first: int) -> CertifiedTell:
         """What is certified from ``first`` on, as much as one answer carries."""
-        held: Mapping[int, tuple[bytes, bytes]] = self._recent
-        if first not in held:
-            held = {one.height: (one.body, one.certificate) for one in self._archive(first, MAX_SERVED)}
         served: list[tuple[bytes, bytes]] = []
         size = 0
-        while (pair := held.get(first + len(served))) and len(served) < MAX_SERVED:
+        while len(served) < MAX_SERVED and (pair := self._held(first + len(served))):
             size += len(pair[0]) + len(pair[1])
             if served and size > MAX_SERVED_BYTES:
                 break
             served.append(pair)
         return CertifiedTell(first, tuple(served))
+
+    def _held(self, height: int) -> tuple[bytes, bytes] | None:
+        if height in self._recent:
+            return self._recent[height]
+        stored = self._archive(height)
+        return (stored.body, stored.certificate) if stored else None

@@ -61,7 +61,7 @@ class NodeCore:
         self._member = setup.genesis.member(setup.name)
         salt = int.from_bytes(setup.draw(8), "little")
         journal = restart.read_records(records)
-        snapshot = snapshot_to_start_from(journal, lambda height: bool(setup.archive(height, 1)))
+        snapshot = snapshot_to_start_from(journal, lambda height: setup.archive(height) is not None)
         self.replica = restart.open_replica(setup, salt, snapshot)
         self.gossiped = GossipReplica(self.replica, setup.journaled, setup.opened)
         others = [member.name for member in setup.genesis.nodes if member.name != setup.name]

@@ -107,7 +107,7 @@ class NodeRuntime:
                 gossip=gossip,
                 documents=False,  # nobody reads one here: it would hold every unsettled batch a second time
                 salts=folder.salts,
-                archive=self._archive,
+                archive=self._stored,
                 jump_heights=JUMP_HEIGHTS,
                 journaled=self._journaled,
                 sharing=SharePolicy(share_ppm=folder.genesis.policies.grant_share_ppm),
@@ -301,6 +301,9 @@ class NodeRuntime:
             self._store.append(stored)
         except (StoreConflict, StoreUnusable) as error:
             self._complain("store.refused", {"height": stored.height, "why": str(error)})
+
+    def _stored(self, height: int) -> StoredCheckpoint | None:
+        return next(iter(self._archive(height, 1)), None)
 
     def _archive(self, first: int, limit: int) -> Sequence[StoredCheckpoint]:
         """What the store holds, for peers that are behind. A damaged row ends it: they ask others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -28,9 +28,13 @@ memory (``SHELF_HEIGHTS`` is twice as many)."""
 Completeness = Literal["fresh", "complete", "restored"]
 
 
-def no_archive(first: int, limit: int) -> Sequence[StoredCheckpoint]:
+Archive = Callable[[int], StoredCheckpoint | None]
+"""What the store of checkpoints has of a height. One at a time: nobody knows before how much a height weighs."""
+
+
+def no_archive(height: int) -> StoredCheckpoint | None:
     """The archive of a node that keeps none."""
-    return ()
+    return None
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -39,7 +43,7 @@ class Setup(msgspec.Struct, frozen=True):
 
     ``rights`` and ``sharing`` say how much of rights and of orders goes to whom ahead of need.
 
-    ``salts``: the cluster's secret for salts, without which this node takes no part in checkpoints. ``archive(first, limit)`` reads
+    ``salts``: the cluster's secret for salts, without which this node takes no part in checkpoints. ``archive(height)`` reads
     the store of checkpoints: up to ``limit`` of them from height ``first`` on. It is where old certificates are served from, so that
     neither memory nor journal has to keep them. ``journaled`` reads settled batches from the journal, for peers that are further
     behind than ``shelf_heights`` in memory; ``journal_bytes``: what the journal keeps of them.
@@ -62,7 +66,7 @@ class Setup(msgspec.Struct, frozen=True):
     documents: bool = True
     salts: Salts | None = None
     timeouts: Timeouts | None = None
-    archive: Callable[[int, int], Sequence[StoredCheckpoint]] = no_archive
+    archive: Archive = no_archive
     jump_heights: int = 0
     journaled: JournaledBatches = none_journaled
     shelf_heights: int = SHELF_HEIGHTS

@@ -10,7 +10,7 @@ What a peer is asked for may be read from disk again for each part, so whoever s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from crdtledger.edge.certifying import Certifying
@@ -23,14 +23,13 @@ from crdtledger.edge.checkpointmessages import (
     Standing,
 )
 from crdtledger.edge.effects import Output, StoreCheckpoint
+from crdtledger.edge.setup import Archive
 from crdtledger.errors import InvalidProof
 from reconcile.adjustments import adjustments_root, decode_adjustments
 from reconcile.checkpoint import decode_checkpoint
 from reconcile.stores import StoredCheckpoint, stored_checkpoint
 
 PATIENCE_US: Final = 2_000_000
-
-Archive = Callable[[int, int], Sequence[StoredCheckpoint]]
 
 
 class StoreFilling:
@@ -126,7 +125,7 @@ class StoreFilling:
         served: list[tuple[bytes, bytes, bytes]] = []
         size = 0
         for height in range(first, first + MAX_SERVED):
-            one = self._stored(height)
+            one = self._long[0] if self._long and self._long[0].height == height else self._archive(height)
             if one is None:
                 break
             whole = len(one.adjustments)
@@ -142,18 +141,11 @@ class StoreFilling:
             served.append((one.body, one.adjustments, one.certificate))
         return RecordsTell(first, tuple(served))
 
-    def _stored(self, height: int) -> StoredCheckpoint | None:
-        if self._long and self._long[0].height == height:
-            return self._long[0]
-        found = self._archive(height, 1)
-        return found[0] if found and found[0].height == height else None
-
 
 def _end(archive: Archive, most: int) -> int:
     """The newest height up to ``most`` that a store, which has no gap, holds."""
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        held = archive(middle, 1)
-        low, high = (middle, high) if held and held[0].height == middle else (low, middle - 1)
+        low, high = (middle, high) if archive(middle) else (low, middle - 1)
     return low

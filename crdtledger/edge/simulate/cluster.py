@@ -117,7 +117,7 @@ class Cluster:
     def build(self, name: str, records: Sequence[bytes], draw: Any, completeness: Completeness) -> NodeCore:
         """A core of ``name`` beside the simulation, for instance to replay a journal."""
         store = self.stores[name]
-        options = {**self._options, "archive": lambda first, limit: store[first - 1 : first - 1 + limit]}
+        options = {**self._options, "archive": lambda height: store[height - 1] if 0 < height <= len(store) else None}
         options["journaled"] = functools.partial(self._journaled, name)
         return NodeCore(Setup(self.genesis, identity(name), name, draw, completeness, **options), records)
 
