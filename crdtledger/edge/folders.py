@@ -14,9 +14,11 @@ a cluster folder. Impure: reads and writes files, draws keys.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import zmq
@@ -71,7 +73,8 @@ class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 
 class RunFile(msgspec.Struct, frozen=True):
-    """``run.json``: the process that runs the node now."""
+    """``run.json``: the process that runs the node now, while that holds the file locked. A killed one leaves it, and its number is
+    some other process' before long."""
 
     pid: int
     started_us: int
@@ -254,19 +257,31 @@ def locate(target: str, cluster: Path | None = None) -> Endpoint:
 # -- running ------------------------------------------------------------------------------------------------
 
 
-def write_run(path: Path, run: RunFile) -> None:
-    """Say which process runs the node."""
-    (path / RUN).write_bytes(msgspec.json.encode(run))
+def write_run(path: Path, run: RunFile) -> BinaryIO:
+    """Say which process runs the node, as long as what is returned is open."""
+    while True:
+        file = (path / RUN).open("a+b")
+        fcntl.flock(file, fcntl.LOCK_EX)  # somebody who reads holds it for a moment
+        if (path / RUN).exists() and os.path.samestat(os.fstat(file.fileno()), (path / RUN).stat()):
+            break
+        file.close()  # of one that ended just now
+    file.truncate(0)
+    file.write(msgspec.json.encode(run))
+    file.flush()
+    return file
 
 
 def read_run(path: Path) -> RunFile | None:
-    """Which process runs the node, if one says so and is alive."""
+    """Which process runs the node, if one does."""
     try:
-        run = msgspec.json.decode((path / RUN).read_bytes(), type=RunFile)
-        os.kill(run.pid, 0)
+        with (path / RUN).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return msgspec.json.decode(file.read(), type=RunFile)
     except (OSError, msgspec.DecodeError):
-        return None
-    return run
+        pass
+    return None
 
 
 def is_unborn(path: Path) -> bool:

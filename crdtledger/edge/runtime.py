@@ -163,15 +163,15 @@ class NodeRuntime:
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.stop())
-        folders.write_run(self._folder.path, RunFile(os.getpid(), self._now_us()))
-        self._do(self.core.start(self._now_us()))
-        if ready:
-            ready()
-        try:
-            while not self._stopping:
-                self._turn()
-        finally:
-            self._close()
+        with folders.write_run(self._folder.path, RunFile(os.getpid(), self._now_us())):
+            self._do(self.core.start(self._now_us()))
+            if ready:
+                ready()
+            try:
+                while not self._stopping:
+                    self._turn()
+            finally:
+                self._close()
 
     def stop(self) -> None:
         """Leave the loop after the current turn."""

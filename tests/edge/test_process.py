@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from crdtledger.edge import folders, process
@@ -52,6 +53,27 @@ def test_a_second_process_for_one_node_is_refused_in_one_line(tmp_path: Path) ->
         with pytest.raises(process.NodeNotStarted, match=f"in use by .*{nodes[folder.name].pid}"):
             process.spawn(folder)
         assert process.stop(nodes[folder.name], signal.SIGTERM) == 0
+
+
+def test_whoever_got_the_number_of_a_killed_node_is_not_taken_for_it(tmp_path: Path) -> None:
+    folders.found(tmp_path / "c", free_addresses(1))
+    (folder,) = folders.node_folders(tmp_path / "c")
+    with process.running(folder) as nodes, subprocess.Popen(["sleep", "600"]) as stranger:
+        run = folders.read_run(folder)
+        assert run is not None
+        assert run.pid == nodes[folder.name].pid == process.kill(folder)
+        assert process.stop(nodes[folder.name]) == -signal.SIGKILL
+        assert (folder / folders.RUN).exists(), "it had no time to take it away"
+        reused = folders.RunFile(stranger.pid, run.started_us)
+        (folder / folders.RUN).write_bytes(msgspec.json.encode(reused))
+        assert folders.read_run(folder) is None
+        assert process.kill(folder) is None
+        assert stranger.poll() is None, "it lives"
+        stranger.terminate()
+        nodes[folder.name] = process.spawn(folder)
+        again = folders.read_run(folder)
+        assert again is not None
+        assert again.pid == nodes[folder.name].pid
 
 
 def test_a_node_told_again_and_again_to_stop_still_ends_in_good_order(tmp_path: Path) -> None:
