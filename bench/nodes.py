@@ -20,8 +20,8 @@ import numpy as np
 from bench.join import ACCOUNTS, INSTRUMENTS, NAMES, SPOT, Fills, cells, columns
 from bench.measured import Wrong
 from crdtledger.edge import api, folders, process
-from crdtledger.edge.cli.init import free_addresses
 from crdtledger.edge.client import Client
+from crdtledger.edge.demo.stage import free_ports
 from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.genesis import Asset, Policies
 from crdtledger.ledger.journal import Journal
@@ -75,7 +75,8 @@ def cluster(nodes: int, policies: Policies | None = None, validators: int | None
     """A new cluster in a folder that is gone afterwards. None of its nodes runs yet. All of them vote, or the first ``validators``."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         home = Path(directory) / "cluster"
-        folders.found(home, free_addresses(nodes), assets=(Asset("USDT", 2),), policies=policies, validators=validators)
+        addresses = [f"tcp://127.0.0.1:{port}" for port in free_ports(nodes)]
+        folders.found(home, addresses, assets=(Asset("USDT", 2),), policies=policies, validators=validators)
         it = Cluster(home, nodes)
         try:
             yield it

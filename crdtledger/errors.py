@@ -33,9 +33,19 @@ class LedgerError(Exception):
             setattr(self, name, value)
         super().__init__(self.describe())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is: a process that hands an error to another one must not end by that, as by arguments that have names."""
+        return _again, (type(self), self.args, self.__dict__)
+
     def describe(self) -> str:
         """One line: what, where, and what to do."""
         return ", ".join(f"{name} {value}" for name, value in self.attributes.items())
+
+
+def _again(kind: type[LedgerError], said: tuple[Any, ...], state: Mapping[str, Any]) -> LedgerError:
+    error = kind.__new__(kind, *said)
+    error.__dict__.update(state)
+    return error
 
 
 # -- the caller must act ------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 from crdtledger.edge import folders, process
 from crdtledger.edge.cli import main
 from crdtledger.edge.client import Client
+from crdtledger.edge.demo.stage import free_ports
 from crdtledger.ledger.genesis import Asset, Policies
 
 CLI = (sys.executable, "-m", "crdtledger.edge.cli")
@@ -46,11 +46,7 @@ class Ran(NamedTuple):
 
 def free_addresses(count: int) -> list[str]:
     """Loopback addresses with ports that nobody has now, all different."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [f"tcp://127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
+    return [f"tcp://127.0.0.1:{port}" for port in free_ports(count)]
 
 
 def run(*arguments: object) -> Ran:
