@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import struct
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -58,6 +59,9 @@ them."""
 U64: Final = np.uint64
 Keys: TypeAlias = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
 
+_WORD: Final = (1 << 64) - 1
+_KINDS: Final = {int(kind): kind for kind in Kind}
+_HALVES = struct.Struct("<QQ")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 _ALL_BITS: Final = {
@@ -182,7 +186,7 @@ def opened(wire: WireBody) -> Body:
         Scope(wire.strings[venue], wire.strings[space], wire.strings[leg], instrument)
         for venue, space, leg, instrument in wire.scopes
     ]
-    tables = {Kind(number): np.frombuffer(packed, TABLES[Kind(number)]) for number, packed in wire.tables}
+    tables = {kind: np.frombuffer(packed, TABLES[kind]) for number, packed in wire.tables for kind in (_KINDS[number],)}
     return _body(wire, tuple(wire.strings), tuple(scopes), tuple(instruments), tables)
 
 
@@ -204,10 +208,9 @@ def _body(
 
 
 def _kind(number: int) -> Kind:
-    try:
-        kind = Kind(number)
-    except ValueError:
-        raise InvalidBatch("body.tables", f"unknown kind {number}") from None
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise InvalidBatch("body.tables", f"unknown kind {number}")
     if kind not in TABLES:
         raise InvalidBatch("body.tables", f"{kind.name} has no table")
     return kind
@@ -259,21 +262,28 @@ def _check_table(
 ) -> None:
     names = table.dtype.names or ()
     where = kind.name.lower()
+    # A lone row is asked as plain integers: each question to numpy takes as long as all of them do then.
+    lone = dict(zip(names, table.tolist()[0], strict=True)) if len(table) == 1 else None
 
     def need(holds: npt.NDArray[np.bool_], column: str, why: str) -> None:
         if not holds.all():
             row = int(np.argmin(holds))
             raise InvalidBatch(f"{where}[{row}].{column}", f"{table[column][row]}: {why}")
 
+    def ends(column: str) -> tuple[int, int]:
+        if lone is not None:
+            return lone[column], lone[column]
+        return int(table[column].min()), int(table[column].max())
+
     def within(column: str, least: int, most: int, why: str) -> None:
-        values = table[column]  # its ends first: two passes, and no column of answers
-        if values.min() < least or values.max() > most:
-            need((values >= least) & (values <= most), column, why)
+        low, high = ends(column)  # its ends first: two passes, and no column of answers
+        if low < least or high > most:
+            need((table[column] >= least) & (table[column] <= most), column, why)
 
     for column in ("account", "asset", "credit", "source"):
         if column in names:
             within(column, 0, len(strings) - 1, "points at no string")
-    if "fee_asset" in names and table["fee_asset"].min() != NO_STRING:  # some row names one
+    if "fee_asset" in names and ends("fee_asset")[0] != NO_STRING:  # some row names one
         need(
             (table["fee_asset"] < len(strings)) | (table["fee_asset"] == NO_STRING),
             "fee_asset",
@@ -294,21 +304,21 @@ def _check_table(
     for column in ("ts_us", "expires_us"):
         if column in names:
             within(column, 0, MAX_AMOUNT, "not within 0 .. 2**62")
-    if "side" in names:
+    if "side" in names and (lone is None or abs(lone["side"]) != 1):
         need(np.abs(table["side"]) == 1, "side", "+1 or -1")
     if "flags" in names:
-        need(table["flags"] & ~np.uint8(_ALL_BITS[kind]) == 0, "flags", "unknown flag")
-        _check_ids(need, table, "id", ID_IS_TEXT, strings)
-        for column, (flag, _) in REFERENCES.get(kind, {}).items():
-            _check_ids(need, table, column, flag, strings)
+        bits = int(np.bitwise_or.reduce(table["flags"])) if lone is None else lone["flags"]
+        if bits & ~_ALL_BITS[kind]:
+            need(table["flags"] & ~np.uint8(_ALL_BITS[kind]) == 0, "flags", "unknown flag")
+        for column, flag in (("id", ID_IS_TEXT), *((name, bit) for name, (bit, _) in REFERENCES.get(kind, {}).items())):
+            if bits & flag:
+                _check_ids(need, table, column, flag, strings)
     if kind in ORDER_KINDS:
         check_order_columns(need, kind, table, strings)
 
 
 def _check_ids(need: Need, table: npt.NDArray[np.void], column: str, flag: int, strings: tuple[str, ...]) -> None:
     text = table["flags"] & flag != 0
-    if not text.any():
-        return
     need(~text | (table[column] < len(strings)), column, "points at no string")
     for index in np.unique(table[column][text]).tolist():
         if not strings[index] or canonical_number(strings[index]) is not None:
@@ -368,6 +378,13 @@ def mix64(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return x
 
 
+def _mixed(x: int) -> int:
+    """``mix64`` of one number."""
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & _WORD
+    return x ^ x >> 31
+
+
 @functools.lru_cache(16_384)
 def _hash128(*parts: str) -> bytes:
     """Length-prefixed BLAKE2b: no two lists of parts share an input. Remembered: batches name the same scopes over and over."""
@@ -409,12 +426,15 @@ def reference_keys(body: Body, kind: Kind, column: str) -> Keys:
 
 def key_of(kind: Kind, id: FactId) -> tuple[int, int]:
     """The identity of one fact whose id is unique within its kind: the two halves of what ``fact_keys`` gives for it."""
-    prefix, canonical = _hash128(kind.name.lower()), split_id(id)
-    if isinstance(canonical, str):
-        halves = np.frombuffer(hashlib.blake2b(prefix + canonical.encode(), digest_size=16).digest(), "<u8")
-        return int(halves[0]), int(halves[1])
-    number, (high, low) = np.array([canonical], np.uint64), np.frombuffer(prefix, "<u8").reshape(2, 1)
-    return int(mix64(high + number)[0]), int(mix64(low + mix64(number))[0])
+    return _key(_hash128(kind.name.lower()), split_id(id))
+
+
+def _key(prefix: bytes, id: int | str) -> tuple[int, int]:
+    """What ``_keys`` gives for one id."""
+    if isinstance(id, str):
+        prefix = hashlib.blake2b(prefix + id.encode(), digest_size=16).digest()
+    high, low = _HALVES.unpack(prefix)
+    return (high, low) if isinstance(id, str) else (_mixed(high + id & _WORD), _mixed(low + _mixed(id) & _WORD))
 
 
 def _keys(
@@ -425,6 +445,11 @@ def _keys(
     prefixes: list[bytes],
     which: npt.NDArray[Any] | None,
 ) -> Keys:
+    if len(table) == 1:  # as plain integers: a column costs thirty numpy calls however short it is
+        number, is_text = int(table[column][0]), int(table["flags"][0]) & flag
+        prefix = prefixes[0 if which is None else int(which[0])]
+        one = _key(prefix, body.strings[number] if is_text else number)
+        return np.array(one[:1], np.uint64), np.array(one[1:], np.uint64)
     pairs = np.frombuffer(b"".join(prefixes), "<u8").reshape(-1, 2)
     halves = pairs[which].T if which is not None and len(pairs) > 1 else pairs[0]
     numbers = table[column].astype(np.uint64)

@@ -29,6 +29,9 @@ TERMS = 7
 """Columns of a terms matrix: account, instrument, side, qty, price, fee, fee asset (local numbers)."""
 
 
+_NO_ROWS: Rows = np.empty(0, np.int64)
+
+
 class Spot(NamedTuple):
     """A row of a batch, by the batch's local number."""
 
@@ -114,12 +117,15 @@ class FillIndex:
         """Take in the given rows of a batch; ``keys`` are aligned with ``rows``."""
         ordinals, new = self._table.insert(*keys)
         self._grow()
-        fresh, repeated = rows[new], np.flatnonzero(~new)
+        if new.all():
+            fresh, repeated = rows, _NO_ROWS
+        else:
+            fresh, repeated = rows[new], np.flatnonzero(~new)
         first = len(self._table) - len(fresh)
         self._batch[first : len(self._table)] = batch
         self._row[first : len(self._table)] = fresh
         if not len(repeated):
-            return Taken(fresh, [], [], fresh[:0], fresh[:0])
+            return Taken(fresh, [], [], _NO_ROWS, _NO_ROWS)
         counted = [fresh]
         withdrawn: list[Spot] = []
         moved: list[Moved] = []

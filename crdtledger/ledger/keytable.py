@@ -22,7 +22,8 @@ U64 = np.uint64
 NONE = np.int64(-1)
 WORD = (1 << 64) - 1
 HALF = U64(32)
-ORDINAL = U64((1 << 32) - 1)
+LOWER = (1 << 32) - 1
+ORDINAL = U64(LOWER)
 """The half of a slot that holds the ordinal, plus one: 0 is a free slot."""
 FEW = 8
 """Up to this many keys are looked up one by one."""
@@ -112,10 +113,10 @@ class KeyTable:
 
         Of equal keys within one call the first row counts as new.
         """
-        self._reserve(len(high))
         if len(high) <= FEW:
-            pairs = [self._insert_one(*key) for key in zip(high.tolist(), low.tolist(), strict=True)]
+            pairs = [self.number(*key) for key in zip(high.tolist(), low.tolist(), strict=True)]
             return np.array([n for n, _ in pairs], np.int64), np.array([fresh for _, fresh in pairs], np.bool_)
+        self._reserve(len(high))
         marks = self._marks(high, low)
         slot, ordinal = self._seek(high, low, marks)
         new = ordinal < 0
@@ -162,11 +163,11 @@ class KeyTable:
         """(slot, ordinal) of one key; the ordinal is -1 and the slot free where the key is not held."""
         mask = len(self._slots) - 1
         mark = self._mark(high, low)
-        slot = mark >> int(self._shift)
+        slot = mark >> self._shift.item()
         step = 0
         while True:
-            entry = int(self._slots[slot])
-            holder = (entry & int(ORDINAL)) - 1
+            entry = self._slots.item(slot)
+            holder = (entry & LOWER) - 1
             if not entry or (entry >> 32 == mark and self._keys[holder].tolist() == [high, low]):
                 return slot, holder
             step += 1
@@ -174,12 +175,14 @@ class KeyTable:
 
     def _mark(self, high: int, low: int) -> int:
         """``_marks`` for one key."""
-        salt = int(self._salt)
+        salt = self._salt.item()
         x = ((high ^ salt) * 0x9E3779B97F4A7C15 + low) & WORD
         x = ((x ^ (x >> 29)) * (salt | 0xBF58476D1CE4E5B9)) & WORD
-        return (x ^ (x >> 32)) & int(ORDINAL)
+        return (x ^ (x >> 32)) & LOWER
 
-    def _insert_one(self, high: int, low: int) -> tuple[int, bool]:
+    def number(self, high: int, low: int) -> tuple[int, bool]:
+        """``insert`` of one key."""
+        self._reserve(1)
         slot, holder = self._probe(high, low)
         if holder >= 0:
             return holder, False

@@ -26,7 +26,7 @@ from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.dedupe import FillIndex, Moved, Rows, Spot
-from crdtledger.ledger.facts import Instrument, Kind
+from crdtledger.ledger.facts import NO_STRING, Instrument, Kind
 from crdtledger.ledger.fillterms import (
     ACCOUNT,
     FEE_AMOUNT,
@@ -198,7 +198,8 @@ class Positions:
 
     def heard(self, kind: Kind, keys: Keys) -> bool:
         """Whether any of these ids is settled or recorded, with whatever terms."""
-        return self.indexes[kind].holds_any(keys) or bool((self.seen(kind).find(keys) >= 0).any())
+        seen = self.seen(kind)
+        return self.indexes[kind].holds_any(keys) or bool(len(seen) and (seen.find(keys) >= 0).any())
 
     def known(self, kind: Kind, body: Body, keys: Keys, terms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which rows of a table would change nothing: their id is settled or recorded with exactly these terms."""
@@ -264,6 +265,14 @@ class Positions:
         if definition is None:
             return
         binding, table = self._bindings[batch], self._batches[batch].body.tables[kind]
+        if len(rows) == 1 and not definition.inverse:
+            fill = table[rows[0]]
+            if fill["fee_asset"] == NO_STRING:
+                account, qty = int(binding.accounts[fill["account"]]), int(fill["qty"])
+                self._sums.add_one(
+                    number, account, int(fill["side"]), (qty, qty * int(fill["price"]), int(fill["fee"])), sign
+                )
+                return
         if len(rows) == len(table):
             rows = np.arange(len(table))  # all of them, in an order that makes no difference
         assets = fee_assets(table, binding, rows)

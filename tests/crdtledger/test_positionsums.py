@@ -41,6 +41,10 @@ calls = st.builds(
 
 
 def add(sums: PositionSums, call: Added) -> None:
+    if call.repeat == 1 and len(call.rows) == 1:
+        ((at, side, quantity, amount, paid),) = call.rows
+        sums.add_one(call.instrument, int(ACCOUNTS[at]), side, (quantity, quantity * amount, paid), call.sign)
+        return
     which, sides, qty, price, fee = (np.array(column * call.repeat) for column in zip(*call.rows, strict=True))
     values = spread_product(qty, price)
     sums.add(call.instrument, ACCOUNTS, which.astype(np.uint16), sides.astype(np.int8), qty, values, fee, call.sign)
