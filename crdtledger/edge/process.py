@@ -8,6 +8,7 @@ standard input closes, so that no node outlives whoever spawned it, not even one
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -23,6 +24,10 @@ READY = "ready"
 SWITCH_S = 0.0005
 """How long the thread that syncs the journal may wait for the interpreter while the other computes: it has something to say about once a
 commit, and clients wait for that. Python's own 5 ms are more than a sync takes."""
+FULL_COLLECTION = 1_000
+"""Middle collections of garbage before a full one, which looks at every object: 50 ms and more where some thousand batches are held, and
+all that waits for the node waits for that. Python's own 10 come every few thousand facts; and no fact, nor a view that is let go, leaves
+anything that only a full one finds."""
 READY_S = 300.0
 STOP_S = 20.0
 
@@ -47,11 +52,13 @@ def serve(folder: Path, announce: bool = False, child: bool = False) -> int:
     from crdtledger.edge.runtime import NodeRuntime
 
     def ready() -> None:
+        gc.freeze()  # programs, and what the journal held: no collection need look at them again
         if announce:
             sys.stdout.write(f"{READY}\n")
             sys.stdout.flush()
 
     sys.setswitchinterval(SWITCH_S)
+    gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION)
     try:
         node = folders.open_node(folder)
         with (folder / folders.LOG).open("a", encoding="utf-8") as log:

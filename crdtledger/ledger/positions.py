@@ -15,7 +15,7 @@ same terms again are a duplicate, others a conflict that the settled statement h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -111,8 +111,7 @@ class Positions:
         self._waiting_under: dict[bytes, list[int]] = {}
         self.out_of_range: dict[tuple[Kind, int, int], None] = {}
         self.indexes = {
-            kind: FillIndex(salt, places, lambda batch, rows, kind=kind: self.terms(kind, batch, rows))  # type: ignore[misc]
-            for kind in (Kind.FILL, Kind.BUST)
+            kind: FillIndex(salt, places, _terms(kind, batches, bindings)) for kind in (Kind.FILL, Kind.BUST)
         }
         self.overruled: dict[tuple[Kind, int, int], dict[bytes, tuple[Place, Spot]]] = {}
         """Settled ids that unsettled facts contradict: (kind, the id's halves) -> for each of their terms, as bytes, where it is
@@ -129,7 +128,7 @@ class Positions:
 
     def terms(self, kind: Kind, batch: int, rows: Rows) -> npt.NDArray[np.int64]:
         """What is compared when an id repeats: shape (len(rows), TERMS)."""
-        return fill_terms(self._batches[batch].body.tables[kind][rows], self._bindings[batch])
+        return _terms(kind, self._batches, self._bindings)(batch, rows)
 
     def apply(self, number: int, kind: Kind, rows: Rows) -> None:
         """Take in rows of a batch's FILL or BUST table (those that its node may record)."""
@@ -466,6 +465,18 @@ class Positions:
                 said = fact_contents(self._batches[spot.batch].body, kind, rows[at : at + 1])
                 if (said != seen.says(found[at : at + 1])).any():
                     yield Mismatch(kind, spot, None)
+
+
+def _terms(
+    kind: Kind, batches: Sequence[Batch | SuspendedFills], bindings: Sequence[Binding]
+) -> Callable[[int, Rows], npt.NDArray[np.int64]]:
+    """The terms of rows of a batch, by its local number. It knows no ``Positions``, so that a view that is let go is gone at once, and
+    nobody has to look for it."""
+
+    def terms(batch: int, rows: Rows) -> npt.NDArray[np.int64]:
+        return fill_terms(batches[batch].body.tables[kind][rows], bindings[batch])
+
+    return terms
 
 
 def _columns(limbs: Limbs) -> tuple[npt.NDArray[np.int64], ...]:
