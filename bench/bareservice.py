@@ -1,29 +1,52 @@
-"""A durable service with no ledger in it: the least that a node made of these parts could take for one fact.
+"""Durable services with no ledger in them: the least that a node made of these parts could take for one fact, rung by rung.
 
-    python -m bench.bareservice JOURNAL     # listens, prints "PORT PUBLIC-KEY", serves until its input is closed
+    python -m bench.bareservice FOLDER RUNG [PORT PUBLIC-KEY]    # listens, prints "PORT PUBLIC-KEY", serves until its input is closed
 
-It speaks CURVE through a ROUTER, commits what it is sent to a journal, on the thread that received it, and answers when that is durable.
-Nothing is decoded, checked, signed, folded or passed on.
+A service speaks CURVE through a ROUTER, keeps what it is sent, on the thread that received it, and answers when that is durable; then
+it passes it on to the service at PORT, if it is given one. Its rung says what it does with a frame before it answers:
+
+    sync      appends it to a file, and syncs
+    journal   commits it to a journal
+    sign      decodes it, encodes it anew, hashes and signs it, and commits that, as the node does that a fact is recorded at
+    verify    decodes what such a one passed on, and commits it if hash and signature hold, as a peer does
+
+Nothing is looked up, checked against anything, or folded. Whoever sent ``WATCH`` is told of everything that is kept from then on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
+import msgspec
 import zmq
 
 from bench.limits import paced
+from bench.measured import Wrong
 from crdtledger.ledger.batch import LANE_BYTES
+from crdtledger.ledger.identity import SEED_BYTES, Identity, verify
 from crdtledger.ledger.incarnation import INCARNATION_BYTES_MIN
 from crdtledger.ledger.journal import Journal
 from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord
 
+Rung: TypeAlias = Literal["sync", "journal", "sign", "verify"]
 LANE = bytes(LANE_BYTES)
+SIGNER = Identity(bytes(SEED_BYTES))
+WATCH, DURABLE = b"watch", b"durable"
+
+
+class Place(NamedTuple):
+    """Where a service listens."""
+
+    port: str
+    key: str
 
 
 @contextlib.contextmanager
@@ -42,40 +65,111 @@ def committing(path: Path) -> Iterator[Callable[[bytes], None]]:
         journal.close()
 
 
+@contextlib.contextmanager
+def keeping(folder: Path, rung: Rung) -> Iterator[Callable[[bytes], bytes]]:
+    """A function that makes one frame durable, as ``rung`` says, and returns what is kept."""
+    with (folder / "file").open("wb", buffering=0) as file, committing(folder / "journal") as commit:
+
+        def keep(frame: bytes) -> bytes:
+            if rung == "sync":
+                file.write(frame)
+                os.fdatasync(file.fileno())
+                return frame
+            if rung == "sign":
+                frame = signed(frame)
+            elif rung == "verify":
+                check(frame)
+            commit(frame)
+            return frame
+
+        yield keep
+
+
+def signed(frame: bytes) -> bytes:
+    """What is in the frame, encoded anew, with its hash and a signature."""
+    body = msgspec.msgpack.encode(msgspec.msgpack.decode(frame))
+    digest = hashlib.sha256(body).digest()
+    return msgspec.msgpack.encode([digest, SIGNER.sign(digest), body])
+
+
+def check(frame: bytes) -> None:
+    """``Wrong`` unless this is what ``signed`` made of something."""
+    digest, signature, body = msgspec.msgpack.decode(frame, type=tuple[bytes, bytes, bytes])
+    if hashlib.sha256(body).digest() != digest or not verify(SIGNER.public_key, digest, signature):
+        raise Wrong("what a bare service signed does not hold")
+    msgspec.msgpack.decode(body)
+
+
 def commits(bodies: Sequence[bytes], times: Sequence[float]) -> list[float]:
     """Seconds that a journal takes to make each body durable, at its time, with nothing around it."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, committing(Path(folder) / "journal") as commit:
         return paced(times, bodies, commit)
 
 
-def acknowledged(bodies: Sequence[bytes], times: Sequence[float]) -> list[float]:
-    """Seconds until the service's answer to each body, sent at its time, was here."""
-    public, secret = zmq.curve_keypair()
+def acknowledged(rung: Rung, bodies: Sequence[bytes], times: Sequence[float]) -> list[float]:
+    """Seconds until a service's answer to each body, sent at its time, was here."""
+    with running(rung) as place, zmq.Context() as context, dialled(context, place) as client:
+
+        def ask(body: bytes) -> None:
+            client.send(body)
+            client.recv()
+
+        ask(bodies[0])  # waits for the connection
+        return paced(times, bodies, ask)
+
+
+def passed_on(rung: Rung, then: Rung, bodies: Sequence[bytes], times: Sequence[float]) -> list[float]:
+    """Seconds until a second service, which the first one passed it on to, told that it keeps it too."""
+    with (
+        running(then) as second,
+        running(rung, second) as first,
+        zmq.Context() as context,
+        dialled(context, first) as client,
+        dialled(context, second) as watching,
+    ):
+
+        def ask(body: bytes) -> None:
+            client.send(body)
+            client.recv()
+            watching.recv()
+
+        watching.send(WATCH)
+        watching.recv()
+        ask(bodies[0])  # waits for the connections
+        return paced(times, bodies, ask)
+
+
+@contextlib.contextmanager
+def running(rung: Rung, onward: Place | None = None) -> Iterator[Place]:
+    """A service in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        command = [sys.executable, "-m", "bench.bareservice", str(Path(folder) / "journal")]
+        command = [sys.executable, "-m", "bench.bareservice", folder, rung, *(onward or ())]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as service:
             assert service.stdin is not None
             assert service.stdout is not None
-            port, key = service.stdout.readline().split()
-            with zmq.Context() as context, context.socket(zmq.DEALER) as client:
-                client.linger = 0
-                client.curve_serverkey, client.curve_publickey, client.curve_secretkey = key.encode(), public, secret
-                client.connect(f"tcp://127.0.0.1:{port}")
-
-                def ask(body: bytes) -> None:
-                    client.send(body)
-                    client.recv()
-
-                ask(b"the first one waits for the connection")
-                taken = paced(times, bodies, ask)
+            yield Place(*service.stdout.readline().split())
             service.stdin.close()
-    return taken
 
 
-def serve(path: Path) -> None:
+@contextlib.contextmanager
+def dialled(context: zmq.Context[zmq.Socket[bytes]], place: Place) -> Iterator[zmq.Socket[bytes]]:
+    """A connection to a service."""
+    with context.socket(zmq.DEALER) as client:
+        client.linger = 0
+        client.curve_serverkey = place.key.encode()
+        client.curve_publickey, client.curve_secretkey = zmq.curve_keypair()
+        client.connect(f"tcp://127.0.0.1:{place.port}")
+        yield client
+
+
+def serve(folder: Path, rung: Rung, onward: Place | None) -> None:
     """Serve until standard input is closed."""
     public, secret = zmq.curve_keypair()
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, committing(path) as commit:
+    with contextlib.ExitStack() as held:
+        context = held.enter_context(zmq.Context())
+        keep = held.enter_context(keeping(folder, rung))
+        passing = held.enter_context(dialled(context, onward)) if onward else None
+        router = held.enter_context(context.socket(zmq.ROUTER))
         router.linger = 0
         router.curve_server, router.curve_secretkey = True, secret
         port = router.bind_to_random_port("tcp://127.0.0.1")
@@ -83,14 +177,26 @@ def serve(path: Path) -> None:
         poller = zmq.Poller()
         poller.register(router, zmq.POLLIN)
         poller.register(sys.stdin.fileno(), zmq.POLLIN)
+        watching = b""
         while True:
             ready = dict(poller.poll())
             if sys.stdin.fileno() in ready:
                 return
-            identity, body = router.recv_multipart()
-            commit(body)
-            router.send_multipart([identity, b"durable"])
+            if router not in ready:
+                continue
+            sender, frame = router.recv_multipart()
+            if frame == WATCH:
+                watching = sender
+                router.send_multipart([watching, DURABLE])
+                continue
+            kept = keep(frame)
+            router.send_multipart([watching or sender, DURABLE])
+            if passing is not None:
+                passing.send(kept)
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    where, chosen, *there = sys.argv[1:]
+    if chosen not in get_args(Rung):
+        sys.exit(f"one of {', '.join(get_args(Rung))}")
+    serve(Path(where), chosen, Place(*there) if there else None)

@@ -7,22 +7,27 @@ that A can take them one by one, whether or not earlier ones are answered. A fil
 disk. It is visible when B tells a waiting client that what it holds for good includes it: it is on B's disk too, and two syncs lie on
 its way.
 
-Beside it, at the same times on the same disk: a service of the same parts with no ledger in it (``bareservice``), one commit of a
-journal alone, one append and sync, and one round trip over CURVE.
+Beside it, at the same times on the same disk, what lies between that and one append and sync, rung by rung: services with no ledger in
+them (``bareservice``) that sync, or commit to a journal, or hash and sign as well; two of them, of which the second checks and keeps what
+the first passes on; one commit of a journal alone, and one round trip over CURVE. They are asked one fact at a time: nothing waits for
+another one there, as a fact does here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import zmq
 
-from bench.bareservice import acknowledged, commits
+from bench.bareservice import Rung, acknowledged, commits, passed_on
 from bench.join import NAMES
 from bench.limits import curve_round_trips, syncs
 from bench.measured import Goal, Plan, Result, Row, Wrong, row
@@ -39,9 +44,14 @@ AT_ONCE = 64
 PATIENCE_S = 60.0
 WRITTEN = bytes(4096)
 ACK, SEEN = "record -> durable ack", "record -> visible at the peer"
-BARE = "request -> durable answer of a bare service"
+BARE: dict[str, Rung] = {
+    "request -> synced answer of a service": "sync",
+    "request -> committed answer of a service": "journal",
+    "... that hashes and signs": "sign",
+}
+BARE_SEEN = "... and is told by a second one, which checks"
 COMMIT, SYNC, TRIP = "one commit of a journal", "one sync", "one CURVE round trip"
-BATCH = bytes(400)  # as long as one with one fill is
+BATCH = msgspec.msgpack.encode(bytes(398))  # as long as one with one fill is
 
 
 class Line:
@@ -104,13 +114,14 @@ class Measured:
         """Hand over a fill at each of these times; the seconds until each was acknowledged, and visible."""
         self._sent.clear()
         self._acked.clear()
-        begun = time.perf_counter()
-        for due in times:
-            while (left := begun + due - time.perf_counter()) > 0:
-                self._hear(left)
-            self._send()
-        while len(self._acked) < len(times):
-            self._hear(PATIENCE_S)
+        with uncollected():
+            begun = time.perf_counter()
+            for due in times:
+                while (left := begun + due - time.perf_counter()) > 0:
+                    self._hear(left)
+                self._send()
+            while len(self._acked) < len(times):
+                self._hear(PATIENCE_S)
         seen = self._visible()
         return (
             [self._acked[number][0] - sent for number, sent in self._sent.items()],
@@ -129,13 +140,13 @@ class Measured:
         """Note what comes, for at most so long: at least a millisecond, which is how finely can be waited."""
         if not self._poller.poll(max(1, int(patience_s * 1000))) and patience_s == PATIENCE_S:
             raise Wrong(f"a node says nothing for {PATIENCE_S:g} s")
-        for _, digest in self._b.answers():
-            self._told.append((time.perf_counter(), digest))
-            self._watch(digest)
         for number, answer in self._a.answers():
             if (answer["facts"], answer["batches"]) != (1, 1):
                 raise Wrong(f"one new fill was recorded as {answer}")
             self._acked[number] = (time.perf_counter(), answer["seq"])
+        for _, digest in self._b.answers():
+            self._told.append((time.perf_counter(), digest))
+            self._watch(digest)
 
     def _visible(self) -> dict[int, float]:
         """When each of A's batches was visible at B, by its seq: what B told is the digest of a frontier, and A's journal has the
@@ -156,6 +167,17 @@ class Measured:
         return seen
 
 
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Whoever holds the clock must not stand still for its own garbage."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def arrivals(count: int, rate: float, seed: int) -> list[float]:
     """Random times, ``rate`` a second on average."""
     draw = random.Random(seed)
@@ -166,7 +188,7 @@ def arrivals(count: int, rate: float, seed: int) -> list[float]:
 def measure(plan: Plan) -> Result:
     """Measure and compare."""
     count = plan.size(600, 60)
-    taken: dict[str, list[list[float]]] = {name: [] for name in (ACK, SEEN, BARE, COMMIT, SYNC, TRIP)}
+    taken: dict[str, list[list[float]]] = {name: [] for name in (ACK, SEEN, *BARE, BARE_SEEN, COMMIT, SYNC, TRIP)}
     with cluster(2) as it:
         it.start(1, 2)
         with it.client(1) as a, it.client(2) as b:
@@ -181,7 +203,9 @@ def measure(plan: Plan) -> Result:
                 acked, seen = run.at(times)
                 taken[ACK].append(acked)
                 taken[SEEN].append(seen)
-                taken[BARE].append(acknowledged([BATCH] * count, times))
+                for name, rung in BARE.items():
+                    taken[name].append(acknowledged(rung, [BATCH] * count, times))
+                taken[BARE_SEEN].append(passed_on("sign", "verify", [BATCH] * count, times))
                 taken[COMMIT].append(commits([BATCH] * count, times))
                 taken[SYNC].append(syncs([WRITTEN] * count, times))
                 taken[TRIP].append(curve_round_trips(count, bytes(100), times))
