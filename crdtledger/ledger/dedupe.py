@@ -98,7 +98,10 @@ class FillIndex:
 
     def holds_any(self, keys: Keys) -> bool:
         """Whether any of these ids was taken in."""
-        return bool((self._table.find(*keys) >= 0).any())
+        high, low = keys
+        if len(high) == 1:
+            return self._table.holds(high.item(), low.item())
+        return bool((self._table.find(high, low) >= 0).any())
 
     def spot(self, ordinal: int) -> Spot:
         """Where the winner of an id stands, by the id's ordinal."""

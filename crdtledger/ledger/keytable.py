@@ -73,6 +73,10 @@ class KeyTable:
     def _homes(self, marks: Column) -> Ordinals:
         return (marks >> self._shift).view(np.int64)
 
+    def holds(self, high: int, low: int) -> bool:
+        """Whether one key was inserted."""
+        return self._probe(high, low)[1] >= 0
+
     def find(self, high: Column, low: Column) -> Ordinals:
         """The ordinal of each key, -1 where it was never inserted."""
         if len(high) <= FEW:

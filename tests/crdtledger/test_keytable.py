@@ -37,6 +37,7 @@ def test_it_numbers_keys_as_a_dict_would(steps: list[tuple[list[Key], list[Key]]
     for put, ask in steps:
         put_in_both(table, model, put)
         assert table.find(*columns(ask)).tolist() == [model.get(key, -1) for key in ask]
+        assert [table.holds(*key) for key in ask] == [key in model for key in ask]
         assert len(table) == len(model)
 
 
