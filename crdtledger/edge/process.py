@@ -24,10 +24,11 @@ READY = "ready"
 SWITCH_S = 0.0005
 """How long the thread that syncs the journal may wait for the interpreter while the other computes: it has something to say about once a
 commit, and clients wait for that. Python's own 5 ms are more than a sync takes."""
-FULL_COLLECTION = 1_000
-"""Middle collections of garbage before a full one, which looks at every object: 50 ms and more where some thousand batches are held, and
-all that waits for the node waits for that. Python's own 10 come every few thousand facts; and no fact, nor a view that is let go, leaves
-anything that only a full one finds."""
+COLLECT_AFTER = (7_000, 10, 100)
+"""When to look for cyclic garbage: after so many new objects, after so many such looks at what survived the last one, and after so many of
+these at everything. A full look takes tens of milliseconds where some thousand batches are held, and all who wait for the node wait for
+that: Python's own (700, 10, 10) had one every few thousand facts. No fact, and no view that is let go, leaves anything that only a look
+finds."""
 READY_S = 300.0
 STOP_S = 20.0
 
@@ -58,7 +59,7 @@ def serve(folder: Path, announce: bool = False, child: bool = False) -> int:
             sys.stdout.flush()
 
     sys.setswitchinterval(SWITCH_S)
-    gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION)
+    gc.set_threshold(*COLLECT_AFTER)
     try:
         node = folders.open_node(folder)
         with (folder / folders.LOG).open("a", encoding="utf-8") as log:
