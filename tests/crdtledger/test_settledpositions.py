@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtledger.ledger.packedpositions import ROW_BYTES
 from crdtledger.ledger.settledparts import SettledPosition
-from crdtledger.ledger.settledpositions import CHUNK, ROW_BYTES, SettledPositions
+from crdtledger.ledger.settledpositions import CHUNK, SettledPositions
 from crdtledger.ledger.sharedmap import Pair
 
 ACCOUNTS, INSTRUMENTS = ["a", "b", "ab", ""], ["a", "b", "ba"]
