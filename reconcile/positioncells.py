@@ -42,7 +42,7 @@ class PositionCells(NamedTuple):
 
 def position_cells(before: SettledState, after: SettledState, pairs: Sequence[Pair], genesis: Genesis) -> PositionCells:
     """Those of ``pairs``, none of which is named twice."""
-    was, now = before.positions.packed(pairs), after.positions.packed(pairs)
+    was, now = after.positions.packed_since(before.positions, pairs)
     differs = (was.records != now.records).any(axis=1)
     differs[[row for row, position in now.beside.items() if was.beside.get(row) != position]] = True
     rows = np.flatnonzero(differs)

@@ -103,6 +103,13 @@ class SettledPositions(Mapping[Pair, SettledPosition]):
         """The positions of these pairs."""
         return self._packed(pairs, self._pairs.find(pairs))
 
+    def packed_since(self, earlier: Self, pairs: Sequence[Pair]) -> tuple[PackedPositions, PackedPositions]:
+        """The positions of these pairs in an earlier version, and in this one."""
+        if earlier._pairs is not self._pairs:
+            return earlier.packed(pairs), self.packed(pairs)
+        numbers = self._pairs.find(pairs)
+        return earlier._packed(pairs, numbers), self._packed(pairs, numbers)
+
     def under(self, account: str) -> list[str]:
         """The instruments in which an account has a position."""
         numbers = self._pairs.under(account)
