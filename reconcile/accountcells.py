@@ -5,7 +5,7 @@ Which cells an account has is ``statecells``' to say, and how a value is spelt `
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -65,23 +65,23 @@ class PositionValues:
 
     def __init__(self, state: SettledState, genesis: Genesis) -> None:
         self._state, self._genesis = state, genesis
-        self._forms: dict[str, ValueForm] = {}
 
     def of(self, instrument: str, position: SettledPosition) -> bytes:
         """What a position in ``instrument`` says."""
         figures = [getattr(position, name) for name in FIGURES]
         if not position.other_fees:
-            return self.spelt(instrument, figures)
+            return self._form(instrument).encode(*figures)
         others = (f"{asset} {fee} {self._genesis.asset_decimals[asset]}" for asset, fee in position.other_fees)
         fees = _text("other_fees", ", ".join(others))  # minor units, then the asset's decimals
         return encode_value({**_units(*self._said(instrument)), **dict(zip(FIGURES, figures, strict=True)), **fees})
 
-    def spelt(self, instrument: str, figures: Iterable[int]) -> bytes:
-        """The same of one without fees in other assets, from its ``FIGURES``."""
-        form = self._forms.get(instrument)
-        if form is None:
-            form = self._forms[instrument] = _form(*self._said(instrument))
-        return form.encode(*figures)
+    def of_each(self, instruments: Sequence[str], figures: Iterable[Sequence[int]]) -> list[bytes]:
+        """The same of many without fees in other assets, from their ``FIGURES``."""
+        encode = {instrument: self._form(instrument).encode for instrument in set(instruments)}
+        return [encode[instrument](*told) for instrument, told in zip(instruments, figures, strict=True)]
+
+    def _form(self, instrument: str) -> ValueForm:
+        return _form(*self._said(instrument))
 
     def _said(self, instrument: str) -> tuple[str, int, int, int]:
         definition = self._state.definitions[instrument][0].instrument

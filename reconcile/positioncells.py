@@ -65,8 +65,9 @@ def _values(state: SettledState, positions: PackedPositions, genesis: Genesis) -
     out: list[bytes | None] = [None] * len(there)
     rows = np.flatnonzero(there & whole)
     shown = [(net if figure is None else columns[figure])[rows].tolist() for figure in _SHOWN]
-    for row, figures in zip(rows.tolist(), zip(*shown, strict=True), strict=True):
-        out[row] = values.spelt(positions.pairs[row][1], figures)
+    instruments = [positions.pairs[row][1] for row in rows.tolist()]
+    for row, value in zip(rows.tolist(), values.of_each(instruments, zip(*shown, strict=True)), strict=True):
+        out[row] = value
     others = np.flatnonzero(there & ~whole)
     for row, position in zip(others.tolist(), positions.chosen(others).opened(), strict=True):
         assert position is not None  # it is there
