@@ -3,10 +3,11 @@
 Positions are independent of each other, trades of one position are not: so the first trade of every position is taken in at once, then
 every second one, and so on (a *turn*). Turns that would be of few positions are not worth their columns.
 
-Nothing wraps. What stands in a column is below ``ROOM`` in magnitude, and so is what a trade adds; of such numbers up to eight add up
-within 64 bits, and a product is made only where it fits, which is told beforehand in floating point. A position that leaves that room,
-or is of another kind (a fee in another asset, say), is *told elsewhere*: its column says nothing, and whoever asked takes the plain
-loop over Python's integers, which gives the same figures for all.
+Nothing wraps. What stands in a column is below ``ROOM`` in magnitude before a turn, and so is a trade's value; its quantity and its fee
+are at most 2**62, as in any fact: one turn stays within 64 bits, and what it leaves is looked at before the next. A product is made
+only where it fits, which is told beforehand in floating point. A position that leaves that room, or is of another kind (with a fee in
+another asset, say), is not *whole*: its column says nothing, and whoever asked takes the plain loop over Python's integers, which gives
+the same figures for all.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ _PRODUCT: Final = float(1 << 62)
 
 
 class Trades(NamedTuple):
-    """Fills and, with ``signs`` -1, busts, by row, those of a position side by side and in order. ``values``: of each, all factors in.
-    ``whole``: which rows 64 bits are enough for."""
+    """Fills and, with ``signs`` -1, busts, by row, those of a position side by side and in order. ``values``: of each, all factors in,
+    where it is ``whole``: below ``ROOM``, and with nothing else to it."""
 
     sides: Numbers
     quantities: Numbers
@@ -69,8 +70,7 @@ def whole_values(worth: Limbs, factors: Numbers) -> tuple[Numbers, Flags]:
 def folded(before: Figures, trades: Trades, counts: Numbers, inverse: Flags) -> Figures:
     """Every position after its trades, of which it has ``counts``, at least one. ``inverse``: by position, what its instrument is."""
     starts = np.cumsum(counts) - counts
-    roomy = trades.whole & (np.abs(trades.quantities) < ROOM) & (np.abs(trades.fees) < ROOM)
-    whole = before.whole & np.logical_and.reduceat(roomy, starts)
+    whole = before.whole & np.logical_and.reduceat(trades.whole, starts)
     turns = int(np.sort(counts)[-FEW]) if len(counts) >= FEW else 0
     which = np.flatnonzero(whole & _in_room(before.columns) & (counts <= turns))
     which = which[np.argsort(-counts[which], kind="stable")]  # so that those with more to come stand first

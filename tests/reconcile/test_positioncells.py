@@ -17,7 +17,8 @@ from tests.crdtledger.worlds import INVERSE, SPOT, genesis
 GENESIS = genesis(3)
 FOUNDED = {one.name: (Definition(instrument_digest(one), one),) for one in (SPOT, INVERSE)}
 NAMES = [(account, instrument) for account in ("A", "B") for instrument in FOUNDED]
-HELD = st.dictionaries(st.sampled_from(NAMES), POSITIONS)
+EXTREMES = st.sampled_from([(1 << 62) - 1, 1 << 62, (1 << 63) - 1, -(1 << 62), -(1 << 62) - 1, -(1 << 63)])
+HELD = st.dictionaries(st.sampled_from(NAMES), POSITIONS | st.builds(SettledPosition, bought=EXTREMES, sold=EXTREMES))
 
 
 def state(positions: dict[Pair, SettledPosition]) -> SettledState:

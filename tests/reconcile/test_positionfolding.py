@@ -26,7 +26,14 @@ EDGES = st.builds(
     st.sampled_from([1, -1]),
     st.integers(-1, 1),
 )
-LARGE = SMALL | EDGES
+BROAD = st.builds(
+    lambda bits, low, sign: sign * (1 << bits | low & (1 << bits) - 1),
+    st.integers(0, 59),
+    st.integers(0, 1 << 60),
+    st.sampled_from([1, -1]),
+)
+"""Of any length, so that products of two are of any length too."""
+LARGE = SMALL | EDGES | BROAD
 AMOUNTS = LARGE.filter(lambda amount: abs(amount) <= 1 << 62)  # what a fact may say
 
 
@@ -49,11 +56,13 @@ class Case(NamedTuple):
 
 def cases(figures: st.SearchStrategy[int], values: st.SearchStrategy[int]) -> st.SearchStrategy[list[Case]]:
     trade = st.builds(Trade, SIGNS, figures.map(abs).filter(lambda qty: 0 < qty <= 1 << 62), SIGNS, figures, values)
-    position = st.none() | st.builds(SettledPosition, **dict.fromkeys(FIGURES, values))
+    fills = st.integers(-9, 9) | st.sampled_from([(1 << 30) - 1, 1 << 30, 1 << 32])
+    position = st.none() | st.builds(SettledPosition, **{**dict.fromkeys(FIGURES, values), "fills": fills})
     return st.lists(st.builds(Case, position, st.booleans(), st.lists(trade, min_size=1, max_size=5)), max_size=9)
 
 
 SIGNS = st.sampled_from((1, -1))
+BUY = Trade(1, 1, 1, 0, 1)
 
 
 def plainly(case: Case) -> SettledPosition:
@@ -95,9 +104,31 @@ def test_what_columns_say_is_what_the_plain_loop_gives(told: list[Case], few: in
         assert position in (None, plainly(case))
 
 
+@given(cases(BROAD, BROAD).filter(bool))
+def test_no_product_is_made_that_does_not_fit(told: list[Case]) -> None:
+    for case, position in zip(told, in_columns(told, 1), strict=True):
+        assert position in (None, plainly(case))
+
+
+@pytest.mark.parametrize("trades", range(1, 40))
+@pytest.mark.parametrize("trade", [Trade(1, 1, 1, 0, ROOM - 1), Trade(-1, 1 << 62, -1, -(1 << 62), 1 - ROOM)])
+def test_no_sum_is_made_that_does_not_fit(trade: Trade, trades: int) -> None:
+    case = Case(None, False, [trade] * trades)
+    (position,) = in_columns([case], 1)
+    assert position in (None, plainly(case))
+
+
+def test_a_position_that_fills_64_bits_is_not_worked_on_in_them() -> None:
+    most, least = (1 << 63) - 1, -(1 << 63)
+    case = Case(SettledPosition(bought=5, cost=least, realised=most), False, [Trade(-1, 5, 1, 0, 9)])
+    assert PackedPositions.of({("", ""): case.before}).figures.whole.all()
+    assert in_columns([case], 1) == [None]
+
+
 @given(cases(SMALL, SMALL).filter(bool))
 def test_of_small_figures_columns_leave_out_no_position(told: list[Case]) -> None:
-    assert in_columns(told, 1) == [plainly(case) for case in told]
+    small = [case for case in told if abs((case.before or SettledPosition()).fills) < 10] or [Case(None, False, [BUY])]
+    assert in_columns(small, 1) == [plainly(case) for case in small]
 
 
 @given(cases(SMALL, SMALL).filter(bool), st.integers(1, 9))
