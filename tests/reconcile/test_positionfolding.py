@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtledger.ledger.packedpositions import PackedPositions
+from crdtledger.ledger.packedpositions import FILLS, MAX_FILLS, PackedPositions
 from crdtledger.ledger.settledparts import SettledPosition
 from crdtledger.ledger.wide import LIMBS, from_ints, from_product
 from reconcile import positionfolding
@@ -56,7 +56,7 @@ class Case(NamedTuple):
 
 def cases(figures: st.SearchStrategy[int], values: st.SearchStrategy[int]) -> st.SearchStrategy[list[Case]]:
     trade = st.builds(Trade, SIGNS, figures.map(abs).filter(lambda qty: 0 < qty <= 1 << 62), SIGNS, figures, values)
-    fills = st.integers(-9, 9) | st.sampled_from([(1 << 30) - 1, 1 << 30, 1 << 32])
+    fills = st.integers(-9, 9) | st.sampled_from([(1 << 30) - 1, MAX_FILLS, -MAX_FILLS, 1 << 32])
     position = st.none() | st.builds(SettledPosition, **{**dict.fromkeys(FIGURES, values), "fills": fills})
     return st.lists(st.builds(Case, position, st.booleans(), st.lists(trade, min_size=1, max_size=5)), max_size=9)
 
@@ -92,6 +92,7 @@ def in_columns(told: list[Case], few: int) -> list[SettledPosition | None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(positionfolding, "FEW", few)
         after = folded(before.figures, Trades(sides, quantities, signs, fees, values, whole), counts, inverse)
+    assert (np.abs(after.columns[FILLS]) <= MAX_FILLS).all()  # which a row has room for
     return [
         SettledPosition(**dict(zip(FIGURES, figures, strict=True))) if said else None
         for figures, said in zip(after.columns.T.tolist(), after.whole.tolist(), strict=True)
