@@ -5,7 +5,7 @@ Which cells an account has is ``statecells``' to say, and how a value is spelt `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -19,7 +19,8 @@ from .cells import ValueForm, content_digest, encode_value
 
 MAX_TEXT: Final = 1_024
 """Characters of a text that stands in a cell as it is; a longer one stands by its digest."""
-_FIGURES: Final = ("bought", "cost", "fees", "fills", "qty", "realised", "sold", "value_bought", "value_sold")
+FIGURES: Final = ("bought", "cost", "fees", "fills", "qty", "realised", "sold", "value_bought", "value_sold")
+"""Of a position, in the order of their names."""
 
 
 def label_value(label: str) -> bytes:
@@ -47,7 +48,7 @@ def balance_value(asset: str, balance: SettledBalance, genesis: Genesis) -> byte
 @lru_cache(256)
 def _form(settlement: str, fee_decimals: int, qty_decimals: int, decimals: int) -> ValueForm:
     texts = _units(settlement, fee_decimals, qty_decimals, decimals)
-    return ValueForm(texts, _FIGURES)
+    return ValueForm(texts, FIGURES)
 
 
 def _units(settlement: str, fee_decimals: int, qty_decimals: int, decimals: int) -> dict[str, str | int]:
@@ -59,38 +60,33 @@ def _units(settlement: str, fee_decimals: int, qty_decimals: int, decimals: int)
     }
 
 
-def position_values(state: SettledState, genesis: Genesis) -> Callable[[tuple[str, str], SettledPosition], bytes]:
-    """What a position of ``state`` says, by its names: most of what a height changes, so what its instrument says is said once."""
-    forms: dict[str, ValueForm] = {}
+class PositionValues:
+    """What positions of ``state`` say: most of what a height changes, so what an instrument says is said once."""
 
-    def units(instrument: str) -> tuple[str, int, int, int]:
-        definition = state.definitions[instrument][0].instrument
-        decimals = genesis.asset_decimals[definition.settlement]
-        return definition.settlement, decimals, definition.qty_decimals, value_decimals(definition, genesis)
+    def __init__(self, state: SettledState, genesis: Genesis) -> None:
+        self._state, self._genesis = state, genesis
 
-    def value(at: tuple[str, str], position: SettledPosition) -> bytes:
-        instrument = at[1]
-        if position.other_fees:
-            others = (f"{asset} {fee} {genesis.asset_decimals[asset]}" for asset, fee in position.other_fees)
-            figures = {name: getattr(position, name) for name in _FIGURES}
-            fees = _text("other_fees", ", ".join(others))  # minor units, then the asset's decimals
-            return encode_value({**_units(*units(instrument)), **figures, **fees})
-        form = forms.get(instrument)
-        if form is None:
-            form = forms[instrument] = _form(*units(instrument))
-        return form.encode(
-            position.bought,
-            position.cost,
-            position.fees,
-            position.fills,
-            position.bought - position.sold,
-            position.realised,
-            position.sold,
-            position.value_bought,
-            position.value_sold,
-        )
+    def of(self, instrument: str, position: SettledPosition) -> bytes:
+        """What a position in ``instrument`` says."""
+        figures = [getattr(position, name) for name in FIGURES]
+        if not position.other_fees:
+            return self._form(instrument).encode(*figures)
+        others = (f"{asset} {fee} {self._genesis.asset_decimals[asset]}" for asset, fee in position.other_fees)
+        fees = _text("other_fees", ", ".join(others))  # minor units, then the asset's decimals
+        return encode_value({**_units(*self._said(instrument)), **dict(zip(FIGURES, figures, strict=True)), **fees})
 
-    return value
+    def of_each(self, instruments: Sequence[str], figures: Iterable[Sequence[int]]) -> list[bytes]:
+        """The same of many without fees in other assets, from their ``FIGURES``."""
+        encode = {instrument: self._form(instrument).encode for instrument in set(instruments)}
+        return [encode[instrument](*told) for instrument, told in zip(instruments, figures, strict=True)]
+
+    def _form(self, instrument: str) -> ValueForm:
+        return _form(*self._said(instrument))
+
+    def _said(self, instrument: str) -> tuple[str, int, int, int]:
+        definition = self._state.definitions[instrument][0].instrument
+        decimals = self._genesis.asset_decimals[definition.settlement]
+        return definition.settlement, decimals, definition.qty_decimals, value_decimals(definition, self._genesis)
 
 
 def _text(field: str, text: str) -> dict[str, str]:

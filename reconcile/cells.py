@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from crdtledger.errors import BadInput, InvalidProof
-from crdtledger.ledger.identity import digest
+from crdtledger.ledger.identity import digest, digest_each, sized
 
 MANIFEST: Final = "account"
 MAX_VALUE_BYTES: Final = 4096
@@ -35,7 +35,8 @@ class CellName(msgspec.Struct, frozen=True, order=True, array_like=True, gc=Fals
 
     def key(self) -> bytes:
         """The 32 bytes that stand for this name in the state tree."""
-        return digest("cell", self.kind.encode(), self.account.encode(), self.subject.encode())
+        (key,) = cell_keys([self])
+        return key
 
     def fault(self) -> str:
         """Why no cell can be so named, or ``""``."""
@@ -43,6 +44,20 @@ class CellName(msgspec.Struct, frozen=True, order=True, array_like=True, gc=Fals
             if len(text.encode("utf-8", "replace")) > MAX_TEXT_BYTES or not text.isprintable():
                 return f"its {part} is longer than {MAX_TEXT_BYTES} bytes or not printable"
         return "" if self.kind else "it has no kind"
+
+
+def cell_keys(names: Iterable[CellName]) -> list[bytes]:
+    """The key of each name. Most names of a height share their kind, and many an account or a subject."""
+    told = _Told()
+    return digest_each("cell", [told[name.kind] + told[name.account] + told[name.subject] for name in names])
+
+
+class _Told(dict[str, bytes]):
+    """Texts as a key's digest takes them."""
+
+    def __missing__(self, text: str) -> bytes:
+        told = self[text] = sized(text.encode())
+        return told
 
 
 def encode_value(fields: Mapping[str, str | int]) -> bytes:
@@ -103,7 +118,7 @@ def manifest_name(account: str) -> CellName:
 
 def manifest_value(cells: Iterable[CellName]) -> bytes:
     """The manifest over an account's ``cells`` (the manifest itself not among them)."""
-    keys = sorted(cell.key() for cell in cells)
+    keys = sorted(cell_keys(cells))
     return encode_value({"cells": len(keys), "names": hashlib.sha256(b"".join(keys)).hexdigest()})
 
 

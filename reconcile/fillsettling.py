@@ -10,7 +10,8 @@ Which of them count the settling view has said (``ledger.positions``). Its rules
    if another one comes to stand under that name, it leaves, and its id stays taken: to book it takes another id.
 5. The rest counts, what had waited first. A value or fee that cannot be carried is void. A bust counts as the opposite of its terms.
 
-Whole columns until it comes to single positions: whatever is summed there may outgrow 64 bits, and ``entries`` takes a loop anyway.
+Whole columns, but for positions that outgrow 64 bits, have fees in other assets or are among the few with very many rows: those are
+taken one by one, over plain integers.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ import numpy.typing as npt
 from crdtledger.ledger.catalog import NO_ASSET
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.fillterms import ACCOUNT, FEE_AMOUNT, FEE_ASSET, INSTRUMENT, QUANTITY, SIDE
+from crdtledger.ledger.packedpositions import PackedPositions, pack_figures
 from crdtledger.ledger.positions import Held
 from crdtledger.ledger.reference import value_factor
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills, cut_fills
 from crdtledger.ledger.view import View
+from crdtledger.ledger.wide import Limbs
 
 from .adjustments import (
     DEFINED_NOW,
@@ -41,17 +44,17 @@ from .adjustments import (
     runs_of,
 )
 from .entries import Entry, after, plain
+from .positionfolding import Trades, folded, whole_values
 
 Rows = npt.NDArray[np.int64]
-Pair = tuple[str, str]
 _NOTHING = SettledPosition()
 
 
 class SettledFills(NamedTuple):
-    """What fills and busts of a cut have come to. ``positions``: those that changed, None where nothing is left of one.
-    ``adjustments`` in no order."""
+    """What fills and busts of a cut have come to. ``positions``: those that changed, and which of them are no more. ``adjustments`` in no
+    order."""
 
-    positions: dict[Pair, SettledPosition | None]
+    positions: PackedPositions
     fills: SeenIds
     busts: SeenIds
     suspended: tuple[SuspendedFills, ...]
@@ -85,37 +88,66 @@ Row = tuple[int, int, int, int, int, int]
 """A fill, or with ``sign`` -1 a bust, in the order of its position's: side, quantity, sign, fee, fee asset, value before the factor."""
 
 
-def _positions(view: View) -> dict[Pair, SettledPosition | None]:
+class _Counted(NamedTuple):
+    """What counts, the rows of a cell side by side and in order; ``starts``: the first row of each cell."""
+
+    terms: npt.NDArray[np.int64]
+    signs: Rows
+    worth: Limbs
+    starts: Rows
+
+    def rows(self, of: slice) -> list[Row]:
+        """Some of them one by one."""
+        columns = (self.terms[of, column].tolist() for column in (SIDE, QUANTITY, FEE_AMOUNT, FEE_ASSET))
+        sides, sizes, fees, assets = columns
+        return list(zip(sides, sizes, self.signs[of].tolist(), fees, assets, plain(self.worth[of]), strict=True))
+
+
+def _positions(view: View) -> PackedPositions:
     """The positions that change."""
-    counted = view.positions.counted
-    if not counted:
-        return {}
-    terms = np.concatenate([part.terms for part in counted])
-    signs = np.repeat([1 if part.kind is Kind.FILL else -1 for part in counted], [len(part.rows) for part in counted])
-    worth = plain(np.concatenate([part.values for part in counted]))
+    if not view.positions.counted:
+        return PackedPositions.of({})
+    counted = _counted(view)
+    starts = counted.starts
+    numbers, accounts = (counted.terms[starts, column].tolist() for column in (INSTRUMENT, ACCOUNT))
+    meanings = {number: _meaning(view, number) for number in set(numbers)}
+    told = [meanings[number] for number in numbers]
     names = view.catalog.account_names
-    cells = terms[:, INSTRUMENT] * len(names) + terms[:, ACCOUNT]
+    before = view.base.positions.packed(
+        [(names[account], meaning.name) for account, meaning in zip(accounts, told, strict=True)]
+    )
+    counts = np.diff(starts, append=len(counted.terms))
+    inverse = np.fromiter((meaning.inverse for meaning in told), np.bool_, len(told))
+    figures = folded(before.figures, _trades(counted, told, counts), counts, inverse)
+    records, beside = pack_figures(figures.columns), {}
+    others = np.flatnonzero(~figures.whole)
+    for row, held in zip(others.tolist(), before.chosen(others).opened(), strict=True):
+        mine = slice(int(starts[row]), int(starts[row] + counts[row]))
+        position = _position(view, held or _NOTHING, counted.rows(mine), told[row])
+        one = PackedPositions.of({before.pairs[row]: None if position == _NOTHING else position})
+        records[row] = one.records[0]
+        if one.beside:
+            beside[row] = position
+    return PackedPositions(before.pairs, records, beside)
+
+
+def _counted(view: View) -> _Counted:
+    parts = view.positions.counted
+    terms, worth = np.concatenate([part.terms for part in parts]), np.concatenate([part.values for part in parts])
+    signs = np.repeat([1 if part.kind is Kind.FILL else -1 for part in parts], [len(part.rows) for part in parts])
+    cells = terms[:, INSTRUMENT] * len(view.catalog.account_names) + terms[:, ACCOUNT]
     order = np.argsort(cells, kind="stable")
     starts = np.flatnonzero(np.diff(cells[order], prepend=-1))
-    columns = (
-        terms[order, SIDE],
-        terms[order, QUANTITY],
-        signs[order],
-        terms[order, FEE_AMOUNT],
-        terms[order, FEE_ASSET],
-    )
-    values = (worth[row] for row in order.tolist())
-    rows: list[Row] = list(zip(*(column.tolist() for column in columns), values, strict=True))
-    numbers, accounts = (terms[order[starts], column].tolist() for column in (INSTRUMENT, ACCOUNT))
-    meanings = {number: _meaning(view, number) for number in set(numbers)}
-    bounds = [*starts.tolist(), len(rows)]
-    changed: dict[Pair, SettledPosition | None] = {}
-    ats = [(names[account], meanings[number].name) for number, account in zip(numbers, accounts, strict=True)]
-    for place, (at, before) in enumerate(zip(ats, view.base.positions.found(ats), strict=True)):
-        meaning = meanings[numbers[place]]
-        position = _position(view, before or _NOTHING, rows[bounds[place] : bounds[place + 1]], meaning)
-        changed[at] = None if position == _NOTHING else position
-    return changed
+    return _Counted(terms[order], signs[order], worth[order], starts)
+
+
+def _trades(counted: _Counted, told: Sequence[_Meaning], counts: Rows) -> Trades:
+    terms = counted.terms
+    factors = np.repeat(np.array([meaning.factor for meaning in told], np.int64), counts)
+    assets = np.repeat(np.array([meaning.asset for meaning in told], np.int64), counts)
+    values, whole = whole_values(counted.worth, factors)
+    whole &= (terms[:, FEE_ASSET] == NO_ASSET) | (terms[:, FEE_ASSET] == assets)
+    return Trades(terms[:, SIDE], terms[:, QUANTITY], counted.signs, terms[:, FEE_AMOUNT], values, whole)
 
 
 def _meaning(view: View, number: int) -> _Meaning:
@@ -126,7 +158,7 @@ def _meaning(view: View, number: int) -> _Meaning:
 
 
 def _position(view: View, before: SettledPosition, rows: Sequence[Row], meaning: _Meaning) -> SettledPosition:
-    # A loop over plain integers, as in ``entries``, and for the same reason; most positions have a row or two of a height.
+    # What ``positionfolding`` does in columns where they have room: the rule, for whatever integers.
     bought, sold, fees = before.bought, before.sold, before.fees
     value_bought, value_sold, fills = before.value_bought, before.value_sold, before.fills
     others = dict(before.other_fees)

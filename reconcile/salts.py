@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -42,9 +43,17 @@ class Salts(msgspec.Struct, frozen=True):
 
     def of(self, purpose: bytes, key: bytes, value: bytes = b"") -> bytes:
         """The 32-byte salt of ``value`` under ``key`` (32 bytes). ``purpose`` (at most 16 bytes) keeps trees apart."""
-        state = _keyed(self, purpose).copy()
-        state.update(key + value)
-        return state.digest()
+        (salt,) = self.of_each(purpose, [(key, value)])
+        return salt
+
+    def of_each(self, purpose: bytes, told: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+        """The salts of many, each told as (key, value)."""
+        begun, salts = _keyed(self, purpose).copy, []
+        for key, value in told:
+            state = begun()
+            state.update(key + value)
+            salts.append(state.digest())
+        return salts
 
 
 @functools.lru_cache(8)

@@ -20,7 +20,7 @@ are handed in, nor on ``salt``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -32,9 +32,10 @@ from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.collateral import SHARED_IDS
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.packedpositions import PackedPositions
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settled import MAX_BREAKS, Key, SettledState
-from crdtledger.ledger.settledparts import Definition, Reserved, SettledBalance, SettledLane, SettledPosition
+from crdtledger.ledger.settledparts import Definition, Reserved, SettledBalance, SettledLane
 from crdtledger.ledger.view import View
 
 from .adjustments import Adjustment, adjustments_root, summary
@@ -103,8 +104,10 @@ def settle(
     balances, positions = view.collateral.landed(), fills.positions
     trading = None
     if concerns_orders(view, ordered):
-        trading = settle_matches(view, ordered, extension, height, positions, balances, reserves, used, salt)
-        reserves, balances, positions, used = trading.reserves, trading.balances, trading.positions, trading.used
+        counted = positions.by_pair()
+        trading = settle_matches(view, ordered, extension, height, counted, balances, reserves, used, salt)
+        positions = PackedPositions.of(trading.positions)
+        reserves, balances, used = trading.reserves, trading.balances, trading.used
     reserves, released = _released(reserves, extension)
     for lane, held in released.items():
         _release(state, balances, held, view.member(lane))
@@ -117,7 +120,7 @@ def settle(
         labels=state.labels.replaced(view.catalog.fresh_labels()),
         marks=state.marks.replaced(view.catalog.fresh_marks()),
         cursors=state.cursors.replaced(view.unsettled_cursors()),
-        positions=state.positions.replaced(positions),
+        positions=state.positions.rewritten(positions),
         collateral=state.collateral.replaced({at: b if _holds(b) else None for at, b in balances.items()}),
         reserves=reserves,
         fills=fills.fills,
@@ -130,7 +133,7 @@ def settle(
     )
     if trading is not None:
         after = _after_trading(after, trading)
-    touched = _touched(view, state, after, extension, positions, balances, trading)
+    touched = _touched(view, state, after, extension, positions.pairs, balances, trading)
     counts = {lane: len(held) for lane, held in released.items()}
     more = [*fills.adjustments, *(trading.adjustments if trading else ())]
     adjustments = (*closings(extension, counts), *told.adjustments(more))
@@ -234,7 +237,7 @@ def _touched(
     before: SettledState,
     after: SettledState,
     extension: Extension,
-    positions: Mapping[Pair, SettledPosition | None],
+    positions: Collection[Pair],
     balances: Mapping[Pair, SettledBalance],
     trading: SettledMatches | None,
 ) -> Touched:
@@ -246,7 +249,7 @@ def _touched(
         frozenset(view.catalog.fresh_labels()),
         frozenset(view.catalog.fresh_marks()),
         frozenset(view.unsettled_cursors()),
-        frozenset(positions),
+        positions,
         frozenset(balances),
         frozenset(reserves | (trading.taken_from if trading else set())),
         frozenset(trading.orders if trading else ()),

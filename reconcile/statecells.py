@@ -19,7 +19,7 @@ or lost a cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -28,10 +28,11 @@ from crdtledger.ledger.identity import digest
 from crdtledger.ledger.reference import MarkEntry
 from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settled import Key, SettledState
-from crdtledger.ledger.settledparts import SettledNote, SettledPosition
+from crdtledger.ledger.settledparts import SettledNote
 
-from .accountcells import balance_value, label_value, position_values
+from .accountcells import balance_value, label_value
 from .cells import CellName, content_digest, encode_value, manifest_name, manifest_value, plain_data
+from .positioncells import position_cells
 
 CHUNK: Final = 4_096
 """Ids under one cell."""
@@ -44,14 +45,14 @@ Pair: TypeAlias = tuple[str, str]
 
 class Touched(NamedTuple):
     """The parts of a state that one settlement may have changed, by their names in it. Appended ids, suspended fills, breaks and totals
-    need not be named."""
+    need not be named, and no position is named twice."""
 
     lanes: frozenset[bytes] = frozenset()
     definitions: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
     marks: frozenset[Pair] = frozenset()
     cursors: frozenset[tuple[bytes, str]] = frozenset()
-    positions: frozenset[Pair] = frozenset()
+    positions: Collection[Pair] = ()
     collateral: frozenset[Pair] = frozenset()
     reserves: frozenset[tuple[bytes, Key]] = frozenset()
     orders: frozenset[Pair] = frozenset()
@@ -69,7 +70,7 @@ def everything(state: SettledState) -> Touched:
         frozenset(state.labels),
         frozenset(state.marks),
         frozenset(state.cursors),
-        frozenset(state.positions),
+        [*state.positions],
         frozenset(state.collateral),
         frozenset((lane, key) for lane, held in state.reserves.items() for key in held),
         frozenset(state.orders),
@@ -164,13 +165,9 @@ def _touched_cells(
         lambda at: _pair_name("cursor", at[0].hex(), at[1]),
         lambda at, cursor: content_digest("cursor", [*at, *cursor]),
     )
-    yield from part(
-        _positions(before, touched.positions),
-        _positions(after, touched.positions),
-        touched.positions,
-        lambda at: CellName("position", *at),
-        position_values(after, genesis),
-    )
+    positions = position_cells(before, after, [*touched.positions], genesis)
+    members |= dict.fromkeys(positions.members)
+    yield from positions.cells.items()
     yield from part(
         before.collateral,
         after.collateral,
@@ -199,12 +196,6 @@ def _touched_cells(
     yield from _manifests(after, members)
 
 
-def _positions(state: SettledState, names: Iterable[Pair]) -> dict[Pair, SettledPosition | None]:
-    """The named positions, looked up in one go."""
-    asked = list(names)
-    return dict(zip(asked, state.positions.found(asked), strict=True))
-
-
 def _pair_cell(kind: str, at: Pair) -> CellName:
     return _pair_name(kind, *at)
 
@@ -213,7 +204,7 @@ def _pair_digest(kind: str, at: Pair, value: Any) -> bytes:
     return content_digest(kind, [*at, plain_data(value)])
 
 
-_OF_ACCOUNTS: Final = frozenset({"collateral", "position", "label"})
+_OF_ACCOUNTS: Final = frozenset({"collateral", "label"})
 
 
 def label_name(account: str) -> CellName:

@@ -16,17 +16,17 @@ absence shows the name digests of two neighbours, against which names can be gue
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from crdtledger.errors import BadInput, InvalidProof
-from crdtledger.ledger.identity import digest
+from crdtledger.ledger.identity import digest_each, sized
 
 from . import ics23
-from .cells import CellName
+from .cells import CellName, cell_keys
 from .ics23 import ExistenceProof, NonExistenceProof
 from .radix import Changes, Labels, Radix
 from .radixupdate import updated
@@ -36,7 +36,6 @@ from .salts import SALT_BYTES, Salts
 EMPTY_ROOT = ics23.EMPTY_CHILD
 _PURPOSE = b"cell"
 _HASH = ics23.HASH_BYTES
-_NOTHING = bytes(_HASH)
 
 
 class OpenedCell(msgspec.Struct, frozen=True):
@@ -121,16 +120,14 @@ class StateTree:
         return ics23.existence(key, content[_HASH:], self._radix.siblings(ics23.key_hash(key)))
 
     def _changes(self, changes: Mapping[CellName, bytes | None]) -> Changes:
-        salt = self.salts.of
-        keys: list[bytes] = []
-        committed: list[bytes] = []
-        for name, value in changes.items():
-            key = name.key()
-            keys.append(key)
-            committed.append(_NOTHING if value is None else commitment(salt(_PURPOSE, key, value), value))
-        contents = np.concatenate([digest_rows(keys), digest_rows(committed)], axis=1)
-        places = _places(contents)
+        keys = cell_keys(changes)
+        put = [(key, value) for key, value in zip(keys, changes.values(), strict=True) if value is not None]
+        salts = self.salts.of_each(_PURPOSE, put)
         gone = np.fromiter((value is None for value in changes.values()), np.bool_, len(changes))
+        contents = np.zeros((len(changes), 2 * _HASH), np.uint8)
+        contents[:, :_HASH] = digest_rows(keys)
+        contents[~gone, _HASH:] = digest_rows(_commitments(salts, [value for _, value in put]))
+        places = _places(contents)
         return Changes(places, contents, ics23.leaf_hashes_at(places, contents[:, _HASH:]), gone)
 
 
@@ -147,7 +144,13 @@ _LABELS: Final = Labels(ics23.EMPTY_CHILD, 2 * _HASH, _places, _leaf_hashes, ics
 
 def commitment(salt: bytes, value: bytes) -> bytes:
     """What stands in the tree for ``value``: 32 bytes that say nothing to whoever does not have the salt."""
-    return digest("cell-value", salt, value)
+    (committed,) = _commitments([salt], [value])
+    return committed
+
+
+def _commitments(salts: Iterable[bytes], values: Iterable[bytes]) -> list[bytes]:
+    told = [sized(salt) + sized(value) for salt, value in zip(salts, values, strict=True)]
+    return digest_each("cell-value", told)
 
 
 def verify_cell(cell: OpenedCell, root: bytes) -> None:

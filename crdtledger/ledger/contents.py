@@ -11,7 +11,7 @@ enough for ids, would let him choose two contents that look alike.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -28,6 +28,7 @@ _NUMBERS: Final = {
     Kind.GRANT: ("amount", "node"),
     Kind.VOID: (),
 }
+_BEGUN: Final = hashlib.blake2b(digest_size=16)
 _NAMES: Final = ("account", "asset", "credit", "fee_asset")
 
 
@@ -47,11 +48,8 @@ def fact_contents(body: Body, kind: Kind, rows: npt.NDArray[np.int64] | None = N
     packed[:, :2] = prefixes[which]
     for place, column in enumerate(columns, 2):
         packed[:, place] = column
-    raw, width = packed.tobytes(), packed.shape[1] * 8
-    hashed = b"".join(
-        hashlib.blake2b(raw[at : at + width], digest_size=16).digest() for at in range(0, len(raw), width)
-    )
-    return np.frombuffer(hashed, "<u8").astype(np.uint64).reshape(-1, 2)
+    rows_told = packed.view(f"V{packed.shape[1] * 8}").reshape(-1).tolist()
+    return _hashes(_BEGUN, rows_told)
 
 
 def _prefixes(
@@ -70,8 +68,10 @@ def _prefixes(
     if len(parts) > len(used):
         names = [_sized(name.encode()) + _sized(definition) for name, definition in body.instruments]
         words.append([names[number] for number in parts[-1][first].tolist()])
-    digests = _hashes(kind, [b"".join(row) for row in zip(*words, strict=True)] or [b""])
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64).reshape(-1, 2), which.reshape(-1)
+    # One digest for a fill and for its bust: what is compared is whether they speak of the same terms.
+    begun = hashlib.blake2b(digest_size=16, person=b"crdtledger/says")
+    begun.update(_sized(b"fill" if kind is Kind.BUST else kind.name.lower().encode()))
+    return _hashes(begun, map(b"".join, zip(*words, strict=True)) if words else [b""]), which.reshape(-1)
 
 
 def _words(body: Body, numbers: Sequence[int]) -> list[bytes]:
@@ -84,13 +84,11 @@ def _sized(word: bytes) -> bytes:
     return len(word).to_bytes(4, "little") + word
 
 
-def _hashes(kind: Kind, names: Sequence[bytes]) -> list[bytes]:
-    """One digest for a fill and for its bust: what is compared is whether they speak of the same terms."""
-    begun = hashlib.blake2b(digest_size=16, person=b"crdtledger/says")
-    begun.update(_sized(b"fill" if kind is Kind.BUST else kind.name.lower().encode()))
-    digests = []
-    for name in names:
-        state = begun.copy()
-        state.update(name)
+def _hashes(begun: hashlib.blake2b, messages: Iterable[bytes]) -> Contents:
+    """The digests of messages behind what is hashed already, shape (n, 2)."""
+    copy, digests = begun.copy, []
+    for message in messages:
+        state = copy()
+        state.update(message)
         digests.append(state.digest())
-    return digests
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64).reshape(-1, 2)

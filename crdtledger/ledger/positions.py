@@ -116,6 +116,10 @@ class Positions:
         self.overruled: dict[tuple[Kind, int, int], dict[bytes, tuple[Place, Spot]]] = {}
         """Settled ids that unsettled facts contradict: (kind, the id's halves) -> for each of their terms, as bytes, where it is
         first stated."""
+        self._losing: dict[int, bool] = {}
+        self._linear: dict[int, bool] = {}
+        """Settling only: of every instrument that was asked for, whether it is lost, and whether it is known and linear. All definitions
+        are in by then."""
         self.lost: list[Held] = []
         """Facts under a definition that lost its name for good."""
         self.counted: list[Counted] = []
@@ -160,9 +164,9 @@ class Positions:
 
     def _without_settled(self, number: int, kind: Kind, rows: Rows, keys: Keys) -> Rows:
         """The rows that compete for their ids: under no definition that lost its name, and with an id that is not settled."""
-        by_instrument = self._by_instrument(kind, number, rows)
-        lost = [instrument for instrument in by_instrument if self._is_lost(instrument)]
+        lost = [instrument for instrument in self._instruments(kind, number, rows) if self._is_lost(instrument)]
         if lost:
+            by_instrument = self._by_instrument(kind, number, rows)
             losing = np.isin(rows, np.concatenate([by_instrument[instrument] for instrument in lost]))
             self.lost.append(Held(kind, number, rows[losing]))
             rows = rows[~losing]
@@ -190,10 +194,14 @@ class Positions:
     def _is_lost(self, instrument: int) -> bool:
         if not self._settling:
             return self._catalog.lost(instrument)
-        key = self._catalog.instrument_keys[instrument]
-        standing = self._catalog.standing(key.name)
-        # With none of that name it is lost if it is known, which it then is under another one.
-        return standing != key.digest if standing is not None else key.digest in self._catalog.definitions
+        losing = self._losing.get(instrument)
+        if losing is None:
+            key = self._catalog.instrument_keys[instrument]
+            standing = self._catalog.standing(key.name)
+            # With none of that name it is lost if it is known, which it then is under another one.
+            losing = standing != key.digest if standing is not None else key.digest in self._catalog.definitions
+            self._losing[instrument] = losing
+        return losing
 
     def heard(self, kind: Kind, keys: Keys) -> bool:
         """Whether any of these ids is settled or recorded, with whatever terms."""
@@ -220,6 +228,14 @@ class Positions:
                 continue
             for kind, batch, rows, sign in self._waiting.pop(number):
                 self._add(kind, batch, rows, sign)
+
+    def _instruments(self, kind: Kind, batch: int, rows: Rows) -> list[int]:
+        """The local numbers of the instruments of rows of a batch."""
+        scopes = self._bindings[batch].scopes
+        if len(rows) and len(scopes) > 1:
+            scopes = np.unique(scopes[self._batches[batch].body.tables[kind]["scope"][rows]])
+        numbers: list[int] = scopes[: len(rows)].tolist()
+        return numbers
 
     def _by_instrument(self, kind: Kind, batch: int, rows: Rows) -> dict[int, Rows]:
         """The rows of a batch, by the local number of their instrument."""
@@ -328,11 +344,14 @@ class Positions:
         linear: list[int] = []
         others: list[list[int]] = []
         for number in numbers:
-            meaning = self._catalog.meaning(number)
-            if meaning is None or meaning.inverse:
-                others.append([number])
-            else:
+            is_linear = self._linear.get(number)
+            if is_linear is None:
+                meaning = self._catalog.meaning(number)
+                is_linear = self._linear[number] = meaning is not None and not meaning.inverse
+            if is_linear:
                 linear.append(number)
+            else:
+                others.append([number])
         return [linear, *others] if linear else others
 
     def _count_alike(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtledger.ledger.packedpositions import ROW_BYTES
 from crdtledger.ledger.settledparts import SettledPosition
-from crdtledger.ledger.settledpositions import CHUNK, ROW_BYTES, SettledPositions
+from crdtledger.ledger.settledpositions import CHUNK, SettledPositions
 from crdtledger.ledger.sharedmap import Pair
 
 ACCOUNTS, INSTRUMENTS = ["a", "b", "ab", ""], ["a", "b", "ba"]
@@ -76,6 +77,10 @@ def test_every_version_says_for_ever_what_a_dict_of_its_own_would(
         versions.append((version.replaced(changes), changed(plain, changes)))
         for one in versions:
             says(*one)
+        everything = [(account, instrument) for account in [*ACCOUNTS, "?"] for instrument in [*INSTRUMENTS, "?"]]
+        was, now = versions[-1][0].packed_since(version, everything)
+        assert was.opened() == [plain.get(at) for at in everything]
+        assert now.opened() == [versions[-1][1].get(at) for at in everything]
 
 
 @given(POSITIONS)

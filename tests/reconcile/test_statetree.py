@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtledger.errors import BadInput, InvalidProof
+from crdtledger.ledger.identity import digest
 from reconcile import ics23, statetree
 from reconcile.cells import CellName, ValueForm, decode_value, encode_value, manifest_name, manifest_value
 from reconcile.ics23 import ExistenceProof, InnerOp, NonExistenceProof
 from reconcile.rowhashes import Bytes
 from reconcile.salts import Salts
-from reconcile.statetree import EMPTY_ROOT, OpenedCell, StateTree, commitment, verify_absent, verify_cell
+from reconcile.statetree import EMPTY_ROOT, OpenedCell, StateTree, verify_absent, verify_cell
 
 SALTS = Salts(1, bytes(range(32)))
 NAMES = [CellName(kind, f"A{i:02d}", asset) for kind in ("collateral", "position") for i in range(12) for asset in "XY"]
@@ -27,8 +28,9 @@ def plain_root(cells: dict[CellName, bytes]) -> bytes:
     """SmtSpec over the cells, from its definition: no tree, only sets split by bits."""
     leaves = {}
     for name, value in cells.items():
-        key = name.key()
-        committed = commitment(SALTS.of(b"cell", key, value), value)
+        key = digest("cell", name.kind.encode(), name.account.encode(), name.subject.encode())
+        salt = hashlib.blake2b((1).to_bytes(4, "big") + key + value, key=SALTS.secret, digest_size=32, person=b"cell")
+        committed = digest("cell-value", salt.digest(), value)
         path = hashlib.sha256(key).digest()
         leaves[path] = hashlib.sha256(b"\x00" + path + hashlib.sha256(committed).digest()).digest()
 
