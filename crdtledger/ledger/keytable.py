@@ -30,7 +30,6 @@ STRETCH = 1 << 15
 """So many slots are moved at a time when the table grows: they, and what is computed of them, stay in a core's cache."""
 
 Column = npt.NDArray[np.uint64]
-Halves = npt.NDArray[np.unsignedinteger]
 Ordinals = npt.NDArray[np.int64]
 
 
@@ -39,11 +38,10 @@ class KeyTable:
 
     __slots__ = ("_keys", "_salt", "_shift", "_slots", "size")
 
-    def __init__(self, salt: int = 0, capacity: int = 64, half: type[np.unsignedinteger] = np.uint64) -> None:
-        """``half``: what each half of every key fits in."""
+    def __init__(self, salt: int = 0, capacity: int = 64) -> None:
         self._salt = U64(salt | 1)
         self.size = 0
-        self._keys: npt.NDArray[np.unsignedinteger] = np.empty((capacity, 2), half)
+        self._keys: npt.NDArray[np.uint64] = np.empty((capacity, 2), np.uint64)
         self._allocate(2 * capacity)
 
     def __len__(self) -> int:
@@ -54,7 +52,7 @@ class KeyTable:
         """Memory held by the table's arrays."""
         return self._keys.nbytes + self._slots.nbytes
 
-    def keys(self, start: int, stop: int) -> tuple[Halves, Halves]:
+    def keys(self, start: int, stop: int) -> tuple[Column, Column]:
         """The keys with ordinals ``start`` up to ``stop``, not to be written to."""
         return self._keys[start:stop, 0], self._keys[start:stop, 1]
 
@@ -194,7 +192,7 @@ class KeyTable:
         if need > len(self._keys):
             if need > int(ORDINAL):
                 raise OverflowError(f"{need} keys, and a table numbers at most {int(ORDINAL)}")
-            grown = np.empty((max(need, 2 * len(self._keys)), 2), self._keys.dtype)
+            grown = np.empty((max(need, 2 * len(self._keys)), 2), np.uint64)
             grown[: self.size] = self._keys[: self.size]
             self._keys = grown
         if 2 * need > len(self._slots):
