@@ -1,6 +1,6 @@
 """An array that grows at its end where it lies, so that room to grow on takes no memory.
 
-    held = Growing("V68")
+    held = Growing("V68")               # or Growing(np.uint64, 2): two to an item
     held.reserve(count, used)           # held.items has room for ``count``, and its first ``used`` are what they were
     held.items[used:count] = more
 
@@ -14,6 +14,7 @@ stood there.
 
 from __future__ import annotations
 
+import math
 import mmap
 from contextlib import suppress
 from typing import Any, Final
@@ -30,37 +31,50 @@ _HUGE: Final = 1 << 24
 class Growing:
     """Items of one type. What stands beyond those that were written says nothing."""
 
-    __slots__ = ("_map", "items")
+    __slots__ = ("_map", "_width", "items")
 
-    def __init__(self, dtype: npt.DTypeLike) -> None:
-        """No items."""
+    def __init__(self, dtype: npt.DTypeLike, *width: int) -> None:
+        """No items. ``width``: the shape of one, if it is not a single value."""
         self._map: mmap.mmap | None = None
-        self.items: npt.NDArray[Any] = np.empty(0, dtype)
+        self._width = width
+        self.items: npt.NDArray[Any] = np.empty((0, *width), dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the items take, those included that were never written: of a large array they are not there yet."""
+        return self.items.nbytes
 
     def reserve(self, count: int, used: int) -> None:
         """Make room for ``count`` items. The first ``used`` stay what they are."""
         if count <= len(self.items):
             return
-        size = self.items.itemsize
-        if count * size < MAPPED:
-            items = np.empty(max(count, len(self.items) * 5 // 4), self.items.dtype)
+        if count * self._item_bytes < MAPPED:
+            items = np.empty((max(count, len(self.items) * 5 // 4), *self._width), self.items.dtype)
             items[:used] = self.items[:used]
             self.items = items
         else:
             self._map_for(max(count, 2 * len(self.items)), used)
 
+    @property
+    def _item_bytes(self) -> int:
+        return self.items.itemsize * math.prod(self._width)
+
     def _map_for(self, count: int, used: int) -> None:
-        dtype, size = self.items.dtype, count * self.items.itemsize
+        size = count * self._item_bytes
         if self._map is not None:
             self.items = self.items[:0].copy()  # a mapping that somebody looks at stays where it is
             with suppress(BufferError, SystemError):  # somebody does, or this system moves none
                 self._map.resize(size)
-                self.items = np.frombuffer(self._map, dtype, count)
+                self._look(self._map, count)
                 return
-            self.items = np.frombuffer(self._map, dtype, used)
-        mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            self._look(self._map, used)
+        mapped, before = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), self.items
+        self._look(mapped, count)
+        self.items[:used] = before[:used]
+
+    def _look(self, mapped: mmap.mmap, count: int) -> None:
+        """Have the items be ``count`` in ``mapped``."""
+        if len(mapped) >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
             mapped.madvise(mmap.MADV_HUGEPAGE)
-        items: npt.NDArray[Any] = np.frombuffer(mapped, dtype, count)
-        items[:used] = self.items[:used]
-        self._map, self.items = mapped, items
+        flat = np.frombuffer(mapped, self.items.dtype, count * math.prod(self._width))
+        self._map, self.items = mapped, flat.reshape(count, *self._width)
