@@ -27,7 +27,7 @@ class _Names:
         self.texts: list[str] = []
 
     def find(self, texts: Iterable[str], count: int) -> Ordinals:
-        """The number of each text; -1 where there is none."""
+        """The number of each text; -1 where there is none, which is in no pair's word."""
         get = self.numbers.get
         return np.fromiter((get(text, -1) for text in texts), np.int64, count)
 
@@ -42,7 +42,7 @@ class _Names:
 
 
 class PairTable:
-    """Pairs, each with its number; there are less than 2**32 names. ``salt``: places slots, and shows in nothing."""
+    """Pairs, each with its number; there are less than 2**31 names. ``salt``: places slots, and shows in nothing."""
 
     __slots__ = ("_before", "_firsts", "_newest", "_seconds", "_words", "salt")
 
@@ -60,10 +60,7 @@ class PairTable:
         """The number of each pair, -1 where it has none."""
         count = len(pairs)
         firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-        one, two = self._firsts.find(firsts, count), self._seconds.find(seconds, count)
-        numbers = self._words.find(_words(one, two))
-        numbers[(one | two) < 0] = -1
-        return numbers
+        return self._words.find(_words(self._firsts.find(firsts, count), self._seconds.find(seconds, count)))
 
     def number(self, pairs: Sequence[Pair]) -> Ordinals:
         """The number of each pair, which gets one where it has none."""

@@ -63,10 +63,15 @@ class WordTable:
         ordinal, new = self.find(words), np.zeros(len(words), np.bool_)
         missing = (ordinal < 0).nonzero()[0]
         if len(missing):
-            _, first, which = np.unique(words[missing], return_index=True, return_inverse=True)
-            numbers = np.empty(len(first), np.int64)
-            numbers[np.argsort(first)] = np.arange(self._size, self._size + len(first))
-            ordinal[missing], new[missing[first]] = numbers[which], True
+            told = words[missing]
+            ordered = np.sort(told)
+            if (ordered[1:] != ordered[:-1]).all():  # as whoever has them in a dict tells them
+                ordinal[missing], new[missing] = np.arange(self._size, self._size + len(told)), True
+            else:
+                _, first, which = np.unique(told, return_index=True, return_inverse=True)
+                numbers = np.empty(len(first), np.int64)
+                numbers[np.argsort(first)] = np.arange(self._size, self._size + len(first))
+                ordinal[missing], new[missing[first]] = numbers[which], True
             self._append(words[new])
         return ordinal, new
 
