@@ -7,7 +7,8 @@ checkpoints of nothing. A fact: what a node grew by when it recorded a million f
 what the first holds when it starts again with them in its journal; each has shown all positions to a client. These fills are of 1,000
 cells, so that cells do not count. A cell: what two processes differ by that hold equally many fills, of many cells or of few, in the view
 of what is unsettled, or in the settled state with the trees that its roots are made from: a state that was loaded, as a node does when
-it starts, or one that ten heights have made, whose rows and trees have grown and have room to grow on.
+it starts, or one that ten heights have made, whose rows and trees have grown and have room to grow on. Each of those heights changes
+as many cells where they come to few, since what a height was worked out in stays in part, and is of its changes, not of the cells held.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ CELL = "an open cell, "
 HEIGHTS = 10
 
 
-def narrow(work: Sequence[Fills]) -> list[Fills]:
-    """The same fills, all of one instrument."""
-    return [fills._replace(instrument=0) for fills in work]
+def narrow(work: Sequence[Fills], instruments: int = 1) -> list[Fills]:
+    """The same fills, all of one instrument, or of so many in turn."""
+    return [fills._replace(instrument=at % instruments) for at, fills in enumerate(work)]
 
 
 def idle() -> float:
@@ -102,8 +103,11 @@ def fresh(what: str, fills: int, wide: bool) -> tuple[int, int]:
 
 
 def held_by(what: str, fills: int, wide: bool) -> tuple[int, int]:
-    """What ``fills`` fills take in this process, in bytes, and how many cells they are of: many, or 1,000 unless ``wide``."""
-    work = chunks(fills, 0) if wide else narrow(chunks(fills, 0))
+    """What ``fills`` fills take in this process, in bytes, and how many cells they are of: many, or unless ``wide`` 1,000, or those of a
+    single height, which every one changes."""
+    work = chunks(fills, 0)
+    if not wide:
+        work = narrow(work, len(work) // HEIGHTS or 1 if what == "heights" else 1)
     (ledger,) = Ledger.cluster("one", assets={"USDT": 2})
     ledger.record(*names())
     record(ledger, work)

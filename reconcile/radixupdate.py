@@ -5,6 +5,9 @@ changes, or goes, or a subtree grows of several. Up: level by level, every fork 
 its own place to a single leaf or to nothing where no more is left below it. What is beside the way is looked up in one go.
 
 Nothing is written before all of it is worked out, so whoever refuses a label half way (a sum out of range) leaves the tree as it was.
+
+Sums that run on are ``np.add.accumulate``: ``np.cumsum`` makes a text of that name at each call, and Python's cache of attributes keeps
+up to 4,096 of them, each in another corner of the heap, which then cannot be given back.
 """
 
 from __future__ import annotations
@@ -109,7 +112,7 @@ def _way(tree: Radix, paths: Records) -> tuple[list[_Level], _Ends]:
         children = np.ascontiguousarray(tree.forks.take(rows)[:, :LINK_BYTES]).view("<i4").reshape(-1)
         turns = _turns(paths, active, len(levels))
         levels.append(_Level(rows, children, links[fresh]))
-        links = 2 * (np.cumsum(fresh) - 1) + turns
+        links = 2 * (np.add.accumulate(fresh) - 1) + turns
         nodes = children[links]
 
 
@@ -133,7 +136,7 @@ def _made(tree: Radix, changes: Changes, way: list[_Level], ends: _Ends, held: R
         np.concatenate([nodes[put], ends.nodes[beside]])[order],
         np.concatenate([changes.labels[put], labels.leaves(held[beside])])[order],
     )
-    bounds = np.cumsum(np.bincount(np.concatenate([places[put], places[beside]]), minlength=len(starts)))
+    bounds = np.add.accumulate(np.bincount(np.concatenate([places[put], places[beside]]), minlength=len(starts)))
     written = _Written([], [], [])
     grown = _grown(tree, paths, leaves, np.concatenate([[0], bounds]), ends.depths[starts], written)
     taken = sum(len(rows) for rows in written.rows)
@@ -152,7 +155,7 @@ def _made(tree: Radix, changes: Changes, way: list[_Level], ends: _Ends, held: R
 def _places(ends: _Ends) -> Rows:
     """Which place every change ends at, from 0, left to right."""
     parted = (np.diff(ends.links, prepend=-1) != 0) | (np.diff(ends.depths, prepend=-1) != 0)
-    return np.cumsum(parted) - 1
+    return np.add.accumulate(parted) - 1
 
 
 def _rewritten(forks: SharedRows, written: _Written, taken: int) -> SharedRows:
@@ -202,7 +205,7 @@ def _tiers(paths: Records, lows: Rows, sizes: Rows, depths: Rows) -> list[_Tier]
     """How sorted paths part, from the top: ``sizes`` of them from ``lows``, which agree above ``depths``."""
     tiers: list[_Tier] = []
     while len(lows):
-        offsets = np.cumsum(sizes) - sizes
+        offsets = np.add.accumulate(sizes) - sizes
         within = np.arange(int(sizes.sum())) + np.repeat(lows - offsets, sizes)
         rights = np.add.reduceat(_turns(paths, within, np.repeat(depths, sizes)), offsets)
         lows = np.stack([lows, lows + sizes - rights], axis=1).reshape(-1)

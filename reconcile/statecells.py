@@ -212,19 +212,17 @@ def label_name(account: str) -> CellName:
     return CellName("label", account)
 
 
-def account_cells(state: SettledState, accounts: Iterable[str]) -> dict[str, list[CellName]]:
-    """The names of all cells of each account but its manifest, sorted."""
-    names: dict[str, list[CellName]] = {}
-    for account in accounts:
-        cells = [CellName("collateral", account, asset) for asset in sorted(state.collateral.under(account))]
-        cells += [label_name(account)] if account in state.labels else []
-        cells += [CellName("position", account, instrument) for instrument in sorted(state.positions.under(account))]
-        names[account] = cells
-    return names
+def account_cells(state: SettledState, account: str) -> list[CellName]:
+    """The names of all cells of an account but its manifest, sorted."""
+    cells = [CellName("collateral", account, asset) for asset in sorted(state.collateral.under(account))]
+    cells += [label_name(account)] if account in state.labels else []
+    cells += [CellName("position", account, instrument) for instrument in sorted(state.positions.under(account))]
+    return cells
 
 
 def _manifests(state: SettledState, accounts: Iterable[str]) -> Iterator[tuple[CellName, bytes | None]]:
-    for account, cells in account_cells(state, accounts).items():
+    for account in accounts:  # one by one: the names of all together are as many as the cells that are held
+        cells = account_cells(state, account)
         yield manifest_name(account), manifest_value(cells) if cells else None
 
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from crdtledger.ledger.growing import Growing
+
 U64 = np.uint64
 NONE = np.int64(-1)
 WORD = (1 << 64) - 1
@@ -31,7 +33,6 @@ STRETCH = 1 << 15
 """So many slots are moved at a time when the table grows: they, and what is computed of them, stay in a core's cache."""
 
 Column = npt.NDArray[np.uint64]
-Halves = npt.NDArray[np.unsignedinteger]
 Ordinals = npt.NDArray[np.int64]
 
 
@@ -40,11 +41,11 @@ class KeyTable:
 
     __slots__ = ("_keys", "_salt", "_shift", "_slots", "size")
 
-    def __init__(self, salt: int = 0, capacity: int = 64, half: type[np.unsignedinteger] = np.uint64) -> None:
-        """``half``: what each half of every key fits in."""
+    def __init__(self, salt: int = 0, capacity: int = 64) -> None:
         self._salt = U64(salt | 1)
         self.size = 0
-        self._keys: npt.NDArray[np.unsignedinteger] = np.empty((capacity, 2), half)
+        self._keys = Growing(np.uint64, 2)
+        self._keys.reserve(capacity, 0)
         self._allocate(2 * capacity)
 
     def __len__(self) -> int:
@@ -55,9 +56,9 @@ class KeyTable:
         """Memory held by the table's arrays."""
         return self._keys.nbytes + self._slots.nbytes
 
-    def keys(self, start: int, stop: int) -> tuple[Halves, Halves]:
-        """The keys with ordinals ``start`` up to ``stop``, not to be written to."""
-        return self._keys[start:stop, 0], self._keys[start:stop, 1]
+    def keys(self, start: int, stop: int) -> tuple[Column, Column]:
+        """The keys with ordinals ``start`` up to ``stop``, not to be written to, and not to be kept: they stand in the table's way."""
+        return self._keys.items[start:stop, 0], self._keys.items[start:stop, 1]
 
     def _allocate(self, slots: int) -> None:
         bits = max(6, (slots - 1).bit_length())
@@ -95,7 +96,7 @@ class KeyTable:
             alike = (held >> HALF == marks[undecided]).nonzero()[0]
             if len(alike):
                 rows, holders = undecided[alike], (held[alike] & ORDINAL).view(np.int64) - 1
-                keys = self._keys[holders]
+                keys = self._keys.items[holders]
                 same = (keys[:, 0] == high[rows]) & (keys[:, 1] == low[rows])
                 ordinal[rows[same]] = holders[same]
                 still = np.ones(len(undecided), np.bool_)
@@ -158,8 +159,8 @@ class KeyTable:
 
     def _put(self, first: int, high: Column, low: Column) -> None:
         """Note keys under the ordinals from ``first`` on."""
-        self._keys[first : first + len(high), 0] = high
-        self._keys[first : first + len(high), 1] = low
+        self._keys.items[first : first + len(high), 0] = high
+        self._keys.items[first : first + len(high), 1] = low
 
     # A column costs some forty numpy calls however short it is; a few keys are cheaper one by one.
 
@@ -172,7 +173,7 @@ class KeyTable:
         while True:
             entry = self._slots.item(slot)
             holder = (entry & LOWER) - 1
-            if not entry or (entry >> 32 == mark and self._keys[holder].tolist() == [high, low]):
+            if not entry or (entry >> 32 == mark and self._keys.items[holder].tolist() == [high, low]):
                 return slot, holder
             step += 1
             slot = (slot + step) & mask
@@ -192,18 +193,15 @@ class KeyTable:
             return holder, False
         ordinal = self.size
         self._slots[slot] = self._mark(high, low) << 32 | (ordinal + 1)
-        self._keys[ordinal] = high, low
+        self._keys.items[ordinal] = high, low
         self.size += 1
         return ordinal, True
 
     def _reserve(self, rows: int) -> None:
         need = self.size + rows
-        if need > len(self._keys):
-            if need > int(ORDINAL):
-                raise OverflowError(f"{need} keys, and a table numbers at most {int(ORDINAL)}")
-            grown = np.empty((max(need, 2 * len(self._keys)), 2), self._keys.dtype)
-            grown[: self.size] = self._keys[: self.size]
-            self._keys = grown
+        if need > int(ORDINAL):
+            raise OverflowError(f"{need} keys, and a table numbers at most {int(ORDINAL)}")
+        self._keys.reserve(need, self.size)
         if 2 * need > len(self._slots):
             self._widen(2 * need)
 

@@ -1,7 +1,7 @@
 """Numbers for pairs of names: 0, 1, 2 ... in order of first sight, looked up many at a time, and found by their first name too.
 
-Each name is kept once, and a pair as the numbers of its two names (``keytable``). The pairs of one first name are chained, the newest
-first. Nothing is ever taken away, so whoever keeps something in rows by these numbers may share one table between versions of it.
+Each name is kept once, and a pair as a word of the numbers of its two names (``wordtable``). The pairs of one first name are chained, the
+newest first. Nothing is ever taken away, so whoever keeps something in rows by these numbers may share one table between versions of it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.ledger.keytable import Column, KeyTable, Ordinals
+from crdtledger.ledger.keytable import HALF, ORDINAL, Column, Ordinals
 from crdtledger.ledger.sharedmap import Pair
+from crdtledger.ledger.wordtable import WordTable
 
 
 class _Names:
@@ -25,12 +26,12 @@ class _Names:
         self.numbers: dict[str, int] = {}
         self.texts: list[str] = []
 
-    def find(self, texts: Iterable[str], count: int) -> Column:
-        """The number of each text; what no pair has in it where there is none."""
+    def find(self, texts: Iterable[str], count: int) -> Ordinals:
+        """The number of each text; -1 where there is none, which is in no pair's word."""
         get = self.numbers.get
-        return np.fromiter((get(text, -1) for text in texts), np.int64, count).view(np.uint64)
+        return np.fromiter((get(text, -1) for text in texts), np.int64, count)
 
-    def number(self, texts: Iterable[str], count: int) -> Column:
+    def number(self, texts: Iterable[str], count: int) -> Ordinals:
         """The number of each text, which gets one where there is none."""
         numbers, known = self.numbers, self.texts
         for text in texts:
@@ -41,35 +42,35 @@ class _Names:
 
 
 class PairTable:
-    """Pairs, each with its number. ``salt``: places slots, and shows in nothing (``keytable``)."""
+    """Pairs, each with its number; there are less than 2**31 names. ``salt``: places slots, and shows in nothing."""
 
-    __slots__ = ("_before", "_firsts", "_keys", "_newest", "_seconds", "salt")
+    __slots__ = ("_before", "_firsts", "_newest", "_seconds", "_words", "salt")
 
     def __init__(self, salt: int = 0) -> None:
         self.salt = salt
-        self._keys = KeyTable(salt, half=np.uint32)  # there are no more names than pairs
+        self._words = WordTable(salt)
         self._firsts, self._seconds = _Names(), _Names()
         # Of every first name its newest pair, and of every pair the one before it of the same first name: its number plus one, or 0.
         self._newest, self._before = array("I"), array("I")
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._words)
 
     def find(self, pairs: Sequence[Pair]) -> Ordinals:
         """The number of each pair, -1 where it has none."""
         count = len(pairs)
         firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-        return self._keys.find(self._firsts.find(firsts, count), self._seconds.find(seconds, count))
+        return self._words.find(_words(self._firsts.find(firsts, count), self._seconds.find(seconds, count)))
 
     def number(self, pairs: Sequence[Pair]) -> Ordinals:
         """The number of each pair, which gets one where it has none."""
         count = len(pairs)
         firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-        high, low = self._firsts.number(firsts, count), self._seconds.number(seconds, count)
-        numbers, new = self._keys.insert(high, low)
+        one, two = self._firsts.number(firsts, count), self._seconds.number(seconds, count)
+        numbers, new = self._words.insert(_words(one, two))
         newest, before = self._newest, self._before
         newest.extend([0] * (len(self._firsts.texts) - len(newest)))
-        for number, first in enumerate(high[new].tolist(), len(before) + 1):
+        for number, first in enumerate(one[new].tolist(), len(before) + 1):
             before.append(newest[first])
             newest[first] = number
         return numbers
@@ -77,8 +78,9 @@ class PairTable:
     def pairs(self, start: int, stop: int) -> list[Pair]:
         """The pairs with numbers from ``start`` up to ``stop``."""
         firsts, seconds = self._firsts.texts, self._seconds.texts
-        high, low = self._keys.keys(start, stop)
-        return [(firsts[one], seconds[two]) for one, two in zip(high.tolist(), low.tolist(), strict=True)]
+        words = self._words.words(start, stop)
+        numbers = zip((words >> HALF).tolist(), (words & ORDINAL).tolist(), strict=True)
+        return [(firsts[one], seconds[two]) for one, two in numbers]
 
     def under(self, first: str) -> npt.NDArray[np.int64]:
         """The numbers of all pairs with this first name."""
@@ -93,3 +95,7 @@ class PairTable:
     def second(self, number: int) -> str:
         """The second name of the pair with this number."""
         return self.pairs(number, number + 1)[0][1]
+
+
+def _words(firsts: Ordinals, seconds: Ordinals) -> Column:
+    return (firsts << 32 | seconds).view(np.uint64)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from crdtledger.errors import InvalidProof
 from crdtledger.ledger.body import Keys
+from crdtledger.ledger.growing import Growing
 from crdtledger.ledger.keytable import KeyTable, Ordinals
 
 Contents = npt.NDArray[np.uint64]
@@ -28,16 +29,13 @@ class _Shared:
     def __init__(self, salt: int, capacity: int = 64) -> None:
         self.salt = salt
         self.table = KeyTable(salt, capacity)
-        self.contents: Contents = np.empty((capacity, 2), np.uint64)
+        self.contents = Growing(np.uint64, 2)
 
     def append(self, keys: Keys, contents: Contents) -> None:
         """Enter ids that are not in yet, each once; those that are keep what they say."""
         ordinals, new = self.table.insert(*keys)
-        if len(self.table) > len(self.contents):
-            grown = np.empty((max(len(self.table), 2 * len(self.contents)), 2), np.uint64)
-            grown[: len(self.contents)] = self.contents
-            self.contents = grown
-        self.contents[ordinals[new]] = contents[new]
+        self.contents.reserve(len(self.table), len(self.table) - int(new.sum()))
+        self.contents.items[ordinals[new]] = contents[new]
 
 
 class SeenIds:
@@ -72,12 +70,12 @@ class SeenIds:
 
     def says(self, ordinals: Ordinals) -> Contents:
         """What was said under ids, by their ordinals."""
-        said: Contents = self._shared.contents[ordinals]
+        said: Contents = self._shared.contents.items[ordinals]
         return said
 
     def rows(self, after: int = 0) -> tuple[Keys, Contents]:
         """The ids from ordinal ``after`` on, in the order in which they were settled, and what they say."""
-        return self._shared.table.keys(after, self._size), self._shared.contents[after : self._size]
+        return self._shared.table.keys(after, self._size), self._shared.contents.items[after : self._size]
 
     def extended(self, keys: Keys, contents: Contents) -> SeenIds:
         """These ids and the given ones after them. Of an id that is in already, or given twice, the first stands."""

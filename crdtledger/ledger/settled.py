@@ -158,8 +158,8 @@ def decode_state(raw: bytes, genesis: Genesis, salt: int = 0) -> SettledState:
     Whether it is *the* state of a height is for who knows that height's state root.
     """
     state = SettledState(**settledcodec.decode(raw, genesis, salt))
-    if state.encode() != raw:
-        raise InvalidProof("settled state", "it is not in its one encoding")
     if state.imbalance():
         raise InvalidProof("settled state", f"in - held - out is {state.imbalance()}")
+    if state.encode() != raw:
+        raise InvalidProof("settled state", "it is not in its one encoding")
     return state

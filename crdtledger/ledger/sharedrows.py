@@ -17,6 +17,7 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from crdtledger.ledger.growing import Growing
 from crdtledger.ledger.sharedmap import Version
 
 Rows = npt.NDArray[np.int64]
@@ -26,26 +27,26 @@ Records = npt.NDArray[np.uint8]
 _Packed = npt.NDArray[np.void]  # the same, a row an item: numpy gathers and scatters those at once
 
 NO_ROWS: Final[Rows] = np.empty(0, np.int64)
-_GROWTH: Final = 1.25
 
 
 class _Table:
     """What the newest version has. ``written``: no row from there on was ever written."""
 
-    __slots__ = ("packed", "written")
+    __slots__ = ("_rows", "written")
 
     def __init__(self, width: int) -> None:
-        self.packed: _Packed = np.empty(0, f"V{width}")
+        self._rows = Growing(f"V{width}")
         self.written = 0
+
+    @property
+    def packed(self) -> _Packed:
+        """All rows, to be looked at and not to be kept: rows that somebody keeps cannot grow where they lie."""
+        return self._rows.items
 
     def write(self, at: Rows, packed: _Packed) -> None:
         end = int(at.max(initial=-1)) + 1
-        if end > len(self.packed):
-            capacity = end if not self.written else max(end, int(len(self.packed) * _GROWTH))
-            grown: _Packed = np.empty(capacity, self.packed.dtype)  # what is not written yet takes no memory
-            grown[: self.written] = self.packed[: self.written]
-            self.packed = grown
-        self.packed[at] = packed
+        self._rows.reserve(end, self.written)
+        self._rows.items[at] = packed
         self.written = max(self.written, end)
 
 
@@ -56,11 +57,10 @@ class SharedRows(Version[_Table]):
 
     def __init__(self, width: int) -> None:
         """No rows, of ``width`` bytes."""
-        table = _Table(width)
         self.width = width
-        self._table, self._newer = table, None
+        self._table, self._newer = _Table(width), None
         self._used, self._free = 0, NO_ROWS
-        self._otherwise_is(NO_ROWS, table.packed)
+        self._nothing_otherwise()
 
     def room(self, count: int) -> Rows:
         """So many row numbers that nothing of this version stands at. ``replaced`` takes them."""
@@ -87,7 +87,7 @@ class SharedRows(Version[_Table]):
         table = self._own()
         later = type(self).__new__(type(self))
         later.width = self.width
-        later._otherwise_is(NO_ROWS, table.packed[:0])
+        later._nothing_otherwise()
         later._used = self._used + max(0, taken - len(self._free))
         later._free = np.concatenate([self._free[taken:], freed])
         known = at[at < table.written]
@@ -99,10 +99,13 @@ class SharedRows(Version[_Table]):
     def _otherwise_is(self, at: Rows, packed: _Packed) -> None:
         self._at, self._otherwise, self._sorted = at, packed, False
 
+    def _nothing_otherwise(self) -> None:
+        self._otherwise_is(NO_ROWS, np.empty(0, f"V{self.width}"))
+
     def _give_way(self, table: _Table, older: Self) -> None:
         self._otherwise_is(older._at, table.packed[older._at])
         table.write(older._at, older._otherwise)
-        older._otherwise_is(NO_ROWS, table.packed[:0])
+        older._nothing_otherwise()
 
     def _taken(self, rows: Rows) -> _Packed:
         if self._table is not None:

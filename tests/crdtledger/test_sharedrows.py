@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdtledger.ledger.sharedrows import SharedRows
+from crdtledger.ledger.growing import MAPPED
+from crdtledger.ledger.sharedrows import NO_ROWS, SharedRows
 
 ROUNDS = st.lists(
     st.tuples(st.integers(0, 20), st.integers(0, 4), st.sets(st.integers(0, 20), max_size=4), st.booleans()),
@@ -34,3 +35,28 @@ def test_every_version_keeps_what_it_held(rounds: list[tuple[int, int, set[int],
     for rows, held in versions:
         assert [rows.one(row) for row in held] == list(held.values())
         assert rows.take(np.array(list(held), np.int64)).tobytes() == b"".join(held.values())
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(-3, 3), st.integers(0, 3)), min_size=1, max_size=5),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=40, deadline=None)
+def test_versions_stand_side_by_side_while_their_table_moves(
+    rounds: list[tuple[int, int, int]], random: st.DataObject
+) -> None:
+    """Each round grows past the next size at which rows move, and changes some of those that were there."""
+    width = 64
+    versions = [(SharedRows(width), np.empty((0, width), np.uint8))]
+    for number, (base, beside, changed) in enumerate(rounds, 1):
+        rows, held = versions[base % len(versions)]
+        size = max(len(held), (MAPPED << number) // (2 * width) + beside)
+        at = np.concatenate([np.arange(0, len(held), 1 + len(held) // (changed + 1)), np.arange(len(held), size)])
+        records = np.full((len(at), width), number, np.uint8)
+        records[:, :8] = at.astype("<i8").view(np.uint8).reshape(-1, 8)
+        after = np.concatenate([held, np.empty((size - len(held), width), np.uint8)])
+        after[at] = records
+        versions.append((rows.replaced(at, records, size - len(held), NO_ROWS), after))
+    random.shuffle(versions)  # type: ignore[attr-defined]
+    for rows, held in versions:
+        assert np.array_equal(rows.take(np.arange(len(held))), held)

@@ -194,7 +194,7 @@ def test_changing_any_part_of_the_state_changes_the_root() -> None:
 def test_an_account_can_be_shown_with_its_balance_its_position_and_nothing_left_out() -> None:
     state = rich_state()
     commitments, cells = Commitments.rebuild(GENESIS, SALTS, state), cells_of(state, GENESIS)
-    names = account_cells(state, ["A"])["A"]
+    names = account_cells(state, "A")
     assert names == [CellName("collateral", "A", "USDT"), CellName("label", "A"), CellName("position", "A", "BTCUSDT")]
     assert cells[manifest_name("A")] == manifest_value(names)
     for name in (*names, manifest_name("A")):
