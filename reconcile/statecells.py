@@ -308,7 +308,7 @@ def _window_cells(before: IdWindow, after: IdWindow, touched: Touched) -> Cells:
     if (before.floor_us, before.newest_us) != (after.floor_us, after.newest_us):
         cells[CellName("window", "")] = content_digest("window", [after.floor_us, after.newest_us])
     for lane in touched.heard:
-        cells[CellName("heard", "", lane.hex())] = content_digest("heard", [lane, after.heard[lane]])
+        cells[CellName("heard", "", lane.hex())] = content_digest("heard", [lane, *after.heard[lane]])
     for kind, span in touched.spans:
         ids, held, holds = after.ids(kind), before.ids(kind).count(span), after.ids(kind).count(span)
         name = f"timed {kind.name.lower()}s"

@@ -2,18 +2,20 @@
 
 Everything follows from the state and the cut's batches; no clock of whoever settles is asked. In this order:
 
-1. A lane was heard when its newest settled batch says that it was written. A lane that is closed, or that a later epoch of its node
-   names in a settled batch's deps, is ended: nothing that is recorded there is waited for.
-2. The floor lies a window below the least of what was last heard of each member that may record, and of the newest settled fill. A
-   member of which nothing was ever settled keeps it where it is. It never falls.
+1. A lane is known until its newest settled batch says that it was written, or until the furthest of the other nodes' clocks had come, if
+   that is less. One that is closed, or that a later epoch of its node names in a settled batch's deps, is ended: nothing that is
+   recorded there is waited for.
+2. The floor lies a window below the least that any member which may record is known until, and below the newest settled fill. A member
+   of which nothing was ever settled keeps it where it is. It never falls.
 3. Ids of this height come in under the floor that it was settled by; then those of spans that are past go.
 
 So clocks that run ahead at every node move the floor no further than venues' times, and a venue's time that is wrong moves it no further
-than clocks. Ledger clocks are each lane's own word: one that lies low holds the floor back, and one that lies high moves nothing alone.
+than clocks. One clock that runs behind holds the floor back; one that runs ahead moves nothing, and does not let its node go unwaited for.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,7 +26,7 @@ from crdtledger.ledger.body import Keys
 from crdtledger.ledger.dedupe import Rows
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.genesis import NODE_ID_BYTES, Genesis
-from crdtledger.ledger.idwindow import ENDED, IdWindow, clock_us, low_span, spans_of
+from crdtledger.ledger.idwindow import ENDED, UNHEARD, Heard, IdWindow, clock_us, low_span, spans_of
 from crdtledger.ledger.seenids import Contents
 from crdtledger.ledger.view import View
 
@@ -92,13 +94,21 @@ def settle_window(view: View, ordered: Sequence[Batch], extension: Extension, ta
     return Moved(after, changed, frozenset(spans))
 
 
-def _heard(before: Mapping[bytes, int], ordered: Sequence[Batch], extension: Extension) -> dict[bytes, int]:
+def _heard(before: Mapping[bytes, Heard], ordered: Sequence[Batch], extension: Extension) -> dict[bytes, Heard]:
+    said = {lane: clock_us(grown[-1].header.clock) for lane, grown in extension.grown.items()}
+    newest: dict[bytes, int] = {}
+    for lane, at in (*((lane, was.said_us) for lane, was in before.items()), *said.items()):
+        newest[lane[:NODE_ID_BYTES]] = max(at, newest.get(lane[:NODE_ID_BYTES], 0))
+    # A node's clock is believed as far as the furthest of the others' has come; where there are no others, as it is.
+    first, second = heapq.nlargest(2, [(at, node) for node, at in newest.items()] + [(ENDED, b"")] * (2 - len(newest)))
     heard = dict(before)
-    for lane, grown in extension.grown.items():
-        heard[lane] = max(heard.get(lane, 0), clock_us(grown[-1].header.clock))
-    for batch in ordered:
-        heard |= {dep.lane: ENDED for dep in batch.header.deps if _takes_over(batch, dep.lane)}
-    return heard | dict.fromkeys(extension.closed, ENDED)
+    for lane, at in said.items():
+        was, others = before.get(lane, UNHEARD), (second if first[1] == lane[:NODE_ID_BYTES] else first)[0]
+        heard[lane] = Heard(max(was.said_us, at), max(was.until_us, min(at, others)))
+    ended = {dep.lane for batch in ordered for dep in batch.header.deps if _takes_over(batch, dep.lane)}
+    for lane in ended | extension.closed.keys():
+        heard[lane] = heard.get(lane, UNHEARD)._replace(until_us=ENDED)
+    return heard
 
 
 def _takes_over(batch: Batch, lane: bytes) -> bool:
@@ -107,10 +117,10 @@ def _takes_over(batch: Batch, lane: bytes) -> bool:
     return of.node == batch.lane.node and of.epoch < batch.lane.epoch
 
 
-def _floor(genesis: Genesis, heard: Mapping[bytes, int], newest_us: int, window_us: int) -> int:
+def _floor(genesis: Genesis, heard: Mapping[bytes, Heard], newest_us: int, window_us: int) -> int:
     """Where lanes and fills let the floor be; below every time where a member was not heard."""
     least: dict[bytes, int] = {}
     for lane, at in heard.items():
         node = lane[:NODE_ID_BYTES]
-        least[node] = min(at, least.get(node, ENDED))
+        least[node] = min(at.until_us, least.get(node, ENDED))
     return min([newest_us, *(least.get(member.id, 0) for member in genesis.recorders)]) - window_us

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.body import Body
-from crdtledger.ledger.clock import COUNTER_BITS
+from crdtledger.ledger.clock import COUNTER_BITS, MAX_DRIFT_MS
 from crdtledger.ledger.facts import MAX_AMOUNT, Kind
 from crdtledger.ledger.timedids import Spans, TimedIds
 
@@ -37,21 +37,31 @@ FIRST_FLOOR_US: Final = 1
 SPANS: Final = 16
 """Parts of a window."""
 ENDED: Final = MAX_AMOUNT
-"""What was heard of a lane that nothing is waited for: it is closed, or a later epoch of its node has taken it over."""
+"""Until when a lane is known that is closed, or that a later epoch of its node has taken over."""
 
-_NOTHING: Final[Mapping[bytes, int]] = MappingProxyType({})
+
+class Heard(NamedTuple):
+    """What was heard of a lane: when its newest settled batch says that it was written, and until when the lane is therefore known, which
+    is no later than another node's clock had come. ``ENDED``: nothing is waited for."""
+
+    said_us: int
+    until_us: int
+
+
+UNHEARD: Final = Heard(0, 0)
+_NOTHING: Final[Mapping[bytes, Heard]] = MappingProxyType({})
 
 
 class IdWindow(msgspec.Struct, frozen=True, kw_only=True):
     """What a settled state remembers under a window. Times are in microseconds since the Unix epoch.
 
-    ``floor_us``: see the module. ``newest_us``: of the newest settled fill, as far as its recorder's clock had come. ``heard``: by lane,
-    when its newest settled batch was written, or ``ENDED``. ``fills``, ``busts``: ids that are taken, but for those booked by hand.
+    ``floor_us``: see the module. ``newest_us``: of the newest settled fill, as far as its recorder's clock had come. ``heard``: by lane.
+    ``fills``, ``busts``: ids that are taken, but for those booked by hand.
     """
 
     floor_us: int = FIRST_FLOOR_US
     newest_us: int = 0
-    heard: Mapping[bytes, int] = _NOTHING
+    heard: Mapping[bytes, Heard] = _NOTHING
     fills: TimedIds
     busts: TimedIds
 
@@ -99,8 +109,12 @@ def low_span(floor_us: int, window_us: int) -> int:
 
 
 def bound_us(clock: int, now_us: int, window_us: int) -> int:
-    """Older than this, a node whose clock last said ``clock`` records nothing. ``now_us``: what time it is there."""
-    return max(clock_us(clock), now_us) - window_us
+    """Older than this, a node records nothing whose wall clock says ``now_us`` and whose lane's last said ``clock``.
+
+    That may be ahead of the wall, by what was merged of others' clocks, or by as much as the wall was wrong before: then it is not
+    believed any further than others' are, nor does settlement believe it (``reconcile.windowsettling``).
+    """
+    return max(now_us, min(clock_us(clock), now_us + 1_000 * MAX_DRIFT_MS)) - window_us
 
 
 def _span_us(window_us: int) -> int:

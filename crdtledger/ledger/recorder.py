@@ -133,9 +133,9 @@ class Recorder:
         counted = sum(batch.facts for batch in recorded)
         return Recorded(recorded, counted, len(fills) - counted)
 
-    def claim(self, deps: Sequence[Dep], now_us: int) -> Batch:
-        """Take over what predecessor lanes left: a batch without facts that names them as deps."""
-        wire = WireBody([], [], [], [], [], [], [])
+    def claim(self, deps: Sequence[Dep], now_us: int, cursors: Sequence[Cursor] = ()) -> Batch:
+        """Take over what predecessor lanes left: a batch without facts that names them as deps. Without any it takes a cursor."""
+        wire = WireBody([], [], [], [], [], [], list(cursors))
         return self._seal(wire, tuple(sorted(deps, key=lambda dep: dep.lane)), now_us)
 
     def spendable(self, account: str, asset: str) -> int:

@@ -22,7 +22,7 @@ from crdtledger.ledger.clock import MAX_TIMESTAMP
 from crdtledger.ledger.facts import MAX_AMOUNT, Instrument
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import DIGEST_BYTES
-from crdtledger.ledger.idwindow import ENDED, FIRST_FLOOR_US, IdWindow, low_span
+from crdtledger.ledger.idwindow import ENDED, FIRST_FLOOR_US, Heard, IdWindow, low_span
 from crdtledger.ledger.noteform import decode_entry
 from crdtledger.ledger.ordercodec import WHERE, amount_of, need
 from crdtledger.ledger.reference import (
@@ -53,6 +53,7 @@ VERSION: Final = 2
 
 _LaneKey = Annotated[bytes, msgspec.Meta(min_length=LANE_BYTES, max_length=LANE_BYTES)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+_Heard = Annotated[int, msgspec.Meta(ge=0, le=ENDED)]
 _Half = Annotated[int, msgspec.Meta(ge=0)]
 _Seen = tuple[bytes, bytes, bytes]
 _Balance = tuple[str, str, str, str, str, str, tuple[tuple[int, str], ...], str]
@@ -75,7 +76,7 @@ class _Position(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 class _Window(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     floor_us: Annotated[int, msgspec.Meta(ge=FIRST_FLOOR_US, le=MAX_AMOUNT)]
     newest_us: Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
-    heard: tuple[tuple[_LaneKey, Annotated[int, msgspec.Meta(ge=0, le=ENDED)]], ...]
+    heard: tuple[tuple[_LaneKey, _Heard, _Heard], ...]
     fills: Packed
     busts: Packed
 
@@ -149,7 +150,7 @@ def encode(state: SettledState) -> bytes:
 
 
 def _packed_window(window: IdWindow) -> _Window:
-    heard = tuple(sorted(window.heard.items()))
+    heard = tuple((lane, *window.heard[lane]) for lane in sorted(window.heard))
     return _Window(window.floor_us, window.newest_us, heard, window.fills.pack(), window.busts.pack())
 
 
@@ -260,12 +261,12 @@ def _window(wire: _Window | None, genesis: Genesis, salt: int) -> IdWindow | Non
     need((wire is not None) == (window_us > 0), "it remembers ids for another while than the genesis says")
     if wire is None:
         return None
-    need(all(parse_lane(lane).node in genesis.by_id for lane, _ in wire.heard), "it heard a lane of no member")
+    need(all(parse_lane(lane).node in genesis.by_id for lane, *_ in wire.heard), "it heard a lane of no member")
     low = low_span(wire.floor_us, window_us)
     return IdWindow(
         floor_us=wire.floor_us,
         newest_us=wire.newest_us,
-        heard=dict(wire.heard),
+        heard={lane: Heard(said_us, until_us) for lane, said_us, until_us in wire.heard},
         fills=unpack_timed(wire.fills, low, salt, WHERE),
         busts=unpack_timed(wire.busts, low, salt, WHERE),
     )
