@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +13,13 @@ from crdtledger.edge import api
 from crdtledger.edge.simulate.cluster import NAMES, SECOND
 from crdtledger.edge.simulate.writing import Json
 from crdtledger.errors import BelowFloor
+from crdtledger.ledger.facts import Account
 from crdtledger.ledger.idwindow import BY_HAND, ENDED, IdWindow
+from crdtledger.ledger.inprocess import Ledger as Desk
 from crdtledger.ledger.view import BELOW_FLOOR
 from gossip.machine import EPOCH_US
-from tests.edge.test_checkpointing import Ledger
+from tests.crdtledger.worlds import SPOT
+from tests.edge.test_checkpointing import Ledger, agreeing
 from tests.edge.test_jumping import comes_back, jumps
 
 WINDOW_MS = 16_000
@@ -200,3 +206,19 @@ def test_a_trace_says_what_nobody_remembers_any_more() -> None:
     became = [row["became"] for row in ledger.ask("n0", asked)]
     assert became[-1] == "counts"
     assert set(became) <= {"counts", "forgotten"}
+
+
+def test_what_the_how_to_shows_is_taken() -> None:
+    text = (Path(__file__).parents[2] / "docs/how-to/id-window.md").read_text()
+    (window_ms,) = map(int, re.findall(r"crdtledger init .* --id-window-ms (\d+)$", text, re.MULTILINE))
+    (line,) = re.findall(r'^    (\{"kind": .*\})$', text, re.MULTILINE)
+    policies = agreeing(id_window_ms=window_ms)
+    (desk,) = Desk.cluster("n1", assets={"USDT": 8, "BTC": 8}, policies=policies, now_us=lambda: EPOCH_US)
+    desk.record(Account(name="ACME"), SPOT)
+    by_hand = json.loads(line)
+    with pytest.raises(BelowFloor):
+        desk.record({**by_hand, "id_space": "trade", "ts_us": EPOCH_US - window_ms * 1_000 - 1})
+    desk.record({**by_hand, "id_space": "trade", "trade_id": 18, "ts_us": EPOCH_US - window_ms * 1_000})
+    assert desk.record(by_hand).facts == 1
+    assert desk.record(by_hand).duplicates == 1
+    assert [row.fills for row in desk.positions()] == [2]
