@@ -7,9 +7,10 @@ is let through, and the clock runs until its durable frontier is the first one's
 too. Its positions must be those of a plain fold. The same in smaller batches says what a batch costs.
 
 A node that missed settled history of more than a few heights takes the settled state from a peer, verified against its certificate. How
-its time grows with history, in heights of 1,000 facts, while the open cells stay the same, is told as two curves: where the genesis sets a
-window for the ids of settled facts, and where they stay for good and are part of the state. Under the window each history ends in as many
-facts whose ids are remembered; what came before is older than the window. The clock runs until the node stands on the state.
+its time grows with history, in heights of 1,000 facts, while the open cells stay the same, is told as a curve. The genesis sets a window
+for ids of settled facts: each history ends in as many whose ids are remembered, and what came before is older. The clock runs until the
+node stands on the state; most of what it tells then is links and waits. So beside it stands what the state alone takes in one process, by
+longer histories, under a window and with ids for good (``bench.passedby``).
 
 Beside it what cannot be avoided, on the same batches: each hashed and its signature checked; written and synced in one go; carried over a
 CURVE connection in frames as large as an answer.
@@ -26,7 +27,7 @@ from tempfile import TemporaryDirectory
 import apsw
 import msgspec
 
-from bench import nodes
+from bench import nodes, passedby
 from bench.join import LIMIT, Fills, chunks, hashes
 from bench.limits import curve_throughput
 from bench.measured import OURS, Curve, Goal, Plan, Result, Run, Wrong, rounds, row, slope, timed
@@ -42,6 +43,7 @@ CARRY = "carried over CURVE"
 LOOK_S = 0.02
 HEIGHT_FACTS = 1_000
 HISTORIES = (20_000, 40_000, 80_000, 120_000)
+TAKEN = (200_000, 400_000, 800_000)
 WINDOW_S = 4.0
 REMEMBERED = 5 * HEIGHT_FACTS
 """Facts at the end of every history, within the window."""
@@ -148,12 +150,11 @@ def _wait_until_settled(node: Client, facts: int) -> None:
 
 
 class Histories:
-    """Three nodes that settle fills of 1,000 cells, ``HEIGHT_FACTS`` or some more in each height; the first one records. ``window_s``: for
-    how long ids are remembered, None for good."""
+    """Three nodes that settle fills of 1,000 cells, ``HEIGHT_FACTS`` or some more in each height; the first one records. Ids are remembered
+    for ``WINDOW_S``."""
 
-    def __init__(self, cluster: nodes.Cluster, most: int, window_s: float | None) -> None:
+    def __init__(self, cluster: nodes.Cluster, most: int) -> None:
         self.cluster = cluster
-        self._window_s = window_s
         self._work = iter(nodes.split([f._replace(instrument=0) for f in chunks(most, 0)], HEIGHT_FACTS))
         cluster.start(1, 2, 3)
         with cluster.client(1) as one:
@@ -164,14 +165,11 @@ class Histories:
         """Settle history up to ``facts``, and check how much of it is remembered."""
         with self.cluster.client(1) as one:
             self._settle(one, facts - REMEMBERED)
-            if self._window_s:
-                time.sleep(
-                    self._window_s * (1 + 4 / SPANS)
-                )  # by when everything settled so far is a span older than it need be
+            time.sleep(WINDOW_S * (1 + 4 / SPANS))  # by when all of that is older than it need be
             self._settle(one, facts)
-            window = one.query("status")["id_window"]
-        if self._window_s and not REMEMBERED <= window["remembered"] < 2 * REMEMBERED:
-            raise Wrong(f"{window['remembered']} ids are remembered, {REMEMBERED} of them within the window")
+            remembered = one.query("status")["id_window"]["remembered"]
+        if not REMEMBERED <= remembered < 2 * REMEMBERED:
+            raise Wrong(f"{remembered} ids are remembered, {REMEMBERED} of them within the window")
 
     def _settle(self, one: Client, facts: int) -> None:
         while self.facts < facts:
@@ -179,20 +177,19 @@ class Histories:
             _wait_until_settled(one, self.facts)
 
 
-def by_history(sizes: Sequence[int], tries: int, window_s: float | None = None) -> Curve:
-    """What settled history costs a node that missed it, with as many open cells at the end of each size."""
-    policies = Policies(agreement="tendermint", checkpoint_interval_ms=20)
-    if window_s:  # the others record nothing, so nobody waits for them, nor for lanes of a node that is emptied
-        others = tuple(Authority(f"node-{number}", ()) for number in (2, 3, 4))
-        policies = msgspec.structs.replace(policies, id_window_ms=int(1_000 * window_s), authorities=others)
+def by_history(sizes: Sequence[int], tries: int) -> Curve:
+    """What settled history costs a node that missed it, with as many open cells and remembered ids at the end of each size."""
+    # The others record nothing, so the floor of ids waits for none of them, nor for lanes of a node that is emptied.
+    others = tuple(Authority(f"node-{number}", ()) for number in (2, 3, 4))
+    policies = Policies(agreement="tendermint", checkpoint_interval_ms=20, authorities=others)
+    policies = msgspec.structs.replace(policies, id_window_ms=int(1_000 * WINDOW_S))
     points: list[tuple[float, float]] = []
     with nodes.cluster(4, policies, validators=3) as cluster:
-        histories = Histories(cluster, 2 * sizes[-1], window_s)
+        histories = Histories(cluster, 2 * sizes[-1])
         for size in sizes:
             histories.grow(size)
             points.append((float(histories.facts), median(jump(cluster, histories.facts) for _ in range(tries))))
-    kept = f"ids remembered for {window_s:g} s" if window_s else "ids kept for good"
-    return Curve(f"settled history, passed by, {kept}", "facts", "seconds", tuple(points), slope(points))
+    return Curve("settled history, passed by, under a window", "facts", "seconds", tuple(points), slope(points))
 
 
 def measure(plan: Plan) -> Result:
@@ -217,18 +214,16 @@ def measure(plan: Plan) -> Result:
         raise Wrong("the journal lacks batches")
     sizes = (4_000, 1_000) if plan.quick else (4_000, 1_000, 250, 100)
     curve = by_batch(plan.size(200_000, 8_000), sizes)
-    histories, tries = HISTORIES[:2] if plan.quick else HISTORIES, plan.size(5, 1)
-    history, kept = by_history(histories, tries, WINDOW_S), by_history(histories, tries)
+    history = by_history(HISTORIES[:2] if plan.quick else HISTORIES, plan.size(9, 1))
+    taken, height_facts = ((20_000, 40_000), 1_000) if plan.quick else (TAKEN, 10_000)
+    state, light = passedby.by_history(taken, height_facts, plan.size(5, 1), windowed=True)
+    whole, heavy = passedby.by_history(taken, height_facts, plan.size(5, 1), windowed=False)
     goals = [
         Goal(f"catch-up with {facts:,} facts, by tails", row(rows, OURS).median, "most", 3, "s"),
-        Goal(
-            "exponent by which settled history counts, with as many open cells, under a window",
-            history.slope,
-            "most",
-            0.1,
-            "",
-        ),
+        Goal("exponent by which settled history counts, under a window", history.slope, "most", 0.1, ""),
+        Goal("... of what the state alone takes", state.slope, "most", 0.1, ""),
     ]
     told = {"facts": facts, "batches": len(work), "bytes": total, "runs": plan.runs}
+    weights = {"bytes of a state under a window": light, "and with all ids": heavy}
     what = "Catch-up: from being let through to holding, and showing, what was missed"
-    return Result("catchup", what, "facts", rows, goals, told, curves=[curve, history, kept])
+    return Result("catchup", what, "facts", rows, goals, told | weights, curves=[curve, history, state, whole])

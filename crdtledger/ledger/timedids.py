@@ -197,20 +197,22 @@ def _columns(keys: Keys, contents: Contents) -> tuple[bytes, bytes, bytes]:
 
 def unpack_timed(packed: Packed, low: int, salt: int, where: str) -> TimedIds:
     """What ``pack`` wrote of a version without spans below ``low``. InvalidProof unless its columns fit, and no id stands twice."""
-    ids = TimedIds(salt).without(low)
-    told = 0
     for span, highs, lows, contents in packed:
         if len(highs) % 8 or len(lows) != len(highs) or len(contents) != 2 * len(highs):
             raise InvalidProof(where, "its columns are not of one length")
         if not highs or not low <= span < 1 << 62:
             raise InvalidProof(where, "a span is empty, or of no time that is kept")
-        keys = (np.frombuffer(highs, "<u8").astype(np.uint64), np.frombuffer(lows, "<u8").astype(np.uint64))
-        told += len(keys[0])
-        spans = np.full(len(keys[0]), span, np.int64)
-        ids = ids.extended(keys, np.frombuffer(contents, "<u8").astype(np.uint64).reshape(-1, 2), spans)
-    if len(ids) != told:
+    high, lower = _numbers(b"".join(one[1] for one in packed)), _numbers(b"".join(one[2] for one in packed))
+    said: Contents = _numbers(b"".join(one[3] for one in packed)).reshape(-1, 2)
+    spans = np.repeat(np.array([one[0] for one in packed], np.int64), [len(one[1]) // 8 for one in packed])
+    ids = TimedIds(salt).without(low).extended((high, lower), said, spans)
+    if len(ids) != len(high):
         raise InvalidProof(where, "an id stands in it twice")
     return ids
+
+
+def _numbers(raw: bytes) -> npt.NDArray[np.uint64]:
+    return np.frombuffer(raw, "<u8").astype(np.uint64)
 
 
 class BothIds:
