@@ -2,8 +2,8 @@
 
 A checkpoint fixes how far every lane is settled; this is what the facts up to there have come to. It is a value: settlement
 makes the next one, nobody changes one, so views, proofs and proposals may share it. What is large is shared between heights: ids that
-were seen, which are append-only (``seenids``), positions
-(``settledpositions``), and what else is held by account, by instrument or by order (``sharedmap``).
+were seen, which are append-only (``seenids``) or go with their time (``timedids``, where the genesis sets a window: ``idwindow``),
+positions (``settledpositions``), and what else is held by account, by instrument or by order (``sharedmap``).
 
 * Nothing is in transit and nothing is refundable in it: credits have landed, refunds are given.
 * A definition, once it stands, stands; a label, once told, stays; of marks the greatest stays.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -176,22 +177,46 @@ def test_a_node_that_jumps_has_the_window_that_all_have() -> None:
     assert ledger.lags("n3") <= WINDOW + 5 * SPAN
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_under_load_from_everywhere_nothing_counts_twice(seed: int) -> None:
-    """Every trade is told at most once as it is and once otherwise; a memory that forgets nothing counts each once."""
-    ledger = Windowed(seed)
+@pytest.mark.parametrize("seed", range(4))
+def test_every_trade_that_was_acknowledged_counts_once_through_crashes_and_partitions(seed: int) -> None:
+    """Trades are told again, here and elsewhere, up to and beyond the window, while nodes are away for longer than it."""
+    ledger, draw = Windowed(seed, interval_ms=200), Random(seed)
     ledger.open_books()
-    for _ in range(4):
-        ledger.work(60, pause_us=150_000)
-        ledger.sim.run_for(10 * SECOND)
+    recorded: dict[int, Json] = {}
+    refused = 0
+    for number in range(1_000, 1_220):
+        if number % 20 == 0:
+            ledger.sim.heal()
+            for name in NAMES:
+                if name not in ledger.sim.up():
+                    ledger.sim.restart(name)
+            match draw.randrange(3):
+                case 0:
+                    alone = draw.choice(NAMES)
+                    ledger.sim.partition([[name for name in NAMES if name != alone], [alone]])
+                case 1:
+                    ledger.sim.partition([list(NAMES[:2]), list(NAMES[2:])])
+                case _:
+                    ledger.sim.crash(draw.choice(NAMES))
+        told = [ledger.fill(number)] + [draw.choice(list(recorded.values())) for _ in range(2) if recorded]
+        for fill in told:
+            name = draw.choice(sorted(ledger.sim.up()))
+            if refusal := ledger.try_record(name, fill):
+                assert isinstance(refusal, BelowFloor)
+                assert fill["trade_id"] in recorded, "what happens now is never too old"
+                refused += 1
+            else:
+                recorded[fill["trade_id"]] = fill
+        ledger.sim.run_for(draw.randrange(100_000, 700_000))
+    ledger.sim.heal()
+    for name in NAMES:
+        if name not in ledger.sim.up():
+            ledger.sim.restart(name)
     ledger.settles()
-    rows = ledger.ask("n0", api.Query("positions"))
-    assert sum(row["bought"] != "0.000" or row["sold"] != "0.000" for row in rows)
-    told = ledger.core("n0").replica.state
-    assert told.window is not None
-    assert told.window.floor_us > 1
-    trades = len(ledger.happened)
-    assert sum(row["fills"] for row in rows) <= trades
+    assert refused > 20
+    assert not below(ledger)
+    assert sum(row["fills"] for row in ledger.ask("n0", api.Query("positions"))) == len(recorded)
+    assert 0 < len(ledger.window().fills) < len(recorded) // 2
 
 
 def test_a_trace_says_what_nobody_remembers_any_more() -> None:
