@@ -7,8 +7,10 @@ is let through, and the clock runs until its durable frontier is the first one's
 too. Its positions must be those of a plain fold. The same in smaller batches says what a batch costs.
 
 A node that missed settled history of more than a few heights takes the settled state from a peer, verified against its certificate. How
-its time grows with history, in heights of 1,000 facts, while the open cells stay the same, is told as a curve; the ids of settled facts,
-which stay for good, are part of the state.
+its time grows with history, in heights of 1,000 facts, while the open cells stay the same, is told as a curve. The genesis sets a window
+for ids of settled facts: each history ends in as many whose ids are remembered, and what came before is older. The clock runs until the
+node stands on the state; most of what it tells then is links and waits. So beside it stands what the state alone takes in one process, by
+longer histories, under a window and with ids for good (``bench.passedby``).
 
 Beside it what cannot be avoided, on the same batches: each hashed and its signature checked; written and synced in one go; carried over a
 CURVE connection in frames as large as an answer.
@@ -17,22 +19,23 @@ CURVE connection in frames as large as an answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import apsw
+import msgspec
 
-from bench import nodes
+from bench import nodes, passedby
 from bench.join import LIMIT, Fills, chunks, hashes
 from bench.limits import curve_throughput
 from bench.measured import OURS, Curve, Goal, Plan, Result, Run, Wrong, rounds, row, slope, timed
 from crdtledger.edge import folders
 from crdtledger.edge.client import Client
-from crdtledger.edge.jumping import MARK_HEIGHTS
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.genesis import Policies
+from crdtledger.ledger.genesis import Authority, Policies
+from crdtledger.ledger.idwindow import SPANS
 from gossip.catchup import CatchupLimits
 
 WRITE = "written and synced, in one go"
@@ -40,8 +43,10 @@ CARRY = "carried over CURVE"
 LOOK_S = 0.02
 HEIGHT_FACTS = 1_000
 HISTORIES = (20_000, 40_000, 80_000, 120_000)
-PAST = 2
-"""Every history ends as many heights past the newest state that all nodes keep: to follow one height takes longer than most of a jump."""
+TAKEN = (200_000, 400_000, 800_000)
+WINDOW_S = 4.0
+REMEMBERED = 5 * HEIGHT_FACTS
+"""Facts at the end of every history, within the window."""
 
 
 class Missed:
@@ -108,15 +113,15 @@ def by_batch(facts: int, sizes: Sequence[int]) -> Curve:
 
 
 def jump(cluster: nodes.Cluster, facts: int) -> float:
-    """The fourth node starts without anything when the others settled ``facts``: until it stands where they stand, from its being
-    ready."""
+    """The fourth node starts without anything when the others settled ``facts``: until it stands on their state, from its being ready."""
     nodes.empty(cluster.paths[3])
     cluster.start(4)
     begun = time.perf_counter()
     with cluster.client(1) as one, cluster.client(4) as four:
-        _wait_until_settled(four, facts)
+        _wait_until(lambda: four.query("status")["base"]["height"] > 0)
         seconds = time.perf_counter() - begun
-        if four.query("positions") != one.query("positions"):
+        _wait_until_settled(four, facts)
+        if _settled_positions(four) != _settled_positions(one):
             raise Wrong("a node that took the state shows other positions than the one that settled it")
     cluster.stop(4)
     if "checkpoint.jumped" not in (cluster.paths[3] / folders.LOG).read_text():
@@ -124,33 +129,67 @@ def jump(cluster: nodes.Cluster, facts: int) -> float:
     return seconds
 
 
-def _wait_until_settled(node: Client, facts: int) -> None:
+def _settled_positions(node: Client) -> list[dict[str, object]]:
+    """All positions, which are settled, at whatever height: a window has nodes that idle make heights."""
+    rows: list[dict[str, object]] = node.query("positions")
+    if any(not str(row["state"]).startswith("settled(") for row in rows):
+        raise Wrong("a position is not settled")
+    return [{**row, "state": "settled"} for row in rows]
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
     end = time.perf_counter() + nodes.PATIENCE_S
-    while node.query("status")["settled_facts"] < facts:
+    while not holds():
         if time.perf_counter() > end:
-            raise Wrong(f"not settled after {nodes.PATIENCE_S:g} s")
+            raise Wrong(f"not so after {nodes.PATIENCE_S:g} s")
         time.sleep(LOOK_S)
 
 
-def by_history(sizes: Sequence[int], tries: int) -> Curve:
-    """What settled history costs a node that missed it: fills of 1,000 cells, ``HEIGHT_FACTS`` or some more in each height, with as many
-    open cells at the end of each size, or a few heights later (``PAST``)."""
-    points: list[tuple[float, float]] = []
-    left = list(sizes)
-    with nodes.cluster(4, Policies(agreement="tendermint", checkpoint_interval_ms=20), validators=3) as cluster:
+def _wait_until_settled(node: Client, facts: int) -> None:
+    _wait_until(lambda: node.query("status")["settled_facts"] >= facts)
+
+
+class Histories:
+    """Three nodes that settle fills of 1,000 cells, ``HEIGHT_FACTS`` or some more in each height; the first one records. Ids are remembered
+    for ``WINDOW_S``."""
+
+    def __init__(self, cluster: nodes.Cluster, most: int) -> None:
+        self.cluster = cluster
+        self._work = iter(nodes.split([f._replace(instrument=0) for f in chunks(most, 0)], HEIGHT_FACTS))
         cluster.start(1, 2, 3)
-        most = 2 * sizes[-1]
-        work = iter(nodes.split([fills._replace(instrument=0) for fills in chunks(most, 0)], HEIGHT_FACTS))
         with cluster.client(1) as one:
             nodes.define(one)
-            facts: int = one.query("status")["facts"]  # names are facts as well
-            while left:
-                facts += nodes.record(one, [next(work)])
-                _wait_until_settled(one, facts)
-                if facts >= left[0] and one.query("status")["base"]["height"] % MARK_HEIGHTS == PAST:
-                    points.append((float(facts), median(jump(cluster, facts) for _ in range(tries))))
-                    del left[0]
-    return Curve("settled history, passed by", "facts", "seconds", tuple(points), slope(points))
+            self.facts: int = one.query("status")["facts"]  # names are facts as well
+
+    def grow(self, facts: int) -> None:
+        """Settle history up to ``facts``, and check how much of it is remembered."""
+        with self.cluster.client(1) as one:
+            self._settle(one, facts - REMEMBERED)
+            time.sleep(WINDOW_S * (1 + 4 / SPANS))  # by when all of that is older than it need be
+            self._settle(one, facts)
+            remembered = one.query("status")["id_window"]["remembered"]
+        if not REMEMBERED <= remembered < 2 * REMEMBERED:
+            raise Wrong(f"{remembered} ids are remembered, {REMEMBERED} of them within the window")
+
+    def _settle(self, one: Client, facts: int) -> None:
+        while self.facts < facts:
+            self.facts += nodes.record(one, [next(self._work)], stamped=True)
+            _wait_until_settled(one, self.facts)
+
+
+def by_history(sizes: Sequence[int], tries: int) -> Curve:
+    """What settled history costs a node that missed it, with as many open cells and remembered ids at the end of each size."""
+    # The others record nothing, so the floor of ids waits for none of them, nor for lanes of a node that is emptied.
+    others = tuple(Authority(f"node-{number}", ()) for number in (2, 3, 4))
+    policies = Policies(agreement="tendermint", checkpoint_interval_ms=20, authorities=others)
+    policies = msgspec.structs.replace(policies, id_window_ms=int(1_000 * WINDOW_S))
+    points: list[tuple[float, float]] = []
+    with nodes.cluster(4, policies, validators=3) as cluster:
+        histories = Histories(cluster, 2 * sizes[-1])
+        for size in sizes:
+            histories.grow(size)
+            points.append((float(histories.facts), median(jump(cluster, histories.facts) for _ in range(tries))))
+    return Curve("settled history, passed by, under a window", "facts", "seconds", tuple(points), slope(points))
 
 
 def measure(plan: Plan) -> Result:
@@ -175,11 +214,16 @@ def measure(plan: Plan) -> Result:
         raise Wrong("the journal lacks batches")
     sizes = (4_000, 1_000) if plan.quick else (4_000, 1_000, 250, 100)
     curve = by_batch(plan.size(200_000, 8_000), sizes)
-    history = by_history(HISTORIES[:2] if plan.quick else HISTORIES, plan.size(5, 1))
+    history = by_history(HISTORIES[:2] if plan.quick else HISTORIES, plan.size(9, 1))
+    taken, height_facts = ((20_000, 40_000), 1_000) if plan.quick else (TAKEN, 10_000)
+    state, light = passedby.by_history(taken, height_facts, plan.size(5, 1), windowed=True)
+    whole, heavy = passedby.by_history(taken, height_facts, plan.size(5, 1), windowed=False)
     goals = [
         Goal(f"catch-up with {facts:,} facts, by tails", row(rows, OURS).median, "most", 3, "s"),
-        Goal("exponent by which settled history counts, with as many open cells", history.slope, "most", 0.1, ""),
+        Goal("exponent by which settled history counts, under a window", history.slope, "most", 0.1, ""),
+        Goal("... of what the state alone takes", state.slope, "most", 0.1, ""),
     ]
     told = {"facts": facts, "batches": len(work), "bytes": total, "runs": plan.runs}
+    weights = {"bytes of a state under a window": light, "and with all ids": heavy}
     what = "Catch-up: from being let through to holding, and showing, what was missed"
-    return Result("catchup", what, "facts", rows, goals, told, curves=[curve, history])
+    return Result("catchup", what, "facts", rows, goals, told | weights, curves=[curve, history, state, whole])

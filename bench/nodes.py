@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from bench.join import ACCOUNTS, INSTRUMENTS, NAMES, SPOT, Fills, cells, columns
@@ -96,11 +97,14 @@ def define(client: Client, instruments: int = INSTRUMENTS) -> None:
     client.record([{"kind": "instrument", "name": f"I{at}", **SPOT} for at in range(instruments)])
 
 
-def record(client: Client, work: Sequence[Fills]) -> int:
-    """Record fills, a few requests on their way at once; how many there were."""
+def record(client: Client, work: Sequence[Fills], stamped: bool = False) -> int:
+    """Record fills, a few requests on their way at once; how many there were. ``stamped``: each says that it happens now."""
     waiting: list[int] = []
     for fills in work:
-        waiting.append(client.send(api.pack_fills(columns(fills), None)))
+        told = columns(fills)
+        if stamped:
+            told = msgspec.structs.replace(told, ts_us=np.full(len(fills.ids), time.time_ns() // 1_000))
+        waiting.append(client.send(api.pack_fills(told, None)))
         if len(waiting) == OVERLAPPING:
             client.collect(waiting.pop(0))
     for number in waiting:

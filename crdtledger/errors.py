@@ -304,6 +304,26 @@ class Conflict(CallerError):
         return f"{self.kind} {self.id!r} is recorded already with other content: {self.why}"
 
 
+class BelowFloor(CallerError):
+    """A fill or bust that happened too long ago: nobody can tell any more whether it was recorded before. ``ts_us`` as it says, 0 where
+    it says nothing; ``floor_us``: what happened before then is refused here. Both in microseconds since the Unix epoch."""
+
+    code = "below_floor"
+    name: str
+    ts_us: int
+    floor_us: int
+
+    def __init__(self, *, name: str, ts_us: int, floor_us: int) -> None:
+        super().__init__(name=name, ts_us=ts_us, floor_us=floor_us)
+
+    def describe(self) -> str:
+        when = f"happened at {self.ts_us}" if self.ts_us else "does not say when it happened"
+        return (
+            f"{self.name} {when} (ts_us), and before {self.floor_us} nobody remembers what was recorded already: "
+            'make sure that it was not, and book it by hand, under "id_space": "by-hand"'
+        )
+
+
 def _nearest(name: str, known: Iterable[str]) -> str:
     """The closest known name. Looking closely costs about 0.1 ms a name, so of many only those of about the same length and
     the same beginning or end are looked at, and of those not all: a wrong name must not cost a busy node a second."""

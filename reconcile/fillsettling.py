@@ -2,7 +2,7 @@
 
 Which of them count the settling view has said (``ledger.positions``). Its rules, for rows in canonical order:
 
-1. A row for an account that its node may not record is void and takes no id.
+1. A row for an account that its node may not record is void and takes no id; nor does one that happened before the floor of ids.
 2. A row under a definition that lost its name, or has another, is suspended and takes no id: it can be told again under the one
    that stands.
 3. An id counts once. The first row takes it; equal content later is a duplicate, other content a conflict.
@@ -45,28 +45,32 @@ from .adjustments import (
 )
 from .entries import Entry, after, plain
 from .positionfolding import Trades, folded, whole_values
+from .windowsettling import TimedTaken, taken_ids
 
 Rows = npt.NDArray[np.int64]
 _NOTHING = SettledPosition()
 
 
 class SettledFills(NamedTuple):
-    """What fills and busts of a cut have come to. ``positions``: those that changed, and which of them are no more. ``adjustments`` in no
-    order."""
+    """What fills and busts of a cut have come to. ``positions``: those that changed, and which of them are no more. ``fills``, ``busts``:
+    the ids that are kept for good; ``timed``: those taken now that are not. ``adjustments`` in no order."""
 
     positions: PackedPositions
     fills: SeenIds
     busts: SeenIds
+    timed: tuple[TimedTaken, ...]
     suspended: tuple[SuspendedFills, ...]
     adjustments: list[Adjustment]
 
 
 def settle_fills(view: View) -> SettledFills:
     """What a finished settling view leaves of fills and busts."""
+    fills, busts = taken_ids(view, Kind.FILL), taken_ids(view, Kind.BUST)
     return SettledFills(
         _positions(view),
-        view.base.fills.extended(*view.positions.taken(Kind.FILL)),
-        view.base.busts.extended(*view.positions.taken(Kind.BUST)),
+        view.base.fills.extended(*fills.kept),
+        view.base.busts.extended(*busts.kept),
+        tuple(ids.timed for ids in (fills, busts) if ids.timed is not None),
         _suspended(view),
         _adjustments(view),
     )

@@ -48,6 +48,7 @@ from .fillsettling import settle_fills
 from .matchsettling import SettledMatches, concerns_orders, settle_matches
 from .order import canonical_order, order_seed
 from .statecells import Touched, changed_cells, changed_liabilities
+from .windowsettling import settle_window
 
 MAX_BREAK_DETAIL: Final = 1_000
 """Characters that a settled break's story may have: who contradicts himself ten thousand times is not quoted in full for ever."""
@@ -96,6 +97,7 @@ def settle(
         view.apply(batch, Place(place, batch.key, batch.seq))
     view.finish()
     fills = settle_fills(view)
+    moved = settle_window(view, ordered, extension, fills.timed)
     told = Told(view, ordered)
     told.definitions()
     told.void(extension)
@@ -130,10 +132,12 @@ def settle(
         suspended=fills.suspended,
         breaks=_breaks(view, extension, trading.breaks if trading else ()),
         board={**state.board, **view.board.extended()},
+        window=moved.window,
     )
     if trading is not None:
         after = _after_trading(after, trading)
     touched = _touched(view, state, after, extension, positions.pairs, balances, trading)
+    touched = touched._replace(heard=moved.heard, spans=moved.spans)
     counts = {lane: len(held) for lane, held in released.items()}
     more = [*fills.adjustments, *(trading.adjustments if trading else ())]
     adjustments = (*closings(extension, counts), *told.adjustments(more))

@@ -11,7 +11,8 @@ The others (account ``""``) are digests, so their size does not depend on what a
 definitions of a name), ``mark``, ``cursor``, ``reserve``, ``order``, ``match`` (a pending one), ``carried`` (of an account, an
 instrument), ``price`` (of settlement), ``suspended`` (of one batch), ``breaks``, ``totals``; and, because ids and notes are only ever
 appended, ``fills``, ``busts``, ``shared``, ``used`` (by member) and ``board`` (by lane): one cell for each ``CHUNK`` of ids, and for each
-``NOTES`` notes of a lane, in settled order.
+``NOTES`` notes of a lane, in settled order. Under a window for ids, ``window`` (its floor), ``heard`` (of a lane), and ``timed fills`` and
+``timed busts``, for each ``CHUNK`` of ids of a span, which go with their span.
 
 ``Touched`` says which parts a settlement changed; ``changed_cells`` looks at nothing else, but for the names of accounts that got
 or lost a cell.
@@ -23,10 +24,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from crdtledger.ledger.body import Keys
+from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest
+from crdtledger.ledger.idwindow import IdWindow
 from crdtledger.ledger.reference import MarkEntry
-from crdtledger.ledger.seenids import SeenIds
+from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settled import Key, SettledState
 from crdtledger.ledger.settledparts import SettledNote
 
@@ -38,6 +42,8 @@ CHUNK: Final = 4_096
 """Ids under one cell."""
 NOTES: Final = 64
 """Notes of a lane under one cell."""
+TIMED: Final = (Kind.FILL, Kind.BUST)
+"""Kinds whose ids a window lets go of."""
 
 Cells: TypeAlias = dict[CellName, bytes | None]
 Pair: TypeAlias = tuple[str, str]
@@ -60,10 +66,13 @@ class Touched(NamedTuple):
     carried: frozenset[Pair] = frozenset()
     prices: frozenset[str] = frozenset()
     board: frozenset[bytes] = frozenset()
+    heard: frozenset[bytes] = frozenset()
+    spans: frozenset[tuple[Kind, int]] = frozenset()
 
 
 def everything(state: SettledState) -> Touched:
     """Every part of ``state``."""
+    window = state.window
     return Touched(
         frozenset(state.lanes),
         frozenset(state.definitions),
@@ -78,6 +87,8 @@ def everything(state: SettledState) -> Touched:
         frozenset(state.carried),
         frozenset(state.prices),
         frozenset(state.board),
+        frozenset(window.heard if window else ()),
+        frozenset((kind, span) for kind in TIMED if window for span in window.ids(kind).spans()),
     )
 
 
@@ -94,6 +105,8 @@ def changed_cells(before: SettledState, after: SettledState, touched: Touched, g
         cells |= _id_cells(kind, old, new)
     for lane in touched.board:
         cells |= _board_cells(lane, len(before.board.get(lane, ())), after.board.get(lane, ()))
+    if before.window is not None and after.window is not None:
+        cells |= _window_cells(before.window, after.window, touched)
     cells |= _suspended(before, after)
     if after.breaks != before.breaks:
         cells[CellName("breaks", "")] = content_digest("breaks", after.breaks) if after.breaks else None
@@ -264,11 +277,36 @@ def _id_cells(kind: str, old: SeenIds | None, new: SeenIds | None) -> Cells:
     if new is None or start == end:
         return cells
     first = start // CHUNK
-    (high, low), contents = new.rows(first * CHUNK)
-    for chunk in range(first, (end - 1) // CHUNK + 1):
-        rows = slice((chunk - first) * CHUNK, (chunk - first + 1) * CHUNK)
+    for chunk, value in _chunks(first, *new.rows(first * CHUNK)):
+        cells[CellName(kind, "", str(chunk))] = value
+    return cells
+
+
+def _chunks(first: int, keys: Keys, contents: Contents) -> Iterator[tuple[int, bytes]]:
+    """The numbers and values of chunks from ``first`` on, of the ids that are in them."""
+    high, low = keys
+    for start in range(0, len(high), CHUNK):
+        rows = slice(start, start + CHUNK)
         columns = [part.astype("<u8").tobytes() for part in (high[rows], low[rows], contents[rows])]
-        cells[CellName(kind, "", str(chunk))] = digest("cell-ids", *columns)
+        yield first + start // CHUNK, digest("cell-ids", *columns)
+
+
+def _window_cells(before: IdWindow, after: IdWindow, touched: Touched) -> Cells:
+    """What differs of a window. Of a span that is kept no id is taken away; one that is not loses all."""
+    cells: Cells = {}
+    if (before.floor_us, before.newest_us) != (after.floor_us, after.newest_us):
+        cells[CellName("window", "")] = content_digest("window", [after.floor_us, after.newest_us])
+    for lane in touched.heard:
+        cells[CellName("heard", "", lane.hex())] = content_digest("heard", [lane, *after.heard[lane]])
+    for kind, span in touched.spans:
+        ids, held, holds = after.ids(kind), before.ids(kind).count(span), after.ids(kind).count(span)
+        name = f"timed {kind.name.lower()}s"
+        if holds > held:
+            first = held // CHUNK
+            for chunk, value in _chunks(first, *ids.rows(span, first * CHUNK)):
+                cells[CellName(name, "", f"{span}/{chunk}")] = value
+        elif not holds:
+            cells |= dict.fromkeys(CellName(name, "", f"{span}/{chunk}") for chunk in range(-(-held // CHUNK)))
     return cells
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from crdtledger.edge import api, checkpointing, drilling, matchingdesk, messages, orderreading, reading, restart
 from crdtledger.edge.adapter import GossipReplica
+from crdtledger.edge.beating import BEAT_TIMER, Beating
 from crdtledger.edge.checkpointing import Checkpointer
 from crdtledger.edge.checkpointrecords import Snapshot, snapshot_to_start_from
 from crdtledger.edge.effects import ClientRequest, Effect, Event, Output
@@ -83,6 +84,7 @@ class NodeCore:
         restart.replay(journal, self.replica, self.checkpoints, self.epochs, self._clock, self._member.id)
         self.gossiped.replayed()
         self.recorder = Recorder(self.replica, setup.identity, self.epochs.lane, self._clock)
+        self._beating = Beating(self.recorder, self._note, lambda: self.epochs.quiet)
         policy = setup.rights or RightsPolicy(share_ppm=setup.genesis.policies.grant_share_ppm)
         self._rights = RightsDesk(self.recorder, self.engine, RightsManager(policy), self._note, self.epochs.silent)
         self.orders = OrderDesk(
@@ -126,6 +128,7 @@ class NodeCore:
             out += self.checkpoints.start(now_us, restored)
         if self.epochs.silent():
             out.append(StartTimer(EPOCH_TIMER, SOON_US))
+        out += self._beating.start()
         return self._finish(out, now_us)
 
     def _open_epoch(self, reason: str) -> None:
@@ -275,6 +278,8 @@ class NodeCore:
             return [*self._rights.timer(now_us)]
         if key == EXPIRY_TIMER:
             return self._expire(now_us)
+        if key == BEAT_TIMER:
+            return [*self._beating.timer(now_us)]
         if key in checkpointing.TIMERS and self.checkpoints:
             return [*self.checkpoints.timer(key, now_us)]
         if key in matchingdesk.TIMERS:

@@ -16,6 +16,7 @@ from crdtledger.ledger.batch import LANE_BYTES, lane_text, parse_lane
 from crdtledger.ledger.drafting import check_fact
 from crdtledger.ledger.facts import Fill
 from crdtledger.ledger.frontier import frontier_digest
+from crdtledger.ledger.idwindow import ENDED
 from crdtledger.ledger.positionrow import Position
 from crdtledger.ledger.text import (
     balance_json,
@@ -253,7 +254,30 @@ def status(core: NodeCore) -> dict[str, Any]:
         "settled_facts": core.replica.state.facts,
         "unsettled_batches": core.replica.unsettled(),
         "open_forks": core.replica.open_forks(),
+        "id_window": _id_window(core),
         "checkpoints": _checkpoints(core.checkpoints) if core.checkpoints else {"agreement": _why_off(core)},
+    }
+
+
+def _id_window(core: NodeCore) -> dict[str, Any] | None:
+    """For how long ids of fills are remembered; None: for good. ``held_by``: the members that were heard least lately, by their own
+    clocks, and so keep the floor from rising."""
+    state, window = core.replica.state, core.replica.state.window
+    if window is None:
+        return None
+    heard: dict[str, int] = {}
+    for lane, one in window.heard.items():
+        name = core.genesis.by_id[parse_lane(lane).node].name
+        heard[name] = min(one.until_us, heard.get(name, ENDED))
+    recording = {member.name: heard.get(member.name, 0) for member in core.genesis.recorders}
+    least = min(recording.values(), default=0)
+    return {
+        "window_ms": core.genesis.policies.id_window_us // 1_000,
+        "floor_us": window.floor_us,
+        "newest_us": window.newest_us,
+        "held_by": sorted(name for name, at_us in recording.items() if at_us == least),
+        "heard_us": least,
+        "remembered": len(window.fills) + len(window.busts) + len(state.fills) + len(state.busts),
     }
 
 

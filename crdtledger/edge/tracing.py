@@ -2,7 +2,7 @@
 
 Held are the unsettled batches, and of the settled ones those that the replica still keeps; what is older has its effect in the settled
 figures and is not listed. Each row says what became of it: it ``counts``, ``repeats`` what counts already, ``contradicts`` what counts,
-``waits`` for its definition, or is ``void``.
+``waits`` for its definition, or is ``void``; of a settled one whose id is ``forgotten`` nobody can tell any more.
 
 A name is the one by which breaks call a fill or a bust: ``fill venue/id space/instrument/id[/leg]``.
 """
@@ -154,6 +154,8 @@ class _Tracer:
         found = seen.find(keys)
         spots = self._view.positions.indexes[kind].find(keys)
         node = self._genesis.by_id[batch.lane.node].name
+        window = self._view.base.window
+        old = set(window.below(body, kind, rows[found < 0]).tolist()) if window else set()
         out = []
         for at, row in enumerate(rows.tolist()):
             fact = body.tables[kind][row]
@@ -163,6 +165,8 @@ class _Tracer:
                 out.append("void")
             elif self._view.catalog.standing(name) != digest:
                 out.append("waits")
+            elif row in old:
+                out.append("void" if number >= 0 else "forgotten")
             elif found[at] >= 0:
                 same = bool((contents[at] == seen.says(found[at : at + 1])[0]).all())
                 out.append(self._first(kind, keys, at) if same else "contradicts")

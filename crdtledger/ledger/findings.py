@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from crdtledger.errors import decimal_text
 from crdtledger.ledger.batch import lane_text
-from crdtledger.ledger.body import fact_id
+from crdtledger.ledger.body import Body, fact_id
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.catalog import NO_ASSET, Place
 from crdtledger.ledger.collateral import Statement
@@ -71,6 +71,14 @@ def order_fact(fact: Stated) -> str:
     return f"{fact.kind.name.lower()} {fact.name[0]}/{fact.name[1]}"
 
 
+def fill_name(body: Body, kind: Kind, row: int) -> str:
+    """What a fill or a bust is called: its venue, id space, instrument, id, and its leg if it has one."""
+    scope = body.scopes[int(body.tables[kind][row]["scope"])]
+    leg = f"/{scope.leg}" if scope.leg else ""
+    name = body.instruments[scope.instrument][0]
+    return f"{kind.name.lower()} {scope.venue}/{scope.id_space}/{name}/{fact_id(body, kind, row)}{leg}"
+
+
 class _Words:
     """The words of one view."""
 
@@ -122,11 +130,7 @@ class _Words:
             yield Break("bust", self.fill(kind, spot), f"terms at {self.at(spot)} are not those of {theirs}")
 
     def fill(self, kind: Kind, spot: Spot) -> str:
-        body = self._view.batches[spot.batch].body
-        scope = body.scopes[int(body.tables[kind][spot.row]["scope"])]
-        leg = f"/{scope.leg}" if scope.leg else ""
-        name = body.instruments[scope.instrument][0]
-        return f"{kind.name.lower()} {scope.venue}/{scope.id_space}/{name}/{fact_id(body, kind, spot.row)}{leg}"
+        return fill_name(self._view.batches[spot.batch].body, kind, spot.row)
 
     def terms(self, stated: bytes) -> str:
         account, instrument, side, qty, price, fee, asset = terms_of(stated)

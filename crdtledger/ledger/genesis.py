@@ -28,6 +28,7 @@ MAX_DECIMALS = 18
 MAX_ACCOUNT = 128
 """Characters of an account's name."""
 MAX_CHECKPOINT_INTERVAL_MS = 86_400_000
+MAX_ID_WINDOW_MS = 100 * 366 * 86_400_000
 
 Role = Literal["edge", "validator", "observer"]
 
@@ -91,6 +92,13 @@ class Policies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The account that gets fees, and bonds that are forfeited. Left out: no fees are taken, and every bond is given back."""
     operators: tuple[str, ...] = ()
     """CURVE public keys (Z85) of people and programs that may ask any node questions and hand it facts."""
+    id_window_ms: int | msgspec.UnsetType = msgspec.UNSET
+    """How long the ids of settled fills and busts are remembered (``idwindow``). Left out, or 0: for good."""
+
+    @property
+    def id_window_us(self) -> int:
+        """The same in microseconds, 0 where ids are remembered for good."""
+        return 1_000 * self.id_window_ms if isinstance(self.id_window_ms, int) else 0
 
 
 class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
@@ -133,6 +141,13 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
             if _matches(rule.account, account) and _matches(rule.asset, asset):
                 return rule.node
         return self.nodes[0].name
+
+    @functools.cached_property
+    def recorders(self) -> tuple[Member, ...]:
+        """The members that may record anything: edges that the authorities leave some account to."""
+        ruled = {rule.node for rule in self.policies.authorities}
+        left = {rule.node for rule in self.policies.authorities if rule.accounts}
+        return tuple(m for m in self.nodes if "edge" in m.roles and (m.name in left or m.name not in ruled))
 
     def may_record(self, node: str, account: str) -> bool:
         """Whether ``node`` may record facts that concern ``account``."""
@@ -218,6 +233,10 @@ def _check_policies(genesis: Genesis, need: Any, assets: Iterable[str]) -> None:
     need(paced, "$.policies.checkpoint_interval_ms", f"0 to {MAX_CHECKPOINT_INTERVAL_MS}")
     named = not isinstance(policies.beneficiary, str) or 0 < len(policies.beneficiary) <= MAX_ACCOUNT
     need(named, "$.policies.beneficiary", f"an account's name, at most {MAX_ACCOUNT} characters")
+    windowed = not isinstance(policies.id_window_ms, int) or 0 <= policies.id_window_ms <= MAX_ID_WINDOW_MS
+    need(windowed, "$.policies.id_window_ms", f"0 to {MAX_ID_WINDOW_MS}")
+    settles = not policies.id_window_us or policies.agreement != "none"
+    need(settles, "$.policies.id_window_ms", "ids are let go of at checkpoints, and agreement is none")
     for i, authority in enumerate(policies.authorities):
         at = f"$.policies.authorities[{i}]"
         need(authority.node in genesis.by_name, f"{at}.node", f"no node is called {authority.node!r}")

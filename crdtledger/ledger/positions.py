@@ -38,11 +38,13 @@ from crdtledger.ledger.fillterms import (
     fee_assets,
     fill_terms,
 )
+from crdtledger.ledger.idwindow import booked_by_hand, clock_us
 from crdtledger.ledger.positionrow import Position, position_of, says_something
 from crdtledger.ledger.positionsums import VALUE, PositionSums
 from crdtledger.ledger.reference import fold_values
 from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
+from crdtledger.ledger.timedids import BothIds
 from crdtledger.ledger.wide import Limbs, spread_product
 
 
@@ -86,6 +88,14 @@ class Counted(NamedTuple):
     rows: Rows
     terms: npt.NDArray[np.int64]
     values: Limbs
+
+
+class TakenAt(NamedTuple):
+    """Times of ids, in microseconds: as the facts say, and as the clocks of their batches do; and which of them are booked by hand."""
+
+    said: Rows
+    recorded: Rows
+    by_hand: npt.NDArray[np.bool_]
 
 
 class Positions:
@@ -158,9 +168,10 @@ class Positions:
                 if len(rows):
                     held.append(Held(kind, number, rows))
 
-    def seen(self, kind: Kind) -> SeenIds:
-        """The settled ids of fills, or of busts."""
-        return self._base.fills if kind is Kind.FILL else self._base.busts
+    def seen(self, kind: Kind) -> SeenIds | BothIds:
+        """The settled ids of fills, or of busts, as far as they are remembered."""
+        kept, window = self._base.fills if kind is Kind.FILL else self._base.busts, self._base.window
+        return kept if window is None else BothIds(kept, window.ids(kind))
 
     def _without_settled(self, number: int, kind: Kind, rows: Rows, keys: Keys) -> Rows:
         """The rows that compete for their ids: under no definition that lost its name, and with an id that is not settled."""
@@ -453,14 +464,33 @@ class Positions:
     def taken(self, kind: Kind) -> tuple[Keys, Contents]:
         """The ids that unsettled fills (or busts) take, whether they count or wait, and what they say; by first sight, which while
         settling is canonical order."""
-        keys, batches, rows = self.indexes[kind].winners()
-        fresh = batches >= len(self._base.suspended)
-        batches, rows = batches[fresh], rows[fresh]
+        keys, batches, rows = self._taking(kind)
         contents = np.empty((len(rows), 2), np.uint64)
         for number in np.unique(batches).tolist():
             mine = batches == number
             contents[mine] = fact_contents(self._batches[number].body, kind, rows[mine])
-        return (keys[0][fresh], keys[1][fresh]), contents
+        return keys, contents
+
+    def taken_at(self, kind: Kind) -> TakenAt:
+        """When that which takes those ids happened; aligned with ``taken``."""
+        _, batches, rows = self._taking(kind)
+        said, recorded, by_hand = (
+            np.empty(len(rows), np.int64),
+            np.empty(len(rows), np.int64),
+            np.empty(len(rows), np.bool_),
+        )
+        for number in np.unique(batches).tolist():
+            mine, batch = batches == number, self._batches[number]
+            assert isinstance(batch, Batch)  # what waits in the base took its id when it was settled
+            said[mine] = batch.body.tables[kind]["ts_us"][rows[mine]]
+            recorded[mine] = clock_us(batch.header.clock)
+            by_hand[mine] = booked_by_hand(batch.body, kind, rows[mine])
+        return TakenAt(said, recorded, by_hand)
+
+    def _taking(self, kind: Kind) -> tuple[Keys, Rows, Rows]:
+        keys, batches, rows = self.indexes[kind].winners()
+        fresh = batches >= len(self._base.suspended)
+        return (keys[0][fresh], keys[1][fresh]), batches[fresh], rows[fresh]
 
     def mismatches(self) -> Iterator[Mismatch]:
         """Busts whose terms are not those of the fill they take back, at least one of the two not settled."""

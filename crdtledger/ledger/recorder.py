@@ -18,6 +18,7 @@ import numpy as np
 
 from crdtledger.errors import (
     BadInput,
+    BelowFloor,
     Conflict,
     InsufficientRights,
     NotAllowed,
@@ -51,7 +52,9 @@ from crdtledger.ledger.facts import (
     Void,
     Withdrawal,
 )
+from crdtledger.ledger.findings import fill_name
 from crdtledger.ledger.identity import Identity
+from crdtledger.ledger.idwindow import bound_us, older_than
 from crdtledger.ledger.orderchecks import OrderChecks
 from crdtledger.ledger.orderfacts import stated_facts
 from crdtledger.ledger.recordedrows import RecordedRows
@@ -99,6 +102,7 @@ class Recorder:
         bodies = draft_facts(others, lambda name: definitions.get(name) or self._definition(name), self._member_index)
         bodies += note_bodies(BoardPen(self.replica.view.board, self.lane.key, self._name).updates(notes))
         self._check_reserves(fresh)
+        self._check_times(bodies, now_us)
         # What can be refused goes first, for a refusal must leave no trace: orders are looked at before rights are recorded.
         for wire in bodies:
             if _kinds(wire) & ORDER_KINDS:
@@ -122,14 +126,16 @@ class Recorder:
         for index in np.unique(fills.fee_asset).tolist() if fills.fee_asset is not None else []:
             if index >= 0:
                 self._check_asset(fills.fee_assets[index])
-        done = [self._record_body(wire, now_us) for wire in draft_fills(fills, self._definition, cursor, kind)]
+        bodies = draft_fills(fills, self._definition, cursor, kind)
+        self._check_times(bodies, now_us)
+        done = [self._record_body(wire, now_us) for wire in bodies]
         recorded = tuple(batch for batch in done if batch is not None)
         counted = sum(batch.facts for batch in recorded)
         return Recorded(recorded, counted, len(fills) - counted)
 
-    def claim(self, deps: Sequence[Dep], now_us: int) -> Batch:
-        """Take over what predecessor lanes left: a batch without facts that names them as deps."""
-        wire = WireBody([], [], [], [], [], [], [])
+    def claim(self, deps: Sequence[Dep], now_us: int, cursors: Sequence[Cursor] = ()) -> Batch:
+        """Take over what predecessor lanes left: a batch without facts that names them as deps. Without any it takes a cursor."""
+        wire = WireBody([], [], [], [], [], [], list(cursors))
         return self._seal(wire, tuple(sorted(deps, key=lambda dep: dep.lane)), now_us)
 
     def spendable(self, account: str, asset: str) -> int:
@@ -190,6 +196,26 @@ class Recorder:
         for name in sorted(names - self._checked):
             self._check_account(name, "record fills for")
         self._checked |= names
+
+    def _check_times(self, wires: Sequence[WireBody], now_us: int) -> None:
+        """Refuse fills and busts that are older than a window, unless they are recorded already: they may have been, and been forgotten.
+
+        By this node's clock, since it may be long before the floor gets here: what passes lies above every floor that it may come under.
+        """
+        window = self.replica.state.window
+        if window is None:
+            return
+        bound = bound_us(self.clock.last, now_us, self.genesis.policies.id_window_us)
+        bound = max(window.floor_us, bound)
+        for wire in wires:
+            for kind in _kinds(wire) & {Kind.FILL, Kind.BUST}:
+                body = columns.opened(wire)
+                old = older_than(bound, body, kind, np.arange(len(body.tables[kind])))
+                if len(old):
+                    old = old[~self._recorded.known(kind, body)[old]]
+                for row in old[:1].tolist():
+                    happened = int(body.tables[kind]["ts_us"][row])
+                    raise BelowFloor(name=fill_name(body, kind, row), ts_us=happened, floor_us=bound)
 
     def _check_asset(self, name: str) -> None:
         if name not in self.genesis.asset_decimals:

@@ -2,8 +2,8 @@
 
 A checkpoint fixes how far every lane is settled; this is what the facts up to there have come to. It is a value: settlement
 makes the next one, nobody changes one, so views, proofs and proposals may share it. What is large is shared between heights: ids that
-were seen, which are append-only (``seenids``), positions
-(``settledpositions``), and what else is held by account, by instrument or by order (``sharedmap``).
+were seen, which are append-only (``seenids``) or go with their time (``timedids``, where the genesis sets a window: ``idwindow``),
+positions (``settledpositions``), and what else is held by account, by instrument or by order (``sharedmap``).
 
 * Nothing is in transit and nothing is refundable in it: credits have landed, refunds are given.
 * A definition, once it stands, stands; a label, once told, stays; of marks the greatest stays.
@@ -30,6 +30,7 @@ from crdtledger.ledger import settledcodec
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.facts import Instrument
 from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.idwindow import IdWindow
 from crdtledger.ledger.orderfacts import Name
 from crdtledger.ledger.reference import MarkEntry
 from crdtledger.ledger.seenids import SeenIds
@@ -70,7 +71,8 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     are not done, by (home, id); ``pending``: matches that their makers' homes have not answered, by (writer's node, id). ``carried``: by
     (account, derivative's name); ``prices``: derivative's name -> its settlement price. ``shared``: ids that the whole
     cluster shares (deposits, withdrawals, transfers), each with what the statement that counts says. ``board``: by lane, everything that
-    was noted in it.
+    was noted in it. ``window``: where the genesis sets one, what is remembered for a while alone; ``fills`` and ``busts`` then have the ids
+    of what was booked by hand.
     """
 
     cluster: bytes
@@ -95,6 +97,7 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     suspended: tuple[SuspendedFills, ...] = ()
     breaks: tuple[Break, ...] = ()
     board: Mapping[bytes, tuple[SettledNote, ...]] = _NOTHING
+    window: IdWindow | None = None
 
     def __post_init__(self) -> None:
         for fields, kind in _SHARED:
@@ -115,6 +118,7 @@ class SettledState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             fills=SeenIds(salt),
             busts=SeenIds(salt),
             shared=SeenIds(salt),
+            window=IdWindow.empty(salt) if genesis.policies.id_window_us else None,
         )
 
     @functools.cached_property

@@ -5,7 +5,7 @@
 Amounts are decimal text, because sums outgrow what msgpack carries; columns of ids are bytes. Decoding takes nothing for granted:
 bytes from a torn file, or from somebody who means harm, are answered with InvalidProof. That rows are sorted, and that
 everything is spelt in its one way, is seen by encoding again (``settled.decode_state``). The board comes last, and only if something
-stands on it.
+stands on it; behind it, and only where the genesis sets a window for ids, what belongs to that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from crdtledger.ledger.clock import MAX_TIMESTAMP
 from crdtledger.ledger.facts import MAX_AMOUNT, Instrument
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import DIGEST_BYTES
+from crdtledger.ledger.idwindow import ENDED, FIRST_FLOOR_US, Heard, IdWindow, low_span
 from crdtledger.ledger.noteform import decode_entry
 from crdtledger.ledger.ordercodec import WHERE, amount_of, need
 from crdtledger.ledger.reference import (
@@ -43,6 +44,7 @@ from crdtledger.ledger.settledparts import (
 )
 from crdtledger.ledger.settledpositions import SettledPositions
 from crdtledger.ledger.sharedmap import Pair
+from crdtledger.ledger.timedids import Packed, unpack_timed
 
 if TYPE_CHECKING:
     from crdtledger.ledger.settled import SettledState
@@ -51,6 +53,7 @@ VERSION: Final = 2
 
 _LaneKey = Annotated[bytes, msgspec.Meta(min_length=LANE_BYTES, max_length=LANE_BYTES)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+_Heard = Annotated[int, msgspec.Meta(ge=0, le=ENDED)]
 _Half = Annotated[int, msgspec.Meta(ge=0)]
 _Seen = tuple[bytes, bytes, bytes]
 _Balance = tuple[str, str, str, str, str, str, tuple[tuple[int, str], ...], str]
@@ -68,6 +71,14 @@ class _Position(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     fills: int
     cost: str
     realised: str
+
+
+class _Window(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    floor_us: Annotated[int, msgspec.Meta(ge=FIRST_FLOOR_US, le=MAX_AMOUNT)]
+    newest_us: Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
+    heard: tuple[tuple[_LaneKey, _Heard, _Heard], ...]
+    fills: Packed
+    busts: Packed
 
 
 class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -91,6 +102,7 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     breaks: tuple[tuple[str, str, str], ...]
     trading: ordercodec.Wire
     board: tuple[tuple[_LaneKey, tuple[SettledNote, ...]], ...] = ()
+    window: _Window | None = None
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -131,8 +143,15 @@ def encode(state: SettledState) -> bytes:
         breaks=tuple((one.type, one.subject, one.detail) for one in state.breaks),
         trading=ordercodec.encode(state),
         board=tuple(sorted(state.board.items(), key=lambda item: item[0])),
+        window=_packed_window(state.window) if state.window is not None else None,
     )
-    return _encoder.encode(wire if wire.board else msgspec.structs.astuple(wire)[:-1])
+    said = msgspec.structs.astuple(wire)
+    return _encoder.encode(said if wire.window else said[:-1] if wire.board else said[:-2])
+
+
+def _packed_window(window: IdWindow) -> _Window:
+    heard = tuple((lane, *window.heard[lane]) for lane in sorted(window.heard))
+    return _Window(window.floor_us, window.newest_us, heard, window.fills.pack(), window.busts.pack())
 
 
 def _plain(instrument: Instrument) -> Instrument:
@@ -212,6 +231,7 @@ def _fields(wire: _Wire, genesis: Genesis, salt: int) -> dict[str, Any]:
         "suspended": tuple(_suspended(*entry) for entry in wire.suspended),
         "breaks": tuple(Break(*words) for words in wire.breaks),
         "board": _board(wire, genesis),
+        "window": _window(wire.window, genesis, salt),
         **trading,
     }
 
@@ -234,6 +254,22 @@ def _board(wire: _Wire, genesis: Genesis) -> dict[bytes, tuple[SettledNote, ...]
         sound = all(0 < one.clock <= MAX_TIMESTAMP and decode_entry(one.entry) is not None for one in notes)
         need(sound, "what stands on the board is no note")
     return dict(wire.board)
+
+
+def _window(wire: _Window | None, genesis: Genesis, salt: int) -> IdWindow | None:
+    window_us = genesis.policies.id_window_us
+    need((wire is not None) == (window_us > 0), "it remembers ids for another while than the genesis says")
+    if wire is None:
+        return None
+    need(all(parse_lane(lane).node in genesis.by_id for lane, *_ in wire.heard), "it heard a lane of no member")
+    low = low_span(wire.floor_us, window_us)
+    return IdWindow(
+        floor_us=wire.floor_us,
+        newest_us=wire.newest_us,
+        heard={lane: Heard(said_us, until_us) for lane, said_us, until_us in wire.heard},
+        fills=unpack_timed(wire.fills, low, salt, WHERE),
+        busts=unpack_timed(wire.busts, low, salt, WHERE),
+    )
 
 
 def _definitions(name: str, rivals: tuple[Instrument, ...], genesis: Genesis) -> tuple[Definition, ...]:

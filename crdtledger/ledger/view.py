@@ -28,9 +28,11 @@ import numpy as np
 from crdtledger.ledger import findings
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.board import NOT_NEXT, Board
+from crdtledger.ledger.body import fact_keys
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.catalog import Binding, Catalog, Place, layered
 from crdtledger.ledger.collateral import Balance, Collateral
+from crdtledger.ledger.dedupe import Rows
 from crdtledger.ledger.facts import ORDER_KINDS, RIGHTS_KINDS, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest
@@ -43,6 +45,7 @@ from crdtledger.ledger.settled import SettledState
 from crdtledger.ledger.settledparts import SuspendedFills
 
 NOT_ITS_ACCOUNT = "not this node's account"
+BELOW_FLOOR = "it happened before the floor of ids"
 
 
 class VoidBatch(NamedTuple):
@@ -165,13 +168,27 @@ class View:
         node = self.genesis.by_id[source.lane.node].name
         allowed = self.catalog.allowed(node)
         if allowed.all():  # every account there is, as of most nodes: no look at each row
-            self.positions.apply(number, kind, np.arange(len(table)))
+            self.positions.apply(number, kind, self._above_floor(number, kind, np.arange(len(table))))
             return
         allowed = allowed[self._bindings[number].accounts[table["account"]]]
         if not allowed.all():
             count = int((~allowed).sum())
             self._void_facts.append(VoidFacts(source.key, source.seq, kind, NOT_ITS_ACCOUNT, count))
-        self.positions.apply(number, kind, np.flatnonzero(allowed))
+        self.positions.apply(number, kind, self._above_floor(number, kind, np.flatnonzero(allowed)))
+
+    def _above_floor(self, number: int, kind: Kind, rows: Rows) -> Rows:
+        """The rows but those that happened before the base's floor and whose ids are not remembered: such a one may have counted."""
+        if self.base.window is None:
+            return rows
+        source = self.batches[number]
+        old = self.base.window.below(source.body, kind, rows)
+        if len(old):
+            high, low = fact_keys(source.body, kind)
+            old = old[self.positions.seen(kind).find((high[old], low[old])) < 0]
+        if not len(old):
+            return rows
+        self._void_facts.append(VoidFacts(source.key, source.seq, kind, BELOW_FLOOR, len(old)))
+        return rows[~np.isin(rows, old)]
 
     def _apply_orders(self, number: int, batch: Batch, binding: Binding) -> None:
         """An order's batch claims no grants: its deps are on other lanes' orders."""

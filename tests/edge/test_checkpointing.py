@@ -49,11 +49,12 @@ def agreeing(interval_ms: int = 300, **more: Any) -> Policies:
 class Ledger(Cluster):
     """A cluster that agrees on checkpoints, under load when it is told to ``work``."""
 
-    def __init__(self, seed: int = 0, interval_ms: int = 300, **options: Any) -> None:
+    def __init__(self, seed: int = 0, interval_ms: int = 300, window_ms: int = 0, **options: Any) -> None:
         self.digests: dict[int, bytes] = {}
         self.roots: dict[bytes, bytes] = {}
         self.slots: Slots = {}
-        super().__init__(seed=seed, policies=agreeing(interval_ms), timeouts=QUICK, **options)
+        window = {"id_window_ms": window_ms} if window_ms else {}
+        super().__init__(seed=seed, policies=agreeing(interval_ms, **window), timeouts=QUICK, **options)
         self.draw = Random(seed)
         self.number = 0
         self.sim.on_step = lambda _, name: self.look(name)

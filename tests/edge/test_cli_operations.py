@@ -74,6 +74,9 @@ def test_a_founded_cluster_runs_until_it_is_told_to_stop(tmp_path: Path) -> None
         (["--validators", "5"], "0 to 4"),
         (["--validators", "0"], "$.policies.agreement"),
         (["--checkpoint-interval-ms", "-1"], "$.policies.checkpoint_interval_ms"),
+        (["--id-window-ms", "-1"], "$.policies.id_window_ms"),
+        (["--id-window-ms", str(1 << 62)], "$.policies.id_window_ms"),
+        (["--id-window-ms", "1000", "--agreement", "none"], "$.policies.id_window_ms"),
     ],
 )
 def test_a_cluster_that_cannot_stand_is_not_founded(tmp_path: Path, more: list[str], complaint: str) -> None:
@@ -105,6 +108,14 @@ def test_who_founds_a_cluster_is_told_who_votes_and_how_many_may_lie(
     assert genesis.policies.agreement == ("none" if "none" in more else "tendermint")
     assert genesis.policies.checkpoint_interval_ms == 250
     assert said in ran.out
+
+
+def test_a_cluster_remembers_ids_for_good_unless_its_founder_says_for_how_long(tmp_path: Path) -> None:
+    for name, more, window_us in (("x", [], 0), ("y", ["--id-window-ms", 5_000], 5_000_000)):
+        assert run("init", tmp_path / name, *more).code == 0
+        genesis = folders.open_node(tmp_path / name / "node-1").genesis
+        assert genesis.policies.id_window_us == window_us
+        assert (b"id_window" in genesis.encode()) == bool(more)
 
 
 def test_founding_overwrites_nothing(tmp_path: Path) -> None:

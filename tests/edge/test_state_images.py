@@ -18,12 +18,15 @@ from crdtledger.edge.simulate.cluster import SALTS
 from crdtledger.edge.stateimage import Image, image_of, open_image, open_state, piece_digest
 from crdtledger.edge.storefilling import StoreFilling
 from crdtledger.errors import InvalidProof
-from crdtledger.ledger.facts import Account
+from crdtledger.ledger.facts import Account, Bust
 from crdtledger.ledger.genesis import Authority, Genesis, Policies
+from crdtledger.ledger.idwindow import BY_HAND
 from crdtledger.ledger.settled import SettledState
 from tests.crdtledger.worlds import Pen, genesis
 from tests.edge.test_checkpointing import Ledger
 from tests.reconcile.match_worlds import ASSETS, SPOT
+from tests.reconcile.test_id_window import START, WINDOW, Writing
+from tests.reconcile.test_id_window import told as told_of
 from tests.reconcile.test_match_rules import Bench
 
 
@@ -49,6 +52,17 @@ def traded() -> tuple[Genesis, SettledState]:
     bench.match(2, 6, 4, (1, 3), 3, 100)
     bench.settle()
     return bench.genesis, bench.state
+
+
+@functools.cache
+def windowed() -> tuple[Genesis, SettledState]:
+    """A state that remembers ids for a while: of some spans, with a floor, and some that are booked by hand."""
+    told = Writing()
+    for at in range(4):
+        when = START + at * WINDOW // 2
+        told.at(when, told_of(at, when), told_of(10 + at, when, Bust), told_of(20 + at, 0, id_space=BY_HAND))
+    assert told.floor > START
+    return told.genesis, told.state
 
 
 def settled_ledger(seed: int, rounds: int) -> Ledger:
@@ -170,19 +184,20 @@ def _held_apart(raw: bytes, founded: Genesis, seed: int) -> bool:
     return other.encode() != state.encode()
 
 
-@given(seed=st.integers(0, 1 << 40), of_trades=st.booleans())
-@settings(max_examples=600)
-def test_no_other_state_has_the_same_root_and_none_that_cannot_be_read_raises(seed: int, of_trades: bool) -> None:
-    if of_trades:
-        founded, state = traded()
+@given(seed=st.integers(0, 1 << 40), which=st.sampled_from((traded, windowed, certified)))
+@settings(max_examples=900)
+def test_no_other_state_has_the_same_root_and_none_that_cannot_be_read_raises(seed: int, which: Any) -> None:
+    if which is not certified:
+        founded, state = which()
         _held_apart(state.encode(), founded, seed)
     else:
         cluster, image = certified()
         _held_apart(raw_of(image), cluster, seed)
 
 
-def test_changes_that_can_be_read_are_among_those_that_are_tried() -> None:
-    founded, state = traded()
+@pytest.mark.parametrize("which", [traded, windowed])
+def test_changes_that_can_be_read_are_among_those_that_are_tried(which: Any) -> None:
+    founded, state = which()
     raw = state.encode()
     assert sum(_held_apart(raw, founded, seed) for seed in range(600)) > 10
 

@@ -41,6 +41,9 @@ def init(
     checkpoint_interval_ms: Annotated[
         int, Parameter(help="How long after a checkpoint the next may begin, while there is something to settle.")
     ] = 1_000,
+    id_window_ms: Annotated[
+        int, Parameter(help="How long ids of fills are remembered, so that a trade counts once. Default: 0, for good.")
+    ] = 0,
     cluster: Annotated[str, Parameter(help="The cluster's name.")] = "cluster",
     asset: Annotated[
         list[str] | None, Parameter(help="NAME:DECIMALS, once per asset. Default: USDT, USD, BTC, ETH with 8.")
@@ -57,6 +60,8 @@ def init(
     directory
         A new folder for the cluster.
     """
+    import msgspec
+
     from crdtledger.edge import folders
     from crdtledger.errors import BadInput
     from crdtledger.ledger.genesis import Policies
@@ -70,7 +75,10 @@ def init(
     if validators is not None and not 0 <= validators <= count:
         raise BadInput(what=str(validators), where="--validators", why=f"0 to {count}, the number of nodes")
     policies = Policies(
-        grant_finality=grant_finality, agreement=agreement, checkpoint_interval_ms=checkpoint_interval_ms
+        grant_finality=grant_finality,
+        agreement=agreement,
+        checkpoint_interval_ms=checkpoint_interval_ms,
+        id_window_ms=id_window_ms or msgspec.UNSET,
     )
     genesis = folders.found(directory, address or free_addresses(count), cluster, assets, policies, validators)
     print(f"{directory}: cluster {genesis.cluster!r}, genesis {genesis.hash.hex()[:16]}")
