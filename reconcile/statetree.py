@@ -17,6 +17,7 @@ absence shows the name digests of two neighbours, against which names can be gue
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -36,6 +37,8 @@ from .salts import SALT_BYTES, Salts
 EMPTY_ROOT = ics23.EMPTY_CHILD
 _PURPOSE = b"cell"
 _HASH = ics23.HASH_BYTES
+_CHUNK: Final = 4_096
+"""So many cells are hashed at a time: more do not become quicker, and their hashes take memory that what stays is then scattered over."""
 
 
 class OpenedCell(msgspec.Struct, frozen=True):
@@ -120,13 +123,16 @@ class StateTree:
         return ics23.existence(key, content[_HASH:], self._radix.siblings(ics23.key_hash(key)))
 
     def _changes(self, changes: Mapping[CellName, bytes | None]) -> Changes:
-        keys = cell_keys(changes)
-        put = [(key, value) for key, value in zip(keys, changes.values(), strict=True) if value is not None]
-        salts = self.salts.of_each(_PURPOSE, put)
-        gone = np.fromiter((value is None for value in changes.values()), np.bool_, len(changes))
         contents = np.zeros((len(changes), 2 * _HASH), np.uint8)
-        contents[:, :_HASH] = digest_rows(keys)
-        contents[~gone, _HASH:] = digest_rows(_commitments(salts, [value for _, value in put]))
+        gone = np.fromiter((value is None for value in changes.values()), np.bool_, len(changes))
+        rest = iter(changes.items())
+        for start in range(0, len(changes), _CHUNK):
+            part, rows = dict(islice(rest, _CHUNK)), slice(start, start + _CHUNK)
+            keys = cell_keys(part)
+            put = [(key, value) for key, value in zip(keys, part.values(), strict=True) if value is not None]
+            committed = _commitments(self.salts.of_each(_PURPOSE, put), [value for _, value in put])
+            contents[rows, :_HASH] = digest_rows(keys)
+            contents[rows, _HASH:][~gone[rows]] = digest_rows(committed)
         places = _places(contents)
         return Changes(places, contents, ics23.leaf_hashes_at(places, contents[:, _HASH:]), gone)
 
