@@ -111,7 +111,8 @@ class Trace(_Request, frozen=True):
 
 
 class Told(_Request, frozen=True):
-    """Whether fills, given as JSON objects, are settled: the answer is ``same``, ``other`` (terms) or empty for each."""
+    """Whether fills, given as JSON objects, are settled: the answer is ``same``, ``other`` (terms), ``forgotten``
+    (it happened before the floor of ids) or empty for each."""
 
     fills: list[dict[str, Any]]
 

@@ -47,8 +47,8 @@ def trace(replica: Replica, request: Trace) -> list[dict[str, Any]]:
 
 
 def settled_as(replica: Replica, facts: Sequence[Fill]) -> list[str]:
-    """For each fill whether its id is settled: ``same`` with these terms, ``other`` with others, or empty. Settled ids are remembered
-    longer than the batches that brought them."""
+    """For each fill whether its id is settled: ``same`` with these terms, ``other`` with others, ``forgotten`` where that cannot be told
+    any more, or empty. Settled ids are remembered longer than the batches that brought them."""
     catalog = replica.view.catalog
 
     def definition(name: str) -> bytes:
@@ -57,14 +57,15 @@ def settled_as(replica: Replica, facts: Sequence[Fill]) -> list[str]:
             raise UnknownName(kind="instrument", name=name, known=catalog.names())
         return standing
 
-    seen = replica.view.positions.seen(Kind.FILL)
+    seen, window = replica.view.positions.seen(Kind.FILL), replica.view.base.window
     out: list[str] = []
     for fact in facts:
         (wire,) = draft_facts([fact], definition, lambda name: 0)
         body = decode(encode(wire))
         found = seen.find(fact_keys(body, Kind.FILL))
         if found[0] < 0:
-            out.append("")
+            old = window is not None and len(window.below(body, Kind.FILL, np.arange(1)))
+            out.append("forgotten" if old else "")
         else:
             out.append("same" if (fact_contents(body, Kind.FILL) == seen.says(found)).all() else "other")
     return out

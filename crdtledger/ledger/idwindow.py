@@ -6,7 +6,7 @@ A settled state then has a *floor*: a time that only rises. Its rules:
   It counts for nothing, and is named. A fill that does not say when it happened is below every floor.
 - Ids are let go of a span at a time, a ``SPANS``-th part of the window, and only when the whole span and another one lie below the
   floor: so statements of one trade whose times differ by less than a span count once.
-- What is booked by hand, in the id space ``BY_HAND``, needs no time, is below no floor, and its ids are kept for good.
+- What is booked by hand, in the id spaces ``BY_HAND`` and ``CORRECTION``, needs no time, is below no floor, and its ids are kept for good.
 - The floor never passes, less a window, what was last heard of any member that may record, nor the newest time of a settled fill; so a
   node that refuses what is older than a window by its own clock (``bound_us``) never records what turns out to lie below the floor.
 
@@ -32,6 +32,8 @@ Rows = npt.NDArray[np.int64]
 
 BY_HAND: Final = "by-hand"
 """The id space of fills and busts that somebody answers for: that they were not counted before."""
+CORRECTION: Final = "correction"
+"""The id space of what makes positions those of a statement. Somebody answers for that, too; it happened at no time."""
 FIRST_FLOOR_US: Final = 1
 """Above the time of a fill that states none."""
 SPANS: Final = 16
@@ -86,8 +88,8 @@ def older_than(bound_us: int, body: Body, kind: Kind, rows: Rows) -> Rows:
 
 
 def booked_by_hand(body: Body, kind: Kind, rows: Rows) -> npt.NDArray[np.bool_]:
-    """Which of the rows are in the id space ``BY_HAND``."""
-    by_hand = np.array([scope.id_space == BY_HAND for scope in body.scopes], np.bool_)
+    """Which of the rows are in an id space of what somebody answers for."""
+    by_hand = np.array([scope.id_space in (BY_HAND, CORRECTION) for scope in body.scopes], np.bool_)
     booked: npt.NDArray[np.bool_] = by_hand[body.tables[kind]["scope"][rows]]
     return booked
 

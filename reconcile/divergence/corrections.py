@@ -17,10 +17,11 @@ import msgspec
 
 from crdtledger.errors import decimal_text
 from crdtledger.ledger.identity import digest
+from crdtledger.ledger.idwindow import CORRECTION
 from reconcile.divergence.breakrow import Correction
 from reconcile.divergence.trades import Trade, TradeGap
 
-ID_SPACE = "correction"
+ID_SPACE = CORRECTION
 
 
 class Units(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from crdtledger.edge.simulate.cluster import NAMES, SECOND
 from crdtledger.edge.simulate.writing import Json
 from crdtledger.errors import BelowFloor
 from crdtledger.ledger.facts import Account
-from crdtledger.ledger.idwindow import BY_HAND, ENDED, IdWindow
+from crdtledger.ledger.idwindow import BY_HAND, CORRECTION, ENDED, IdWindow
 from crdtledger.ledger.inprocess import Ledger as Desk
 from crdtledger.ledger.view import BELOW_FLOOR
 from gossip.machine import EPOCH_US
@@ -222,15 +222,19 @@ def test_every_trade_that_was_acknowledged_counts_once_through_crashes_and_parti
 def test_a_trace_says_what_nobody_remembers_any_more() -> None:
     ledger = Windowed(4)
     ledger.open_books()
-    ledger.record("n0", ledger.fill(1))
+    first = ledger.fill(1)
+    told = api.Told([first, {**first, "qty": "9.000"}, {**first, "id_space": CORRECTION}, {**first, "trade_id": 9}])
+    ledger.record("n0", first)
     ledger.settles()
     asked = api.Trace("B", "PERP")
+    assert ledger.ask("n0", told) == ["same", "other", "", ""]
     assert [row["became"] for row in ledger.ask("n0", asked)] == ["counts"]
     ledger.keeps_trading(40, first=1_000)
     ledger.settles()
     became = [row["became"] for row in ledger.ask("n0", asked)]
     assert became[-1] == "counts"
     assert set(became) <= {"counts", "forgotten"}
+    assert ledger.ask("n0", told) == ["forgotten", "forgotten", "", "forgotten"]
 
 
 def test_what_the_how_to_shows_is_taken() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from crdtledger.ledger.genesis import Authority, Policies
 from tests.edge.processes import Cluster, Ran, cluster, run
 from tests.edge.statement_files import FIRST_MS, Line, fix, fix_message
 
@@ -151,6 +153,26 @@ def test_a_correction_that_was_taken_back_comes_again_as_another_and_one_that_st
     assert (row["difference"], row["facts"]) == ("-1.00000000", [])
     assert "nothing to record: recon-" in row["action"]
     assert "0 breaks corrected" in recon(it, file, "--venue", "binance", "--apply").err
+
+
+def test_under_a_window_an_old_trade_is_unknown_and_a_position_can_still_be_corrected(tmp_path: Path) -> None:
+    settling: dict[str, Any] = {"agreement": "tendermint", "checkpoint_interval_ms": 50, "id_window_ms": 3_600_000}
+    silent = Authority("node-2", ())  # for whom the floor does not wait
+    with cluster(tmp_path, nodes=2, policies=Policies(authorities=(silent,), **settling)) as it:
+        assert run("define", it.node(1), "--preset", "binance-spot").code == 0
+        with it.client(1) as node:
+            node.record([{"kind": "account", "name": "A"}])
+            node.record([{"kind": "mark", "instrument": "BTCUSDT", "source": "venue", "price": "110", "ts_us": 1}])
+            node.record([fill("30", "A") | {"ts_us": time.time_ns() // 1_000}])  # so the floor is an hour ago
+        it.wait(settled=True)
+        (row,) = logged(it, tmp_path / "s.fix", Line("3", "0.5")).json()
+        assert (row["status"], row["cause"], row["facts"]) == ("unknown", "EXTERNAL", [])
+        file = tmp_path / "p.csv"
+        file.write_text("account,instrument,qty\nA,BTCUSDT,3\n")
+        applied = recon(it, file, "--venue", "binance", "--apply")
+        assert "1 facts recorded" in applied.err
+        it.wait(settled=True)
+        assert recon(it, file, "--venue", "binance").code == 0
 
 
 def test_ledger_venue_and_custodian_are_compared_with_each_other(it: Cluster, tmp_path: Path) -> None:

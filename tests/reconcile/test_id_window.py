@@ -16,7 +16,7 @@ from crdtledger.ledger.batch import Batch, fork_evidence, parse_lane
 from crdtledger.ledger.clock import COUNTER_BITS
 from crdtledger.ledger.facts import Account, Bust, Fact, Fill, Kind
 from crdtledger.ledger.genesis import Authority, Genesis, Policies
-from crdtledger.ledger.idwindow import BY_HAND, ENDED, IdWindow
+from crdtledger.ledger.idwindow import BY_HAND, CORRECTION, ENDED, IdWindow
 from crdtledger.ledger.settled import SettledState, decode_state
 from crdtledger.ledger.view import BELOW_FLOOR, View
 from reconcile.commitments import Commitments
@@ -366,13 +366,14 @@ def test_a_repeat_above_the_floor_is_told_as_one_and_one_that_is_still_remembere
     assert [one.effect for one in again.adjustments] == ["deduplicated"]
 
 
-def test_a_fill_without_a_time_counts_for_nothing_and_one_that_is_booked_by_hand_for_good() -> None:
+@pytest.mark.parametrize("space", [BY_HAND, CORRECTION])
+def test_a_fill_without_a_time_counts_for_nothing_and_one_that_is_booked_by_hand_for_good(space: str) -> None:
     all_of = Writing()
     without = all_of.at(START, told(0, 0))
     assert [one.cause for one in without.adjustments] == [BELOW_FLOOR]
-    all_of.at(START, told(1, 0, id_space=BY_HAND))
+    all_of.at(START, told(1, 0, id_space=space))
     all_of.at(LATER, told(2, LATER))
-    all_of.at(LATER, told(1, 0, id_space=BY_HAND), told(3, START, id_space=BY_HAND))
+    all_of.at(LATER, told(1, 0, id_space=space), told(3, START, id_space=space))
     assert quantity(all_of.state) == 0b1110
     assert len(all_of.state.fills) == 2
     assert len(window_of(all_of.state).fills) == 1

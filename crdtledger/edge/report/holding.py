@@ -152,6 +152,7 @@ class _Trades:
         self._traced: dict[str, Row] = {}
         self._conflicts: dict[tuple[str, str], str] = {}
         self._taken_back: Counter[str] = Counter()
+        self._forgotten: set[str] = set()  # ids of which no node can tell any more whether they counted
         self._unheard = [holder.node for holder in seen.silent(moment.rules)]
         self._behind = seen.behind()
 
@@ -214,6 +215,7 @@ class _Trades:
             facts = [self._correction(gap, {}).facts[0] for gap in part]
             answers = self._client.request(api.Told([dict(fact) for fact in facts]))
             told |= {id(gap): answer for gap, answer in zip(part, answers, strict=True)}
+        self._forgotten = {gap.first.id for gap in lone if told[id(gap)] == "forgotten"}
         return [gap for gap in gaps if told.get(id(gap)) != "same" or gap.first.id in self._taken_back]
 
     def _correction(self, gap: TradeGap, taken_back: Mapping[str, int]) -> Correction:
@@ -244,6 +246,9 @@ class _Trades:
             return Found(Cause.EXTERNAL, "break", f"the same trade id with another {gap.field}", (), first)
         if gap.ours:
             return Found(Cause.EXTERNAL, "break", "the ledger has it, the statement does not", (), first)
+        if gap.first.id in self._forgotten:
+            why = "it happened before ids are remembered, or at no time that is told: it may have counted"
+            return Found(Cause.EXTERNAL, "unknown", why, (), first)
         if self._behind:
             why = "peers tell of batches that are not here, and one of them may have it"
             return Found(Cause.MISSING_BATCH, "break", why, self._behind, first, "behind")
