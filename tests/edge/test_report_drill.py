@@ -163,6 +163,7 @@ def test_the_same_breaks_have_the_same_ids_and_corrections_when_looked_at_again(
 
 
 def test_explain_goes_from_the_figure_to_facts_batches_nodes_and_who_lacks_them(drill: Drill) -> None:
+    drill.it.wait(1, 2, 3)  # nothing is on its way between those that reach each other
     ran = run("explain", drill.it.node(1), "A", "BTCUSDT", "--silent", SILENT_S, "--format", "json")
     told = ran.json()
     assert [fact["id"] for fact in told["facts"]] == [line.id for line in TRADES]
