@@ -158,9 +158,8 @@ class Transport:
         if link is None or peer in self._blocked:
             self.counters.blocked += link is not None
             return False
-        if (
-            link.up
-        ):  # as the monitor said: ZeroMQ itself takes frames for a moment after it has told that the peer is gone
+        # What the monitor said decides: ZeroMQ itself takes frames for a moment after it has told that the peer is gone.
+        if link.up:
             with contextlib.suppress(zmq.Again):
                 link.dealer.send(frame, zmq.DONTWAIT)
                 return True

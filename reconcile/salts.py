@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from crdtledger.errors import BadInput
+from crdtledger.ledger.identity import hash_each
 
 SALT_BYTES: Final = 32
 SECRET_BYTES: Final = 32
@@ -48,12 +49,7 @@ class Salts(msgspec.Struct, frozen=True):
 
     def of_each(self, purpose: bytes, told: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
         """The salts of many, each told as (key, value)."""
-        begun, salts = _keyed(self, purpose).copy, []
-        for key, value in told:
-            state = begun()
-            state.update(key + value)
-            salts.append(state.digest())
-        return salts
+        return hash_each(_keyed(self, purpose), [key + value for key, value in told])
 
 
 @functools.lru_cache(8)

@@ -44,7 +44,7 @@ class Setup(msgspec.Struct, frozen=True):
     ``rights`` and ``sharing`` say how much of rights and of orders goes to whom ahead of need.
 
     ``salts``: the cluster's secret for salts, without which this node takes no part in checkpoints. ``archive(height)`` reads
-    the store of checkpoints: up to ``limit`` of them from height ``first`` on. It is where old certificates are served from, so that
+    the store of checkpoints. It is where old certificates are served from, so that
     neither memory nor journal has to keep them. ``journaled`` reads settled batches from the journal, for peers that are further
     behind than ``shelf_heights`` in memory; ``journal_bytes``: what the journal keeps of them.
 

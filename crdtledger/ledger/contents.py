@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from crdtledger.ledger.body import Body, reserve_keys
 from crdtledger.ledger.facts import NO_STRING, ORDER_KINDS, Kind
+from crdtledger.ledger.identity import hash_each
 from crdtledger.ledger.orderfacts import order_contents
 from crdtledger.ledger.seenids import Contents
 
@@ -86,9 +87,4 @@ def _sized(word: bytes) -> bytes:
 
 def _hashes(begun: hashlib.blake2b, messages: Iterable[bytes]) -> Contents:
     """The digests of messages behind what is hashed already, shape (n, 2)."""
-    copy, digests = begun.copy, []
-    for message in messages:
-        state = copy()
-        state.update(message)
-        digests.append(state.digest())
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64).reshape(-1, 2)
+    return np.frombuffer(b"".join(hash_each(begun, messages)), "<u8").astype(np.uint64).reshape(-1, 2)
