@@ -22,7 +22,7 @@ from bench.join import ACCOUNTS, INSTRUMENTS, NAMES, SPOT, Fills, cells, columns
 from bench.measured import Wrong
 from crdtledger.edge import api, folders, process
 from crdtledger.edge.client import Client
-from crdtledger.edge.demo.stage import free_ports
+from crdtledger.edge.demo.stage import free_addresses
 from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.genesis import Asset, Policies
 from crdtledger.ledger.journal import Journal
@@ -76,8 +76,7 @@ def cluster(nodes: int, policies: Policies | None = None, validators: int | None
     """A new cluster in a folder that is gone afterwards. None of its nodes runs yet. All of them vote, or the first ``validators``."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         home = Path(directory) / "cluster"
-        addresses = [f"tcp://127.0.0.1:{port}" for port in free_ports(nodes)]
-        folders.found(home, addresses, assets=(Asset("USDT", 2),), policies=policies, validators=validators)
+        folders.found(home, free_addresses(nodes), assets=(Asset("USDT", 2),), policies=policies, validators=validators)
         it = Cluster(home, nodes)
         try:
             yield it

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from crdtledger.edge import folders, process
 from crdtledger.edge.cli import main
 from crdtledger.edge.client import Client
-from crdtledger.edge.demo.stage import free_ports
+from crdtledger.edge.demo.stage import free_addresses
 from crdtledger.ledger.genesis import Asset, Policies
 
 CLI = (sys.executable, "-m", "crdtledger.edge.cli")
@@ -42,11 +42,6 @@ class Ran(NamedTuple):
     def json(self) -> Any:
         """What it printed, decoded."""
         return json.loads(self.out)
-
-
-def free_addresses(count: int) -> list[str]:
-    """Loopback addresses with ports that nobody has now, all different."""
-    return [f"tcp://127.0.0.1:{port}" for port in free_ports(count)]
 
 
 def run(*arguments: object) -> Ran:

@@ -98,7 +98,7 @@ class Stage:
     def __init__(self, directory: Path, nodes: int, coins: Collection[str] = ()) -> None:
         known = {asset.name for asset in folders.DEFAULT_ASSETS}
         assets = [*folders.DEFAULT_ASSETS, *(Asset(coin, ASSET_DECIMALS) for coin in sorted(set(coins) - known))]
-        addresses = [f"tcp://127.0.0.1:{port}" for port in free_ports(nodes)]
+        addresses = free_addresses(nodes)
         policies = Policies(agreement="tendermint", checkpoint_interval_ms=CHECKPOINT_INTERVAL_MS)
         folders.found(directory, addresses, cluster="demo", assets=assets, policies=policies)
         self.seats = {path.name: Seat(path) for path in folders.node_folders(directory)}
@@ -222,13 +222,13 @@ async def _any(changed: asyncio.Event, followers: Sequence[asyncio.Task[None]]) 
         waiting.cancel()
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports on the loopback that are free now."""
+def free_addresses(count: int) -> list[str]:
+    """Loopback addresses with ports that nobody has now, all different."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        return [f"tcp://127.0.0.1:{one.getsockname()[1]}" for one in sockets]
     finally:
         for one in sockets:
             one.close()
