@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
+from weakref import WeakSet
 
 import msgspec
 import pytest
@@ -17,6 +18,8 @@ from crdtledger.edge.core import NodeCore
 from crdtledger.errors import InsufficientRights
 from crdtledger.ledger import reference
 from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.replica import Replica
+from crdtledger.ledger.view import View
 from crdtledger.testing.machine import ClusterMachine
 from gossip.disk import Disk
 from gossip.effects import Reply, Send
@@ -217,25 +220,28 @@ def rounding(name: str, divide: Callable[[Any, Any], Any]) -> Bug:
     """One node divides its own way where the others take the nearest, and of two equally near the even one."""
 
     def bug(monkeypatch: pytest.MonkeyPatch) -> type[ClusterMachine]:
-        at_work: list[str] = []
-        rounded = reference._divide_half_even
+        its_own: WeakSet[Replica] = WeakSet()
+        looked_at: list[Replica] = []
+        rounded, view = reference._divide_half_even, vars(Replica)["view"].fget
 
         def divides(numerator: Any, denominator: Any) -> Any:
-            return (divide if at_work == [name] else rounded)(numerator, denominator)
+            wrong = looked_at and looked_at[-1] in its_own
+            return (divide if wrong else rounded)(numerator, denominator)
+
+        def folds(replica: Replica) -> View:  # what came in is folded when somebody looks
+            looked_at.append(replica)
+            try:
+                looked: View = view(replica)
+                return looked
+            finally:
+                looked_at.pop()
 
         monkeypatch.setattr(reference, "_divide_half_even", divides)
+        monkeypatch.setattr(Replica, "view", property(folds))
 
         def plant(node: str, core: NodeCore) -> None:
-            step = core.step
-
-            def steps(event: Any, now_us: int) -> Any:
-                at_work[:] = [node]
-                try:
-                    return step(event, now_us)
-                finally:
-                    at_work.clear()
-
-            core.step = steps  # type: ignore[method-assign]
+            if node == name:
+                its_own.add(core.replica)
 
         return planted("Rounds", plant)
 

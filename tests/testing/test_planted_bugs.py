@@ -24,20 +24,21 @@ BROKEN = (InvariantBroken, AssertionError)
         (bugs.spend_without_rights, "USDT of A", "overdraft"),
         (bugs.sync_dropped, "crashes", "lost what it had acknowledged"),
         (bugs.vote_sent_early, "record", "sends a vote before it is durable"),
-        (bugs.ties_up, "COIN at 1024000.0", "exactness"),
+        (bugs.ties_up, "COIN at 1024000.0", "exactness|convergence"),
     ],
     ids=["join", "client id", "rights", "sync", "vote", "rounding"],
 )
 def test_a_planted_bug_is_told_in_a_few_steps(
     bug: bugs.Bug, told: str, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the budget that every machine has; the same at every run."""
+    """On the budget that every machine has. Not the same examples at every run: one time in twenty Hypothesis draws a number that it has
+    read in the source of whatever is imported. So what is asked of a story holds for any seed."""
     with pytest.raises(BROKEN) as caught:
         run_state_machine_as_test(seed(1)(bug(monkeypatch)), settings=budget(database=None))
     story = story_of(caught.value)
     assert 0 < len(steps_of(story)) < FEW, story or repr(caught.value)
     assert told in story
-    assert broken in story.splitlines()[-2]
+    assert any(words in story.splitlines()[-2] for words in broken.split("|"))
 
 
 @pytest.mark.parametrize("at", [1, 2])
