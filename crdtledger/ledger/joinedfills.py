@@ -81,7 +81,9 @@ def _as_one(kind: Kind, taken: Sequence[tuple[Body, Rows]]) -> Body:
         strings.append(texts.of(body.strings))
         numbers = instruments.of(body.instruments)
         places.append(scopes.of([one._replace(instrument=numbers[one.instrument]) for one in body.scopes]))
-    table, sizes = np.concatenate(tables), [len(one) for one in tables]
+    raw = [one.tobytes() for one in tables]
+    # Not ``np.concatenate``: it compares the fields of every two tables.
+    table, sizes = np.frombuffer(bytearray().join(raw), tables[0].dtype), [len(one) for one in tables]
     words, first_word = _side_by_side(strings, sizes)
     for column, which in (
         ("account", slice(None)),

@@ -25,7 +25,7 @@ from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
-from crdtledger.ledger.dedupe import FillIndex, Moved, Rows, Spot
+from crdtledger.ledger.dedupe import FillIndex, Flags, Moved, Rows, Spot
 from crdtledger.ledger.facts import NO_STRING, Instrument, Kind
 from crdtledger.ledger.fillterms import (
     ACCOUNT,
@@ -137,6 +137,8 @@ class Positions:
         self.counted: list[Counted] = []
         """Settling only: what counts; of each instrument in order. It is summed up when somebody looks at the rows."""
         self._summed = 0
+        self._said: dict[Kind, list[Contents]] = {Kind.FILL: [], Kind.BUST: []}
+        """Settling only: what is said under the ids that were taken, in the order of first sight."""
         self.repeated: list[Held] = []
         """Settling only: facts that say again what is settled or came before."""
         self.contradicted: list[Held] = []
@@ -153,6 +155,8 @@ class Positions:
         if len(open_rows) < len(keys[0]):
             keys = (keys[0][open_rows], keys[1][open_rows])
         taken = self.indexes[kind].take(number, keys, open_rows)
+        if self._settling:
+            self._said[kind].append(fact_contents(self._batches[number].body, kind, taken.counted))
         self._note(kind, number, taken.repeated, taken.contradicted)
         sign = 1 if kind is Kind.FILL else -1
         for moved in taken.moved:
@@ -385,6 +389,8 @@ class Positions:
         for number, of in runs(numbers[again]):
             mine = again[of]
             self._note(kind, number, rows[mine[~contradicted[mine]]], rows[mine[contradicted[mine]]])
+        contents = fact_contents(body, kind)
+        self._said[kind].append(contents[left][new])
         if len(again):
             numbers, rows, terms = numbers[new], rows[new], terms[new]
         if len(rows):
@@ -527,15 +533,12 @@ class Positions:
     def taken(self, kind: Kind) -> tuple[Keys, Contents]:
         """The ids that unsettled fills (or busts) take, whether they count or wait, and what they say; by first sight, which while
         settling is canonical order."""
-        keys, batches, rows = self._taking(kind)
-        contents = np.empty((len(rows), 2), np.uint64)
-        for part, body in joined(kind, self._batches, batches, rows):
-            contents[part] = fact_contents(body, kind)
-        return keys, contents
+        keys, fresh, _, _ = self._taking(kind)
+        return keys, np.concatenate([np.empty((0, 2), np.uint64), *self._said[kind]])[fresh]
 
     def taken_at(self, kind: Kind) -> TakenAt:
         """When that which takes those ids happened; aligned with ``taken``."""
-        _, batches, rows = self._taking(kind)
+        _, _, batches, rows = self._taking(kind)
         said, recorded, by_hand = (
             np.empty(len(rows), np.int64),
             np.empty(len(rows), np.int64),
@@ -549,10 +552,11 @@ class Positions:
             by_hand[mine] = booked_by_hand(batch.body, kind, rows[mine])
         return TakenAt(said, recorded, by_hand)
 
-    def _taking(self, kind: Kind) -> tuple[Keys, Rows, Rows]:
+    def _taking(self, kind: Kind) -> tuple[Keys, Flags, Rows, Rows]:
+        """Ids that are taken and not settled, which of all ids these are, and the batch number and row of each one's winner."""
         keys, batches, rows = self.indexes[kind].winners()
         fresh = batches >= len(self._base.suspended)
-        return (keys[0][fresh], keys[1][fresh]), batches[fresh], rows[fresh]
+        return (keys[0][fresh], keys[1][fresh]), fresh, batches[fresh], rows[fresh]
 
     def mismatches(self) -> Iterator[Mismatch]:
         """Busts whose terms are not those of the fill they take back, at least one of the two not settled."""
