@@ -16,11 +16,12 @@ from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.facts import NO_STRING, Bust, Fill, Kind
 from crdtledger.ledger.joinedfills import joined, runs
+from crdtledger.ledger.reference import instrument_digest
 from crdtledger.ledger.settled import SettledState
 from crdtledger.ledger.view import View
 from tests.crdtledger.settling import any_order, settle_plainly
 from tests.crdtledger.worlds import INVERSE, SPOT, Pen, genesis
-from tests.reconcile.settlement_worlds import stories, written
+from tests.reconcile.settlement_worlds import RIVAL, UNHEARD, stories, written
 
 NAMES = ("A", "B", "Ä")
 _fills = st.builds(
@@ -136,15 +137,21 @@ def test_side_by_side_they_settle_as_one_after_the_other(drawn: Any, seed: int, 
     agree(story.genesis, state, batches[cut:])
 
 
-@settings(max_examples=100)
-@given(_bodies, _bodies, st.sampled_from((Fill, Bust)))
-def test_desks_that_repeat_and_contradict_each_other(before: Any, told: Any, kind: type[Fill]) -> None:
+@settings(max_examples=150)
+@given(
+    _bodies, _bodies, st.sampled_from((Fill, Bust)), st.lists(st.sampled_from((SPOT, SPOT, RIVAL, UNHEARD)), min_size=7)
+)
+def test_desks_that_repeat_and_contradict_each_other(before: Any, told: Any, kind: type[Fill], meant: Any) -> None:
     founded = genesis(2)
     one, other = Pen(founded, 0), Pen(founded, 1)
-    first = [one.write(SPOT, INVERSE), *(one.write(*facts) for facts in before)]
+    first = [one.write(SPOT, INVERSE), one.write(RIVAL), *(one.write(*facts) for facts in before)]
     state = settle_plainly(founded, SettledState.empty(founded), first)
     taken_back = kind(**{name: getattr(told[0][0], name) for name in kind.__struct_fields__})
-    agree(founded, state, [other.write(*facts) for facts in (*told[:3], [taken_back], *told[3:])])
+    drafts = [
+        other.draft(facts, {SPOT.name: instrument_digest(of)})
+        for facts, of in zip((*told[:3], [taken_back], *told[3:]), meant, strict=False)
+    ]
+    agree(founded, state, [other.seal(draft) for draft in drafts])
 
 
 def agree(founded: Any, state: SettledState, batches: Sequence[Batch]) -> None:
