@@ -52,8 +52,11 @@ def runs(numbers: Rows) -> Iterator[tuple[int, slice]]:
         yield number, slice(bounds[at], bounds[at + 1])
 
 
-def joined(kind: Kind, sources: Sequence[Source], numbers: Rows, rows: Rows) -> Iterator[tuple[slice, Body]]:
-    """Bodies whose tables of ``kind``, FILL or BUST, are these rows, one after the other; and which of them each has.
+def joined(
+    kind: Kind, sources: Sequence[Source], numbers: Rows, rows: Rows, most: int = MAX_FACTS
+) -> Iterator[tuple[slice, Body]]:
+    """Bodies whose tables of ``kind``, FILL or BUST, are these rows, one after the other; and which of them each has. Those of several
+    sources are at most ``most``.
 
     Row ``rows[n]`` is one of ``sources[numbers[n]]``. Rows of one source stand side by side, in the order of its table."""
     taken: list[tuple[Body, Rows]] = []
@@ -61,7 +64,7 @@ def joined(kind: Kind, sources: Sequence[Source], numbers: Rows, rows: Rows) -> 
     for number, part in runs(numbers):
         body = sources[number].body
         names += len(body.strings) + len(body.scopes)
-        if taken and (part.stop - begun > MAX_FACTS or names >= NO_STRING):
+        if taken and (part.stop - begun > most or names >= NO_STRING):
             yield slice(begun, part.start), _as_one(kind, taken)
             taken, begun, names = [], part.start, len(body.strings) + len(body.scopes)
         taken.append((body, rows[part]))

@@ -9,9 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdtledger.ledger import joinedfills
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import MAX_FACTS, Body, fact_keys
+from crdtledger.ledger.body import Body, fact_keys
 from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.facts import NO_STRING, Bust, Fill, Kind
@@ -69,11 +68,7 @@ def test_joined_rows_say_what_they_said(told: list[list[Fill]], data: st.DataObj
     sources = [Source(body) for body in bodies(told)]
     picked = [np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=len(one), max_size=len(one)))) for one in told]
     numbers, rows = np.repeat(np.arange(len(told)), [len(one) for one in picked]), np.concatenate(picked)
-    before, joinedfills.MAX_FACTS = joinedfills.MAX_FACTS, most
-    try:
-        parts = [*joined(Kind.FILL, sources, numbers, rows)]
-    finally:
-        joinedfills.MAX_FACTS = before
+    parts = [*joined(Kind.FILL, sources, numbers, rows, most)]
     assert [at for part, _ in parts for at in range(len(rows))[part]] == list(range(len(rows)))
     for part, body in parts:
         assert len(body.tables[Kind.FILL]) == part.stop - part.start
@@ -86,10 +81,6 @@ def test_joined_rows_say_what_they_said(told: list[list[Fill]], data: st.DataObj
             assert (keys[1][of] == low[mine]).all()
             assert (contents[of] == fact_contents(source, Kind.FILL, mine)).all()
             assert words[of] == [stated(source)[row] for row in mine.tolist()]
-
-
-def test_no_more_rows_are_joined_than_a_batch_may_have() -> None:
-    assert joinedfills.MAX_FACTS == MAX_FACTS
 
 
 def finished(view: View, side_by_side: bool) -> View:
