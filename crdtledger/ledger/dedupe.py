@@ -21,9 +21,10 @@ import numpy.typing as npt
 
 from crdtledger.ledger.body import Keys
 from crdtledger.ledger.catalog import Place
-from crdtledger.ledger.keytable import KeyTable
+from crdtledger.ledger.keytable import KeyTable, Ordinals
 
 Rows = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 TERMS = 7
 """Columns of a terms matrix: account, instrument, side, qty, price, fee, fee asset (local numbers)."""
@@ -59,6 +60,16 @@ class Taken(NamedTuple):
     moved: list[Moved]
     repeated: Rows
     contradicted: Rows
+
+
+class _ToldAgain(NamedTuple):
+    """What rows change whose ids are taken: those that count now, those that do no longer, those that only moved; and of each row
+    whether it contradicts what stood there."""
+
+    counted: list[Rows]
+    withdrawn: list[Spot]
+    moved: list[Moved]
+    contradicted: Flags
 
 
 class FillIndex:
@@ -118,28 +129,49 @@ class FillIndex:
 
     def take(self, batch: int, keys: Keys, rows: Rows) -> Taken:
         """Take in the given rows of a batch; ``keys`` are aligned with ``rows``."""
+        ordinals, new = self._enter(batch, keys, rows)
+        if new.all():
+            return Taken(rows, [], [], _NO_ROWS, _NO_ROWS)
+        again = np.flatnonzero(~new)
+        told = self._told_again(batch, (keys[0][again], keys[1][again]), rows[again], ordinals[again])
+        contradicted = np.zeros(len(rows), np.bool_)
+        contradicted[again] = told.contradicted
+        counted = np.concatenate([rows[new], *told.counted])
+        return Taken(counted, told.withdrawn, told.moved, rows[~new & ~contradicted], rows[contradicted])
+
+    def take_in_order(self, batches: Rows, keys: Keys, rows: Rows) -> tuple[Flags, Flags]:
+        """The same of rows of many batches, which stand in canonical order, behind all that were taken: so what counts, counts for good.
+        Which rows do, and which of the others contradict what does."""
+        ordinals, new = self._enter(batches, keys, rows)
+        contradicted = np.zeros(len(rows), np.bool_)
+        again = np.flatnonzero(~new)
+        for batch in np.unique(batches[again]).tolist():
+            mine = again[batches[again] == batch]
+            told = self._told_again(batch, (keys[0][mine], keys[1][mine]), rows[mine], ordinals[mine])
+            assert not told.counted, "the first in canonical order came first"
+            contradicted[mine] = told.contradicted
+        return new, contradicted
+
+    def _enter(self, batch: int | Rows, keys: Keys, rows: Rows) -> tuple[Ordinals, Flags]:
+        """The ordinal of each key, and which of them are new: those are won by their rows."""
         ordinals, new = self._table.insert(*keys)
         self._grow()
-        if new.all():
-            fresh, repeated = rows, _NO_ROWS
-        else:
-            fresh, repeated = rows[new], np.flatnonzero(~new)
+        fresh = rows if new.all() else rows[new]
         first = len(self._table) - len(fresh)
-        self._batch[first : len(self._table)] = batch
+        self._batch[first : len(self._table)] = batch if isinstance(batch, int) else batch[new]
         self._row[first : len(self._table)] = fresh
-        if not len(repeated):
-            return Taken(fresh, [], [], _NO_ROWS, _NO_ROWS)
-        counted = [fresh]
-        withdrawn: list[Spot] = []
-        moved: list[Moved] = []
-        holders = self._batch[ordinals[repeated]]
-        contradicted = np.zeros(len(rows), np.bool_)
+        return ordinals, new
+
+    def _told_again(self, batch: int, keys: Keys, rows: Rows, ordinals: Ordinals) -> _ToldAgain:
+        """What rows change whose ids were taken in before, or by other rows of their batch."""
+        told = _ToldAgain([], [], [], np.zeros(len(rows), np.bool_))
+        holders = self._batch[ordinals]
         for holder in np.unique(holders).tolist():
-            mine = repeated[holders == holder]
+            mine = np.flatnonzero(holders == holder)
             winners = self._row[ordinals[mine]].astype(np.int64)
             terms = self._terms(batch, rows[mine])
             differs = (self._terms(holder, winners) != terms).any(axis=1)
-            contradicted[mine] = differs
+            told.contradicted[mine] = differs
             contested = np.fromiter((int(n) in self.variants for n in ordinals[mine]), np.bool_, len(mine))
             if self._places[batch] < self._places[holder]:  # same terms, but this statement stands earlier
                 same = np.flatnonzero(~differs & ~contested)
@@ -147,15 +179,15 @@ class FillIndex:
                 taking = mine[same]
                 self._batch[ordinals[taking]] = batch
                 self._row[ordinals[taking]] = rows[taking]
-                moved.append(Moved(holder, winners[same], rows[taking]))
+                told.moved.append(Moved(holder, winners[same], rows[taking]))
             for at in np.flatnonzero(differs | contested).tolist():
                 index = int(mine[at])
                 key = (int(keys[0][index]), int(keys[1][index]))
                 loser = self._contest(int(ordinals[index]), key, Spot(batch, int(rows[index])), terms[at])
                 if loser is not None:
-                    counted.append(rows[index : index + 1])
-                    withdrawn.append(loser)
-        return Taken(np.concatenate(counted), withdrawn, moved, rows[~new & ~contradicted], rows[contradicted])
+                    told.counted.append(rows[index : index + 1])
+                    told.withdrawn.append(loser)
+        return told
 
     def _contest(self, ordinal: int, key: tuple[int, int], spot: Spot, terms: npt.NDArray[np.int64]) -> Spot | None:
         """Enter one more statement about a contested id. The spot that lost its place to it, if it wins."""

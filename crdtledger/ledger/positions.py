@@ -15,7 +15,7 @@ same terms again are a duplicate, others a conflict that the settled statement h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Body, Keys, fact_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
-from crdtledger.ledger.dedupe import FillIndex, Moved, Rows, Spot
+from crdtledger.ledger.dedupe import FillIndex, Flags, Moved, Rows, Spot
 from crdtledger.ledger.facts import NO_STRING, Instrument, Kind
 from crdtledger.ledger.fillterms import (
     ACCOUNT,
@@ -39,6 +39,8 @@ from crdtledger.ledger.fillterms import (
     fill_terms,
 )
 from crdtledger.ledger.idwindow import booked_by_hand, clock_us
+from crdtledger.ledger.joinedfills import joined, runs
+from crdtledger.ledger.keytable import Ordinals
 from crdtledger.ledger.positionrow import Position, position_of, says_something
 from crdtledger.ledger.positionsums import VALUE, PositionSums
 from crdtledger.ledger.reference import fold_values
@@ -135,6 +137,8 @@ class Positions:
         self.counted: list[Counted] = []
         """Settling only: what counts; of each instrument in order. It is summed up when somebody looks at the rows."""
         self._summed = 0
+        self._said: dict[Kind, list[Contents]] = {Kind.FILL: [], Kind.BUST: []}
+        """Settling only: what is said under the ids that were taken, in the order of first sight."""
         self.repeated: list[Held] = []
         """Settling only: facts that say again what is settled or came before."""
         self.contradicted: list[Held] = []
@@ -151,6 +155,8 @@ class Positions:
         if len(open_rows) < len(keys[0]):
             keys = (keys[0][open_rows], keys[1][open_rows])
         taken = self.indexes[kind].take(number, keys, open_rows)
+        if self._settling:
+            self._said[kind].append(fact_contents(self._batches[number].body, kind, taken.counted))
         self._note(kind, number, taken.repeated, taken.contradicted)
         sign = 1 if kind is Kind.FILL else -1
         for moved in taken.moved:
@@ -184,19 +190,25 @@ class Positions:
         seen = self.seen(kind)
         if not len(seen) or not len(rows) or self._waits_in_base(number):
             return rows
-        found = seen.find((keys[0][rows], keys[1][rows]))
+        mine = (keys[0][rows], keys[1][rows])
+        found = seen.find(mine)
         settled = np.flatnonzero(found >= 0)
         if not len(settled):
             return rows
-        told = rows[settled]
-        differs = (fact_contents(self._batches[number].body, kind, told) != seen.says(found[settled])).any(axis=1)
-        for row in told[differs].tolist():
-            variants = self.overruled.setdefault((kind, int(keys[0][row]), int(keys[1][row])), {})
-            at = (self._places[number], Spot(number, row))
-            stated = self.terms(kind, number, np.array([row]))[0].tobytes()
-            variants[stated] = min(variants.get(stated, at), at)
-        self._note(kind, number, told[~differs], told[differs])
+        self._note_settled(kind, number, rows[settled], (mine[0][settled], mine[1][settled]), found[settled])
         return rows[found < 0]
+
+    def _note_settled(self, kind: Kind, number: int, rows: Rows, keys: Keys, found: Ordinals) -> None:
+        """Rows of a batch whose ids are settled, by the settled ids' ordinals: they count no more, whatever they say."""
+        says = self.seen(kind).says(found)
+        differs = (fact_contents(self._batches[number].body, kind, rows) != says).any(axis=1)
+        for at in np.flatnonzero(differs).tolist():
+            row = int(rows[at])
+            variants = self.overruled.setdefault((kind, int(keys[0][at]), int(keys[1][at])), {})
+            place = (self._places[number], Spot(number, row))
+            stated = self.terms(kind, number, np.array([row]))[0].tobytes()
+            variants[stated] = min(variants.get(stated, place), place)
+        self._note(kind, number, rows[~differs], rows[differs])
 
     def _waits_in_base(self, number: int) -> bool:
         """Whether a batch is one of the base's that wait for a definition: their ids are settled, and theirs."""
@@ -339,6 +351,63 @@ class Positions:
 
     # -- settling -------------------------------------------------------------------------------------------
 
+    def apply_each(self, kind: Kind, told: Iterable[tuple[int, Rows]]) -> None:
+        """Settling: ``apply`` rows of many batches in their order, small ones side by side where that says the same."""
+        together: list[tuple[int, Rows]] = []
+        for number, rows in told:
+            if not self._waits_in_base(number) and self._are_plain(self._bindings[number].scopes.tolist()):
+                together.append((number, rows))
+                continue
+            self._apply_together(kind, together)
+            together = []
+            self.apply(number, kind, rows)
+        self._apply_together(kind, together)
+
+    def _are_plain(self, numbers: list[int]) -> bool:
+        """Whether rows of all these instruments compete for their ids and are valued together."""
+        return len(self._alike(numbers)) == 1 and all(self._linear[n] and not self._is_lost(n) for n in numbers)
+
+    def _apply_together(self, kind: Kind, together: Sequence[tuple[int, Rows]]) -> None:
+        if not together:
+            return
+        numbers = np.repeat([number for number, _ in together], [len(rows) for _, rows in together])
+        rows = np.concatenate([rows for _, rows in together])
+        for part, body in joined(kind, self._batches, numbers, rows):
+            self._apply_joined(kind, numbers[part], rows[part], body)
+
+    def _apply_joined(self, kind: Kind, numbers: Rows, rows: Rows, body: Body) -> None:
+        keys, terms = fact_keys(body, kind), fill_terms(body.tables[kind], self._catalog.bind(body))
+        found = self.seen(kind).find(keys)
+        settled, left = np.flatnonzero(found >= 0), np.flatnonzero(found < 0)
+        for number, of in runs(numbers[settled]):
+            mine = settled[of]
+            self._note_settled(kind, number, rows[mine], (keys[0][mine], keys[1][mine]), found[mine])
+        if len(settled):
+            numbers, rows, terms, keys = numbers[left], rows[left], terms[left], (keys[0][left], keys[1][left])
+        new, contradicted = self.indexes[kind].take_in_order(numbers, keys, rows)
+        again = np.flatnonzero(~new)
+        for number, of in runs(numbers[again]):
+            mine = again[of]
+            self._note(kind, number, rows[mine[~contradicted[mine]]], rows[mine[contradicted[mine]]])
+        contents = fact_contents(body, kind)
+        self._said[kind].append(contents[left][new])
+        if len(again):
+            numbers, rows, terms = numbers[new], rows[new], terms[new]
+        if len(rows):
+            self._count_each(kind, numbers, rows, terms)
+
+    def _count_each(self, kind: Kind, numbers: Rows, rows: Rows, terms: npt.NDArray[np.int64]) -> None:
+        """Rows of linear instruments of many batches count."""
+        definition = self._catalog.meaning(int(terms[0, INSTRUMENT]))
+        assert definition is not None, "it is known to be linear"
+        values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
+        valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
+        if not valid.all():
+            for number, of in runs(numbers[~valid]):
+                self._note_out_of_range(kind, number, rows[~valid][of], 1 if kind is Kind.FILL else -1)
+            numbers, rows, terms, values = numbers[valid], rows[valid], terms[valid], values[valid]
+        self.counted += [Counted(kind, number, rows[of], terms[of], values[of]) for number, of in runs(numbers)]
+
     def _count(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         """Settling: what counts is kept as it is, and summed when somebody asks."""
         terms = self.terms(kind, batch, rows)
@@ -464,33 +533,30 @@ class Positions:
     def taken(self, kind: Kind) -> tuple[Keys, Contents]:
         """The ids that unsettled fills (or busts) take, whether they count or wait, and what they say; by first sight, which while
         settling is canonical order."""
-        keys, batches, rows = self._taking(kind)
-        contents = np.empty((len(rows), 2), np.uint64)
-        for number in np.unique(batches).tolist():
-            mine = batches == number
-            contents[mine] = fact_contents(self._batches[number].body, kind, rows[mine])
-        return keys, contents
+        keys, fresh, _, _ = self._taking(kind)
+        return keys, np.concatenate([np.empty((0, 2), np.uint64), *self._said[kind]])[fresh]
 
     def taken_at(self, kind: Kind) -> TakenAt:
         """When that which takes those ids happened; aligned with ``taken``."""
-        _, batches, rows = self._taking(kind)
+        _, _, batches, rows = self._taking(kind)
         said, recorded, by_hand = (
             np.empty(len(rows), np.int64),
             np.empty(len(rows), np.int64),
             np.empty(len(rows), np.bool_),
         )
-        for number in np.unique(batches).tolist():
-            mine, batch = batches == number, self._batches[number]
+        for number, mine in runs(batches):
+            batch = self._batches[number]
             assert isinstance(batch, Batch)  # what waits in the base took its id when it was settled
             said[mine] = batch.body.tables[kind]["ts_us"][rows[mine]]
             recorded[mine] = clock_us(batch.header.clock)
             by_hand[mine] = booked_by_hand(batch.body, kind, rows[mine])
         return TakenAt(said, recorded, by_hand)
 
-    def _taking(self, kind: Kind) -> tuple[Keys, Rows, Rows]:
+    def _taking(self, kind: Kind) -> tuple[Keys, Flags, Rows, Rows]:
+        """Ids that are taken and not settled, which of all ids these are, and the batch number and row of each one's winner."""
         keys, batches, rows = self.indexes[kind].winners()
         fresh = batches >= len(self._base.suspended)
-        return (keys[0][fresh], keys[1][fresh]), batches[fresh], rows[fresh]
+        return (keys[0][fresh], keys[1][fresh]), fresh, batches[fresh], rows[fresh]
 
     def mismatches(self) -> Iterator[Mismatch]:
         """Busts whose terms are not those of the fill they take back, at least one of the two not settled."""

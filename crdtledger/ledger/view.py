@@ -150,31 +150,43 @@ class View:
 
     def finish(self) -> None:
         """Settling: fold the fills of everything applied. All definitions are in by now."""
-        self._fold_fills()
+        together: list[tuple[int, Rows]] = []
+        for number in self._unfolded:
+            tables = self.batches[number].body.tables
+            if Kind.BUST in tables:  # what it takes back keeps its place among the fills
+                self.positions.apply_each(Kind.FILL, together)
+                together = []
+                self._fold_one(number)
+            elif Kind.FILL in tables:
+                together.append((number, self._recordable(number, Kind.FILL)))
+        self.positions.apply_each(Kind.FILL, together)
+        self._unfolded.clear()
 
     def _fold_fills(self) -> None:
         for number in self._unfolded:
-            for kind in (Kind.FILL, Kind.BUST):
-                if kind in self.batches[number].body.tables:
-                    self._apply_fills(number, kind)
+            self._fold_one(number)
         self._unfolded.clear()
 
-    def _apply_fills(self, number: int, kind: Kind) -> None:
+    def _fold_one(self, number: int) -> None:
+        for kind in (Kind.FILL, Kind.BUST):
+            if kind in self.batches[number].body.tables:
+                self.positions.apply(number, kind, self._recordable(number, kind))
+
+    def _recordable(self, number: int, kind: Kind) -> Rows:
+        """The rows of a table that its node may record, and that did not happen too long ago."""
         source = self.batches[number]
         table = source.body.tables[kind]
         if isinstance(source, SuspendedFills):
-            self.positions.apply(number, kind, np.arange(len(table)))  # its node's right to record them is settled too
-            return
+            return np.arange(len(table))  # its node's right to record them is settled too
         node = self.genesis.by_id[source.lane.node].name
         allowed = self.catalog.allowed(node)
         if allowed.all():  # every account there is, as of most nodes: no look at each row
-            self.positions.apply(number, kind, self._above_floor(number, kind, np.arange(len(table))))
-            return
+            return self._above_floor(number, kind, np.arange(len(table)))
         allowed = allowed[self._bindings[number].accounts[table["account"]]]
         if not allowed.all():
             count = int((~allowed).sum())
             self._void_facts.append(VoidFacts(source.key, source.seq, kind, NOT_ITS_ACCOUNT, count))
-        self.positions.apply(number, kind, self._above_floor(number, kind, np.flatnonzero(allowed)))
+        return self._above_floor(number, kind, np.flatnonzero(allowed))
 
     def _above_floor(self, number: int, kind: Kind, rows: Rows) -> Rows:
         """The rows but those that happened before the base's floor and whose ids are not remembered: such a one may have counted."""
