@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.ledger.body import Keys
+from crdtledger.ledger.body import MAX_FACTS, Keys
 from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.keytable import KeyTable
 
@@ -30,6 +30,7 @@ TERMS = 7
 
 
 _NO_ROWS: Rows = np.empty(0, np.int64)
+_ROWS: Rows = np.arange(MAX_FACTS)
 
 
 class Spot(NamedTuple):
@@ -119,17 +120,44 @@ class FillIndex:
     def take(self, batch: int, keys: Keys, rows: Rows) -> Taken:
         """Take in the given rows of a batch; ``keys`` are aligned with ``rows``."""
         ordinals, new = self._table.insert(*keys)
-        self._grow()
-        if new.all():
-            fresh, repeated = rows, _NO_ROWS
-        else:
-            fresh, repeated = rows[new], np.flatnonzero(~new)
-        first = len(self._table) - len(fresh)
-        self._batch[first : len(self._table)] = batch
-        self._row[first : len(self._table)] = fresh
-        if not len(repeated):
+        fresh = rows if new.all() else rows[new]
+        self._enter(len(fresh), batch, fresh)
+        if len(fresh) == len(rows):
             return Taken(fresh, [], [], _NO_ROWS, _NO_ROWS)
-        counted = [fresh]
+        again = self._again(batch, keys, rows, ordinals, np.flatnonzero(~new))
+        return again._replace(counted=np.concatenate((fresh, again.counted)))
+
+    def take_all(
+        self, batches: Sequence[int], sizes: Rows, keys: Keys
+    ) -> tuple[npt.NDArray[np.bool_], dict[int, Taken]]:
+        """``take`` of all rows of several batches, one after the other, ``sizes`` of them to a batch. Which of all these rows count
+        because their ids were not known; and, by batch, what the others changed."""
+        ordinals, new = self._table.insert(*keys)
+        numbers, rows = np.repeat(np.array(batches, np.uint32), sizes), rows_of(sizes)
+        repeated = np.flatnonzero(~new)
+        if len(repeated):
+            self._enter(len(new) - len(repeated), numbers[new], rows[new])
+        else:
+            self._enter(len(new), numbers, rows)
+        taken: dict[int, Taken] = {}
+        ends = np.cumsum(sizes)
+        holding = np.unique(np.searchsorted(ends, repeated, "right")).tolist()
+        for at in holding:  # in the order of the batches, as if each had come by itself
+            part = slice(int(ends[at] - sizes[at]), int(ends[at]))
+            own = (keys[0][part], keys[1][part])
+            taken[batches[at]] = self._again(batches[at], own, rows[part], ordinals[part], np.flatnonzero(~new[part]))
+        return new, taken
+
+    def _enter(self, count: int, batches: npt.NDArray[np.integer] | int, rows: Rows) -> None:
+        """Note where the newest ``count`` ids stand."""
+        self._grow()
+        fresh = slice(len(self._table) - count, len(self._table))
+        self._batch[fresh] = batches
+        self._row[fresh] = rows
+
+    def _again(self, batch: int, keys: Keys, rows: Rows, ordinals: Rows, repeated: Rows) -> Taken:
+        """Take in those of the rows whose ids were known, at the indices ``repeated``."""
+        counted: list[Rows] = [_NO_ROWS]
         withdrawn: list[Spot] = []
         moved: list[Moved] = []
         holders = self._batch[ordinals[repeated]]
@@ -155,7 +183,8 @@ class FillIndex:
                 if loser is not None:
                     counted.append(rows[index : index + 1])
                     withdrawn.append(loser)
-        return Taken(np.concatenate(counted), withdrawn, moved, rows[~new & ~contradicted], rows[contradicted])
+        again = repeated[~contradicted[repeated]]
+        return Taken(np.concatenate(counted), withdrawn, moved, rows[again], rows[contradicted])
 
     def _contest(self, ordinal: int, key: tuple[int, int], spot: Spot, terms: npt.NDArray[np.int64]) -> Spot | None:
         """Enter one more statement about a contested id. The spot that lost its place to it, if it wins."""
@@ -180,6 +209,11 @@ class FillIndex:
                 grown = np.empty(max(len(self._table), 2 * len(old)), old.dtype)
                 grown[: len(old)] = old
                 setattr(self, name, grown)
+
+
+def rows_of(sizes: Rows) -> Rows:
+    """The row numbers of tables of these sizes, one after the other."""
+    return np.concatenate([_ROWS[:size] for size in sizes.tolist()])
 
 
 def terms_of(stated: bytes) -> tuple[int, ...]:
