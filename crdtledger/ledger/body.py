@@ -412,15 +412,19 @@ def fact_keys(body: Body, kind: Kind) -> Keys:
 
 def fill_keys(bodies: Sequence[Body], kind: Kind) -> Keys:
     """``fact_keys`` of fills, or of busts, of several bodies, one after the other."""
-    prefixes: list[bytes] = []
-    which: list[npt.NDArray[np.integer[Any]]] = []
+    prefixes = np.frombuffer(b"".join(prefix for body in bodies for prefix in _fill_prefixes(body)), "<u8").reshape(
+        -1, 2
+    )
+    sizes: list[int] = []  # of runs of rows, each of one scope
+    runs: list[npt.NDArray[np.uint64]] = []
+    first = 0
     for body in bodies:
         scopes = body.tables[kind]["scope"]
-        which.append(
-            scopes.astype(np.intp) + len(prefixes) if len(body.scopes) > 1 else np.full(len(scopes), len(prefixes))
-        )
-        prefixes += _fill_prefixes(body)
-    halves = np.frombuffer(b"".join(prefixes), "<u8").reshape(-1, 2)[np.concatenate(which)].T
+        own = prefixes[first : first + len(body.scopes)]
+        runs.append(own[scopes] if len(own) > 1 else own)
+        sizes += [1] * len(scopes) if len(own) > 1 else [len(scopes)]
+        first += len(own)
+    halves = [np.repeat(half, sizes) for half in np.concatenate(runs).T]
     keys = _mixed_columns(halves, np.concatenate([body.tables[kind]["id"] for body in bodies]))
     start = 0
     for body in bodies:
