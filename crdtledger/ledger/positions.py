@@ -158,9 +158,12 @@ class Positions:
 
     def apply_all(self, held: Sequence[Held]) -> None:
         """``apply`` of each. All rows of several batches are folded in one pass where nothing is to be told of any of them."""
+        if len(held) == 1:  # as a lone fact is: nothing is looked at twice
+            self.apply(held[0].number, held[0].kind, held[0].rows)
+            return
         together: dict[Kind, list[Held]] = {}
         for one in held:
-            if len(held) > 1 and self._is_plain(one):
+            if self._is_plain(one):
                 together.setdefault(one.kind, []).append(one)
             else:
                 self.apply(one.number, one.kind, one.rows)
