@@ -17,7 +17,7 @@ import functools
 import hashlib
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -402,15 +402,48 @@ def fact_keys(body: Body, kind: Kind) -> Keys:
     """
     table = body.tables[kind]
     if kind in (Kind.FILL, Kind.BUST):
-        prefixes = [
-            _hash128("fill", s.venue, s.id_space, body.instruments[s.instrument][0], s.leg) for s in body.scopes
-        ]
-        return _keys(body, table, "id", ID_IS_TEXT, prefixes, table["scope"])
+        return _keys(body, table, "id", ID_IS_TEXT, _fill_prefixes(body), table["scope"])
     if kind is Kind.DEPOSIT:
         pairs, which = np.unique(table["account"].astype(np.int64) << 16 | table["asset"], return_inverse=True)
         prefixes = [_hash128("deposit", body.strings[p >> 16], body.strings[p & 0xFFFF]) for p in pairs.tolist()]
         return _keys(body, table, "id", ID_IS_TEXT, prefixes, which)
     return _keys(body, table, "id", ID_IS_TEXT, [_hash128(kind.name.lower())], None)
+
+
+def fill_keys(bodies: Sequence[Body], kind: Kind) -> Keys:
+    """``fact_keys`` of fills, or of busts, of several bodies, one after the other."""
+    prefixes = np.frombuffer(b"".join(prefix for body in bodies for prefix in _fill_prefixes(body)), "<u8").reshape(
+        -1, 2
+    )
+    sizes: list[int] = []  # of runs of rows, each of one scope
+    runs: list[npt.NDArray[np.uint64]] = []
+    first = 0
+    for body in bodies:
+        scopes = body.tables[kind]["scope"]
+        own = prefixes[first : first + len(body.scopes)]
+        runs.append(own[scopes] if len(own) > 1 else own)
+        sizes += [1] * len(scopes) if len(own) > 1 else [len(scopes)]
+        first += len(own)
+    halves = [np.repeat(half, sizes) for half in np.concatenate(runs).T]
+    keys = _mixed_columns(halves, np.concatenate([body.tables[kind]["id"] for body in bodies]))
+    start = 0
+    for body in bodies:
+        table = body.tables[kind]
+        if np.bitwise_or.reduce(table["flags"]) & ID_IS_TEXT:
+            for half, own in zip(keys, fact_keys(body, kind), strict=True):
+                half[start : start + len(table)] = own
+        start += len(table)
+    return keys
+
+
+def _fill_prefixes(body: Body) -> list[bytes]:
+    """What the ids of a body's fills are unique within, scope by scope."""
+    return [_hash128("fill", s.venue, s.id_space, body.instruments[s.instrument][0], s.leg) for s in body.scopes]
+
+
+def _mixed_columns(halves: Any, numbers: npt.NDArray[np.uint64]) -> Keys:
+    """The identities of ids that are numbers. ``halves``: of the prefixes, one for all rows or one for each."""
+    return mix64(halves[0] + numbers), mix64(halves[1] + mix64(numbers))
 
 
 def reserve_keys(body: Body, kind: Kind) -> Keys:
@@ -453,8 +486,7 @@ def _keys(
     pairs = np.frombuffer(b"".join(prefixes), "<u8").reshape(-1, 2)
     halves = pairs[which].T if which is not None and len(pairs) > 1 else pairs[0]
     numbers = table[column].astype(np.uint64)
-    high = mix64(halves[0] + numbers)
-    low = mix64(halves[1] + mix64(numbers))
+    high, low = _mixed_columns(halves, numbers)
     text = np.flatnonzero(table["flags"] & flag)
     if len(text):
         picked = [prefixes[index] for index in which[text].tolist()] if which is not None else [prefixes[0]] * len(text)

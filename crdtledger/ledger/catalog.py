@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
-from itertools import repeat
 from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -60,6 +59,15 @@ class Binding(NamedTuple):
     scopes: npt.NDArray[np.int64]  # scope index -> instrument number
 
 
+class _Numbers(dict[str, int]):
+    """Numbers by name, -1 for a name that has none."""
+
+    __slots__ = ()
+
+    def __missing__(self, name: str) -> int:
+        return -1
+
+
 class Catalog:
     """Local numbers and reference data of one view, on top of what its base has settled.
 
@@ -73,7 +81,7 @@ class Catalog:
         self._authority: dict[str, npt.NDArray[np.bool_]] = {}
         self._asset_number = {name: number for number, name in enumerate(self.assets)}
         self.account_names: list[str] = []
-        self._account_number: dict[str, int] = {}
+        self._account_number = _Numbers()
         self.instrument_keys: list[InstrumentKey] = []
         self._instrument_number: dict[InstrumentKey, int] = {}
         self._fresh: dict[bytes, Instrument] = {}
@@ -89,8 +97,8 @@ class Catalog:
 
     def account(self, name: str) -> int:
         """The local number of an account, given out at first sight."""
-        number = self._account_number.get(name)
-        if number is None:
+        number = self._account_number[name]
+        if number < 0:
             number = self._account_number[name] = len(self.account_names)
             self.account_names.append(name)
         return number
@@ -111,21 +119,21 @@ class Catalog:
         """Translate a body's dictionary. Only strings that a row uses as an account get an account number."""
         if sum(map(len, body.tables.values())) <= FEW:
             return self._bind_few(body)
-        used, named = (np.zeros(len(body.strings), np.bool_) for _ in range(2))
+        named = np.zeros(len(body.strings), np.bool_)
+        # Most strings are accounts, and known: so all are asked for at once.
+        accounts = np.fromiter(map(self._account_number.__getitem__, body.strings), np.int64, len(body.strings))
+        unknown = (accounts < 0).nonzero()[0]
         for table in body.tables.values():
             columns = table.dtype.names or ()
             for column in ("account", "credit"):
-                if column in columns:
-                    used[table[column]] = True
+                if column in columns and len(unknown):
+                    uses = np.bincount(table[column], minlength=len(accounts))
+                    for index in unknown[uses[unknown] > 0].tolist():
+                        accounts[index] = self.account(body.strings[index])
             if "asset" in columns:
                 named[table["asset"]] = True
             if "fee_asset" in columns and table["fee_asset"].min() != NO_STRING:
                 named[table["fee_asset"][table["fee_asset"] != NO_STRING]] = True
-        # Most strings are accounts, and known: so all are asked for at once.
-        accounts = np.fromiter(map(self._account_number.get, body.strings, repeat(-1)), np.int64, len(body.strings))
-        accounts[~used] = -1
-        for index in np.flatnonzero(used & (accounts < 0)).tolist():
-            accounts[index] = self.account(body.strings[index])
         assets = np.full(len(body.strings), UNKNOWN_ASSET)
         for index in np.flatnonzero(named).tolist():
             assets[index] = self.asset(body.strings[index])

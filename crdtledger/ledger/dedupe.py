@@ -13,13 +13,13 @@ settled statement stands, whatever its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.ledger.body import Keys
+from crdtledger.ledger.body import MAX_FACTS, Keys
 from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.keytable import KeyTable, Ordinals
 
@@ -31,6 +31,7 @@ TERMS = 7
 
 
 _NO_ROWS: Rows = np.empty(0, np.int64)
+_ROWS: Rows = np.arange(MAX_FACTS)
 
 
 class Spot(NamedTuple):
@@ -139,18 +140,37 @@ class FillIndex:
         counted = np.concatenate([rows[new], *told.counted])
         return Taken(counted, told.withdrawn, told.moved, rows[~new & ~contradicted], rows[contradicted])
 
+    def take_all(self, batches: Sequence[int], sizes: Rows, keys: Keys) -> tuple[Flags, dict[int, Taken]]:
+        """``take`` of all rows of several batches, one after the other, ``sizes`` of them to a batch. Which of all these rows count
+        because their ids were not known; and, by batch, what the others changed."""
+        numbers, rows = np.repeat(np.array(batches), sizes), rows_of(sizes)
+        ordinals, new = self._enter(numbers, keys, rows)
+        taken: dict[int, Taken] = {}
+        for mine, told in self._all_told_again(numbers, keys, rows, ordinals, new):
+            again = rows[mine]
+            counted = np.concatenate([_NO_ROWS, *told.counted])
+            repeated, contradicted = again[~told.contradicted], again[told.contradicted]
+            taken[int(numbers[mine[0]])] = Taken(counted, told.withdrawn, told.moved, repeated, contradicted)
+        return new, taken
+
     def take_in_order(self, batches: Rows, keys: Keys, rows: Rows) -> tuple[Flags, Flags]:
         """The same of rows of many batches, which stand in canonical order, behind all that were taken: so what counts, counts for good.
         Which rows do, and which of the others contradict what does."""
         ordinals, new = self._enter(batches, keys, rows)
         contradicted = np.zeros(len(rows), np.bool_)
-        again = np.flatnonzero(~new)
-        for batch in np.unique(batches[again]).tolist():
-            mine = again[batches[again] == batch]
-            told = self._told_again(batch, (keys[0][mine], keys[1][mine]), rows[mine], ordinals[mine])
+        for mine, told in self._all_told_again(batches, keys, rows, ordinals, new):
             assert not told.counted, "the first in canonical order came first"
             contradicted[mine] = told.contradicted
         return new, contradicted
+
+    def _all_told_again(
+        self, batches: Rows, keys: Keys, rows: Rows, ordinals: Ordinals, new: Flags
+    ) -> Iterator[tuple[Rows, _ToldAgain]]:
+        """For each batch that tells ids again, one after the other as if it had come by itself: where, and what that changes."""
+        again = np.flatnonzero(~new)
+        for batch in np.unique(batches[again]).tolist():
+            mine = again[batches[again] == batch]
+            yield mine, self._told_again(batch, (keys[0][mine], keys[1][mine]), rows[mine], ordinals[mine])
 
     def _enter(self, batch: int | Rows, keys: Keys, rows: Rows) -> tuple[Ordinals, Flags]:
         """The ordinal of each key, and which of them are new: those are won by their rows."""
@@ -212,6 +232,11 @@ class FillIndex:
                 grown = np.empty(max(len(self._table), 2 * len(old)), old.dtype)
                 grown[: len(old)] = old
                 setattr(self, name, grown)
+
+
+def rows_of(sizes: Rows) -> Rows:
+    """The row numbers of tables of these sizes, one after the other."""
+    return np.concatenate([_ROWS[:size] for size in sizes.tolist()])
 
 
 def terms_of(stated: bytes) -> tuple[int, ...]:

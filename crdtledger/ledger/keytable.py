@@ -29,6 +29,8 @@ ORDINAL = U64(LOWER)
 """The half of a slot that holds the ordinal, plus one: 0 is a free slot."""
 FEW = 8
 """Up to this many keys are looked up one by one."""
+NEAR = 1 << 14
+"""So many keys are put in at a time: the lines of memory that their slots are in stay in a core's cache meanwhile."""
 STRETCH = 1 << 15
 """So many slots are moved at a time when the table grows: they, and what is computed of them, stay in a core's cache."""
 
@@ -122,40 +124,71 @@ class KeyTable:
             pairs = [self.number(*key) for key in zip(high.tolist(), low.tolist(), strict=True)]
             return np.array([n for n, _ in pairs], np.int64), np.array([fresh for _, fresh in pairs], np.bool_)
         self._reserve(len(high))
+        if len(high) <= NEAR:
+            return self._insert(high, low)
+        parts = [self._insert(high[at : at + NEAR], low[at : at + NEAR]) for at in range(0, len(high), NEAR)]
+        return np.concatenate([ordinal for ordinal, _ in parts]), np.concatenate([new for _, new in parts])
+
+    def _insert(self, high: Column, low: Column) -> tuple[Ordinals, npt.NDArray[np.bool_]]:
+        """``insert`` where there is room for all."""
+        # Rows are numbered as if all were new, and no two equal.
+        ordinal, new = np.arange(self.size, self.size + len(high)), np.ones(len(high), np.bool_)
+        self._put(self.size, high, low)
         marks = self._marks(high, low)
-        slot, ordinal = self._seek(high, low, marks)
-        new = ordinal < 0
-        rows = new.nonzero()[0]
-        # Rows that are not held are numbered as if no two were equal, and claim the free slots that they came to.
-        claimed = len(rows)
-        ordinal[rows] = np.arange(self.size, self.size + claimed)
-        self._put(self.size, high[rows], low[rows])
+        entries = _entries(marks, ordinal)
+        place, mask, step = self._homes(marks), len(self._slots) - 1, 0
+        slot, held = place, self._slots.take(place)
+        claiming = (held == 0).nonzero()[0]
+        self._claim(place[claiming], entries[claiming])
+        held[claiming] = self._slots.take(place[claiming])
+        rows = (held != entries).nonzero()[0]
+        slot, held = place[rows], held[rows]
         while len(rows):
-            claim = _entries(marks[rows], ordinal[rows])
-            self._slots[slot[rows][::-1]] = claim[::-1]  # reversed: of several claims on one slot, numpy keeps the last
-            rows = rows[self._slots[slot[rows]] != claim]
-            if len(rows):  # others were first: on from there, or to the equal key that was
-                slot[rows], found = self._seek(high[rows], low[rows], marks[rows])
-                repeated = rows[found >= 0]
-                ordinal[repeated], new[repeated] = found[found >= 0], False
-                rows = rows[found < 0]
+            # Who finds a slot taken looks whether it is by the same key, and goes on to the next one if not.
+            alike = (held >> HALF == marks[rows]).nonzero()[0]
+            if len(alike):
+                mine, holders = rows[alike], (held[alike] & ORDINAL).view(np.int64) - 1
+                keys = self._keys.items[holders]
+                same = ((keys[:, 0] == high[mine]) & (keys[:, 1] == low[mine])).nonzero()[0]
+                ordinal[mine[same]], new[mine[same]] = holders[same], False
+                still = np.ones(len(rows), np.bool_)
+                still[alike[same]] = False
+                rows, slot = rows[still], slot[still]
+            step += 1
+            slot = (slot + step) & mask
+            held = self._slots.take(slot)
+            claiming = (held == 0).nonzero()[0]
+            self._claim(slot[claiming], entries[rows[claiming]])
+            held[claiming] = self._slots.take(slot[claiming])
+            place[rows] = slot
+            lost = (held != entries[rows]).nonzero()[0]
+            rows, slot, held = rows[lost], slot[lost], held[lost]
         fresh = new.nonzero()[0]
-        if len(fresh) < claimed:
-            self._close_ranks(fresh, ordinal, slot, marks, high, low)
+        if len(fresh) < len(new):
+            self._close_ranks(fresh, new, ordinal, place, marks)
         self.size += len(fresh)
         return ordinal, new
 
+    def _claim(self, slot: Ordinals, entries: Column) -> None:
+        """Put entries into free slots, where of several that came to one slot the first stays."""
+        self._slots[slot] = entries
+        lost = (self._slots.take(slot) != entries).nonzero()[0][::-1]
+        if len(lost):  # numpy keeps the last
+            self._slots[slot[lost]] = entries[lost]
+
     def _close_ranks(
-        self, fresh: Ordinals, ordinal: Ordinals, slot: Ordinals, marks: Column, high: Column, low: Column
+        self, fresh: Ordinals, new: npt.NDArray[np.bool_], ordinal: Ordinals, place: Ordinals, marks: Column
     ) -> None:
         """Number the ``fresh`` rows densely, and with them the rows of this call that repeat one of them."""
-        dense = np.arange(self.size, self.size + len(fresh))
-        numbers = np.full(len(ordinal), NONE)
-        numbers[ordinal[fresh] - self.size] = dense
-        ours = ordinal >= self.size
-        ordinal[ours] = numbers[ordinal[ours] - self.size]
-        self._put(self.size, high[fresh], low[fresh])
-        self._slots[slot[fresh]] = _entries(marks[fresh], dense)
+        dense = np.cumsum(new) + (self.size - 1)
+        ours = (~new).nonzero()[0]
+        ours = ours[ordinal[ours] >= self.size]
+        ordinal[ours] = dense[ordinal[ours] - self.size]
+        moved = fresh[np.searchsorted(fresh, int(np.argmin(new))) :]  # those after the first that is not new
+        ordinal[moved] = dense[moved]
+        keys = self._keys.items
+        keys[int(dense[-1]) + 1 - len(moved) : int(dense[-1]) + 1] = keys[self.size + moved]
+        self._slots[place[moved]] = _entries(marks[moved], dense[moved])
 
     def _put(self, first: int, high: Column, low: Column) -> None:
         """Note keys under the ordinals from ``first`` on."""

@@ -1,7 +1,7 @@
 """Positions per (account, instrument): bought, sold, value bought, value sold, fees, fill count.
 
 All of them are sums, so they do not depend on the order in which fills arrive. Each (account, instrument, side) is a cell
-of wide columns (``positionsums``); a batch is folded by sorting its rows by cell and summing runs, whole columns at a time. What
+of wide columns (``positionsums``); what comes in together is folded together, whole columns at a time. What
 depends on order (average entry, realised profit) is derived at checkpoints, in canonical order; a row shows it of its settled part.
 
 A fill under a definition that is not known yet, or that is not the one standing for its name, is *suspended*: kept,
@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import Body, Keys, fact_keys
+from crdtledger.ledger.body import Body, Keys, fact_keys, fill_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
-from crdtledger.ledger.dedupe import FillIndex, Flags, Moved, Rows, Spot
+from crdtledger.ledger.dedupe import FillIndex, Flags, Moved, Rows, Spot, Taken
 from crdtledger.ledger.facts import NO_STRING, Instrument, Kind
 from crdtledger.ledger.fillterms import (
     ACCOUNT,
@@ -38,16 +38,17 @@ from crdtledger.ledger.fillterms import (
     fee_assets,
     fill_terms,
 )
+from crdtledger.ledger.gathered import gather, has_small_pages
 from crdtledger.ledger.idwindow import booked_by_hand, clock_us
 from crdtledger.ledger.joinedfills import joined, runs
 from crdtledger.ledger.keytable import Ordinals
 from crdtledger.ledger.positionrow import Position, position_of, says_something
-from crdtledger.ledger.positionsums import VALUE, PositionSums
+from crdtledger.ledger.positionsums import VALUE, Page, PositionSums
 from crdtledger.ledger.reference import fold_values
 from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
 from crdtledger.ledger.timedids import BothIds
-from crdtledger.ledger.wide import Limbs, spread_product
+from crdtledger.ledger.wide import Limbs, product
 
 
 class Suspended(NamedTuple):
@@ -159,6 +160,64 @@ class Positions:
             self._said[kind].append(fact_contents(self._batches[number].body, kind, taken.counted))
         self._note(kind, number, taken.repeated, taken.contradicted)
         sign = 1 if kind is Kind.FILL else -1
+        self._bring_in(kind, number, taken, sign)
+
+    def apply_all(self, held: Sequence[Held]) -> None:
+        """``apply`` of each. All rows of several batches are folded in one pass where nothing is to be told of any of them."""
+        if len(held) == 1:  # as a lone fact is: nothing is looked at twice
+            self.apply(held[0].number, held[0].kind, held[0].rows)
+            return
+        together: dict[Kind, list[Held]] = {}
+        for one in held:
+            if self._is_plain(one):
+                together.setdefault(one.kind, []).append(one)
+            else:
+                self.apply(one.number, one.kind, one.rows)
+        for kind, plain in together.items():
+            self._apply_together(kind, plain)
+
+    def _is_plain(self, held: Held) -> bool:
+        """Whether these are all rows of their table, under linear definitions that are known and stand, with fees in no other asset."""
+        body, scopes = self._batches[held.number].body, self._bindings[held.number].scopes.tolist()
+        table = body.tables[held.kind]
+        if (
+            self._settling
+            or self._waits_in_base(held.number)
+            or len(held.rows) < len(table)
+            or not has_small_pages(body, held.kind)
+        ):
+            return False
+        for number in set(scopes):
+            meaning = self._catalog.meaning(number)
+            if meaning is None or meaning.inverse or self._is_lost(number):
+                return False
+        return bool(table["fee_asset"].min() == NO_STRING)
+
+    def _apply_together(self, kind: Kind, held: Sequence[Held]) -> None:
+        bodies = [self._batches[one.number].body for one in held]
+        sizes = np.array([len(one.rows) for one in held])
+        keys, seen = fill_keys(bodies, kind), self.seen(kind)
+        if len(seen):
+            told = np.flatnonzero(seen.find(keys) >= 0)
+            batches = set(np.searchsorted(np.cumsum(sizes), told, "right").tolist())
+            for at in batches:
+                self.apply(held[at].number, kind, held[at].rows)
+            if batches:
+                rest = [one for at, one in enumerate(held) if at not in batches]
+                if rest:
+                    self._apply_together(kind, rest)
+                return
+        numbers = [one.number for one in held]
+        new, again = self.indexes[kind].take_all(numbers, sizes, keys)
+        sign = 1 if kind is Kind.FILL else -1
+        gathered = gather(kind, bodies, [self._bindings[number] for number in numbers], new)
+        values = product(gathered.qty, gathered.price)
+        self._sums.add(gathered.pages, gathered.places, gathered.side, gathered.qty, values, gathered.fee, sign)
+        for number, taken in again.items():
+            self._bring_in(kind, number, taken, sign)
+
+    def _bring_in(self, kind: Kind, number: int, taken: Taken, sign: int) -> None:
+        """Have the sums say what a batch changed."""
         for moved in taken.moved:
             self._move(kind, number, moved, sign)
         self._add(kind, number, taken.counted, sign)
@@ -326,7 +385,7 @@ class Positions:
             if not len(rows):
                 return
         picked = {column: table[column][rows] for column in ("account", "side", "qty", "fee")}
-        values = spread_product(picked["qty"], table["price"][rows]) if limbs is None else _columns(limbs)
+        values = product(picked["qty"], table["price"][rows]) if limbs is None else _columns(limbs)
         self._sum(number, definition, binding.accounts, picked["account"], picked, values, assets, sign)
 
     def _sum(
@@ -347,7 +406,8 @@ class Positions:
             if foreign.any():
                 self._sums.add_fees(number, accounts[which[foreign]], assets[foreign], fees[foreign], sign)
                 fees = np.where(foreign, 0, fees)
-        self._sums.add(number, accounts, which, table["side"], table["qty"], values, fees, sign)
+        page = Page(number, accounts)
+        self._sums.add([page], which.astype(np.intp), table["side"], table["qty"], values, fees, sign)
 
     # -- settling -------------------------------------------------------------------------------------------
 
@@ -358,24 +418,24 @@ class Positions:
             if not self._waits_in_base(number) and self._are_plain(self._bindings[number].scopes.tolist()):
                 together.append((number, rows))
                 continue
-            self._apply_together(kind, together)
+            self._settle_together(kind, together)
             together = []
             self.apply(number, kind, rows)
-        self._apply_together(kind, together)
+        self._settle_together(kind, together)
 
     def _are_plain(self, numbers: list[int]) -> bool:
         """Whether rows of all these instruments compete for their ids and are valued together."""
         return len(self._alike(numbers)) == 1 and all(self._linear[n] and not self._is_lost(n) for n in numbers)
 
-    def _apply_together(self, kind: Kind, together: Sequence[tuple[int, Rows]]) -> None:
+    def _settle_together(self, kind: Kind, together: Sequence[tuple[int, Rows]]) -> None:
         if not together:
             return
         numbers = np.repeat([number for number, _ in together], [len(rows) for _, rows in together])
         rows = np.concatenate([rows for _, rows in together])
         for part, body in joined(kind, self._batches, numbers, rows):
-            self._apply_joined(kind, numbers[part], rows[part], body)
+            self._settle_joined(kind, numbers[part], rows[part], body)
 
-    def _apply_joined(self, kind: Kind, numbers: Rows, rows: Rows, body: Body) -> None:
+    def _settle_joined(self, kind: Kind, numbers: Rows, rows: Rows, body: Body) -> None:
         keys, terms = fact_keys(body, kind), fill_terms(body.tables[kind], self._catalog.bind(body))
         found = self.seen(kind).find(keys)
         settled, left = np.flatnonzero(found >= 0), np.flatnonzero(found < 0)

@@ -15,12 +15,13 @@ than the cells there are; else a hash table tells it, as it does for every cell 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.keytable import Column, KeyTable
-from crdtledger.ledger.wide import MASK, normalise, spread, sum_by
+from crdtledger.ledger.wide import MASK, biggest, normalise, spread, sum_by
 
 QTY = slice(0, 2)
 VALUE = slice(2, 6)
@@ -28,7 +29,7 @@ FEE = slice(6, 8)
 COUNT = 8
 WIDTH = COUNT + 1
 CARRY_EVERY = 1 << 28
-"""Additions between two carries."""
+"""Additions to any cell between two carries."""
 
 NEAR_CELLS = 3
 NEAR_LEAST = 1 << 14
@@ -36,6 +37,13 @@ NEAR_LEAST = 1 << 14
 
 Numbers = npt.NDArray[np.int64]
 _NOWHERE = np.full(0, -1)
+
+
+class Page(NamedTuple):
+    """Accounts of one instrument, as rows of a batch point at them. Not each is one of which there is a row."""
+
+    instrument: int
+    accounts: Numbers
 
 
 class PositionSums:
@@ -57,35 +65,52 @@ class PositionSums:
 
     def add(
         self,
-        instrument: int,
-        accounts: Numbers,
-        which: npt.NDArray[np.integer],
+        pages: Sequence[Page],
+        which: Numbers,
         sides: npt.NDArray[np.integer],
         quantities: Numbers,
         values: Sequence[Numbers],
         fees: Numbers,
         sign: int,
     ) -> None:
-        """Add rows of one instrument, or take them back (``sign`` -1). The account of a row is ``accounts[which]``, and no account stands
-        in ``accounts`` twice; ``values`` are spread (``wide.spread``)."""
-        places = which.astype(np.int64) * 2 + (sides < 0)
-        counts = np.bincount(places, minlength=2 * len(accounts)).reshape(-1, 2)
-        used = np.flatnonzero(counts[:, 0] + counts[:, 1])
-        cells = self._cells_of(instrument, accounts[used])
+        """Add rows, or take them back (``sign`` -1). ``which``: where the account of a row stands in all ``pages``, one after the other;
+        a row that points beyond them all is left out. ``values``: columns, each worth 2**32 times the one before."""
+        size = sum(len(page.accounts) for page in pages)
+        places = which * 2 + (sides < 0)
+        counts = np.bincount(places, minlength=2 * size)[: 2 * size]
+        used = np.flatnonzero(counts.reshape(-1, 2).any(axis=1))
+        if not len(used):
+            return
+        cells = self._cells_on(pages, used)
         self._grow()
-        sums = self._sums[cells]
-        sums[:, :, COUNT] += sign * counts[used]
-        for part, columns in ((QTY, spread(quantities)), (VALUE, values), (FEE, spread(fees))):
-            for limb, column in enumerate(columns, part.start):
-                if column.any():
-                    added = np.bincount(places, column, counts.size).reshape(-1, 2)[used].astype(np.int64) * sign
-                    if limb + 1 == part.stop:
-                        sums[:, :, limb] += added
+        at = (cells * (2 * WIDTH))[:, None] + (0, WIDTH)
+        most = int(counts.max())
+
+        def put(limb: int, sums: Numbers) -> None:
+            np.add.at(self._sums.reshape(-1), at + limb, sums * sign)  # a cell may stand on several pages
+
+        put(COUNT, counts.reshape(-1, 2)[used])
+        for part, columns in ((QTY, (quantities,)), (VALUE, values), (FEE, (fees,))):
+            for first, column in enumerate(columns, part.start):
+                for limb, piece in enumerate(spread(column, most), first):
+                    added = np.bincount(places, piece, 2 * size)[: 2 * size].reshape(-1, 2)[used].astype(np.int64)
+                    if limb + 1 == part.stop or biggest(added) <= MASK:
+                        put(limb, added)
                     else:
-                        sums[:, :, limb] += added & MASK
-                        sums[:, :, limb + 1] += added >> 32
-        self._sums[cells] = sums
-        self._added()
+                        put(limb, added & MASK)
+                        put(limb + 1, added >> 32)
+        self._added(len(pages))
+
+    def _cells_on(self, pages: Sequence[Page], used: Numbers) -> Numbers:
+        """The cells of the accounts at the places ``used`` of all pages, in ascending order."""
+        ends = np.cumsum([len(page.accounts) for page in pages])
+        bounds = [0, *np.searchsorted(used, ends).tolist()]
+        found = []
+        for page, end, first, last in zip(pages, ends.tolist(), bounds, bounds[1:], strict=False):
+            if first < last:
+                accounts = page.accounts[used[first:last] - (end - len(page.accounts))]
+                found.append(self._cells_of(page.instrument, accounts))
+        return np.concatenate(found)
 
     def add_one(self, instrument: int, account: int, side: int, amounts: tuple[int, int, int], sign: int) -> None:
         """``add`` of one row: its quantity, its value and its fee. In plain integers, for numpy takes ten times as long."""
@@ -107,10 +132,10 @@ class PositionSums:
                 rest >>= 32
             sums[part.stop - 1] += rest
         self._sums[place] = sums
-        self._added()
+        self._added(1)
 
     def _cells_of(self, instrument: int, accounts: Numbers) -> Numbers:
-        """The cell of each account, none of which stands there twice; a new one where it has none."""
+        """The cell of each account; a new one where it has none."""
         near = self._near.get(instrument, _NOWHERE)
         most = int(accounts.max()) + 1
         if most > len(near):
@@ -135,8 +160,8 @@ class PositionSums:
             grown[: len(self._sums)] = self._sums
             self._sums = grown
 
-    def _added(self) -> None:
-        self._additions += 1
+    def _added(self, times: int) -> None:
+        self._additions += times
         if self._additions >= CARRY_EVERY:
             self._carry()
 

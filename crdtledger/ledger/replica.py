@@ -15,7 +15,6 @@ this replica had set aside: settled is settled, so that branch stands, and ours 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
 from crdtledger.errors import InvalidBatch
@@ -84,7 +83,7 @@ class Replica:
         self.bases = {**(bases or {}), 0: genesis.hash, self.base[0]: self.base[1]}
         self.retention = Retention() if retention is None else retention
         self._view: View | None = None
-        self._unfolded: deque[Batch] = deque()  # applied, and not in the view yet
+        self._unfolded: list[Batch] = []  # applied, and not in the view yet
         self._salt = salt
         self._lanes = Lanes(
             self.state.lanes, lambda raw: open_evidence(raw, genesis), documents, Shelf() if shelf is None else shelf
@@ -96,9 +95,10 @@ class Replica:
         rebase settles some, and it is then folded anew: a member that forks a thousand lanes of its own costs one folding."""
         if self._view is None:
             self._view = View(self.genesis, self._salt, base=self.state)
-            self._unfolded = deque(self._lanes.order.values())
-        while self._unfolded:
-            self._view.apply(self._unfolded.popleft())
+            self._unfolded = list(self._lanes.order.values())
+        if self._unfolded:
+            self._view.apply_all(self._unfolded)
+            self._unfolded.clear()
         return self._view
 
     @property

@@ -58,16 +58,18 @@ def from_ints(numbers: Sequence[int]) -> Limbs:
     return out
 
 
-def spread(numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
-    """Columns, each worth 2**32 times the one before, that add up to the numbers, and whose sums in float64 are exact: no sum of any of
-    the rows of one (a body has 4,096 at most) reaches 2**53."""
+def spread(numbers: npt.NDArray[np.int64], rows: int) -> tuple[npt.NDArray[np.int64], ...]:
+    """Columns, each worth 2**32 times the one before, that add up to the numbers, and whose sums in float64 are exact: no sum of
+    ``rows`` of them, which are fewer than 2**21, reaches 2**53. No columns if all are 0."""
     top = biggest(numbers)
-    return (numbers,) if top * len(numbers) < EXACT else (numbers & MASK, numbers >> 32)
+    if not top:
+        return ()
+    return (numbers,) if top * rows < EXACT else (numbers & MASK, numbers >> 32)
 
 
-def spread_product(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
-    """``spread`` of ``a * b``. Both are within -2**62 .. 2**62."""
-    return spread(a * b) if biggest(a) * biggest(b) < 1 << 62 else tuple(from_product(a, b)[:, : LIMBS - 1].T)
+def product(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    """``a * b`` as columns, each worth 2**32 times the one before. Both are within -2**62 .. 2**62."""
+    return (a * b,) if biggest(a) * biggest(b) < 1 << 62 else tuple(from_product(a, b)[:, : LIMBS - 1].T)
 
 
 def biggest(numbers: npt.NDArray[np.int64]) -> int:
