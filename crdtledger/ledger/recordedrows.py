@@ -6,14 +6,15 @@ Anything else that contradicts what is recorded is its caller's mistake: ``Confl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from crdtledger.errors import Conflict
-from crdtledger.ledger.body import Body, Keys, fact_id, fact_keys, stated
+from crdtledger.ledger.body import Body, Keys, WireBody, fact_id, fact_keys, opened, stated
 from crdtledger.ledger.collateral import SHARED_IDS
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.facts import ORDER_KINDS, Kind
@@ -23,6 +24,7 @@ from crdtledger.ledger.orderfacts import said
 from crdtledger.ledger.replica import Replica
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
+_NO_KEYS: Keys = (np.zeros(0, np.uint64), np.zeros(0, np.uint64))
 
 
 class RecordedRows:
@@ -51,18 +53,38 @@ class RecordedRows:
                 known[row] = True
         return known | self._settled_rows(kind, body, keys)
 
+    def known_fills(self, kind: Kind, wires: Sequence[WireBody]) -> Iterator[Mask]:
+        """``known`` of fills or busts that are recorded body by body: a mask for each, to be taken when those before it are recorded.
+
+        Where no id is in two bodies, what is recorded before them all tells, and it is asked once: a long column takes little longer
+        than a short one.
+        """
+        bodies = [opened(wire) for wire in wires]
+        keys = [fact_keys(body, kind) if kind in body.tables else _NO_KEYS for body in bodies]
+        if len(bodies) > 1 and (_ascend(kind, bodies) or not _hold_twins(keys)):
+            heard = self._replica.view.positions.heard(kind, _joined(keys))
+            ends = np.cumsum([len(high) for high, _ in keys])
+            yield from map(functools.partial(self._known_of_heard, kind), bodies, keys, np.split(heard, ends[:-1]))
+            return
+        for body, own in zip(bodies, keys, strict=True):
+            yield self._known_fills(kind, body, own) if len(own[0]) else np.zeros(0, np.bool_)
+
     def _known_fills(self, kind: Kind, body: Body, keys: Keys) -> Mask:
         """``known`` of fills or busts. Where no id is there twice and none was heard of, terms need no comparing."""
         view = self._replica.view
-        twice, heard = _holds_twins(keys), view.positions.heard(kind, keys)
-        known: Mask = np.zeros(len(keys[0]), np.bool_)
-        if twice or heard:
+        known = self._known_of_heard(kind, body, keys, view.positions.heard(kind, keys))
+        if not _ascend(kind, [body]) and _hold_twins([keys]):
+            first, new = _first_rows(keys)
             terms = fill_terms(body.tables[kind], view.catalog.bind(body))
-            if twice:
-                first, new = _first_rows(keys)
-                known |= ~new & (terms == terms[first]).all(axis=1)
-            if heard:
-                known |= view.positions.known(kind, body, keys, terms)
+            known |= ~new & (terms == terms[first]).all(axis=1)
+        return known
+
+    def _known_of_heard(self, kind: Kind, body: Body, keys: Keys, heard: Mask) -> Mask:
+        """Which fills or busts are recorded in the same words, when some ids were ``heard``."""
+        view, rows, known = self._replica.view, heard.nonzero()[0], np.zeros(len(heard), np.bool_)
+        if len(rows):
+            terms = fill_terms(body.tables[kind][rows], view.catalog.bind(body))
+            known[rows] = view.positions.known(kind, body, rows, (keys[0][rows], keys[1][rows]), terms)
         return known
 
     def _settled_rows(self, kind: Kind, body: Body, keys: Keys) -> Mask:
@@ -100,11 +122,24 @@ class RecordedRows:
             yield _words(batch.body, kind, spot[2]) if batch and spot else None
 
 
-def _holds_twins(keys: Keys) -> bool:
-    """Whether an id may be there twice: some halves of ids are equal."""
-    if len(keys[0]) == 1:
+def _ascend(kind: Kind, bodies: Sequence[Body]) -> bool:
+    """Whether the ids of fills in all these bodies are numbers of one scope, each higher than the one before: then none is there twice."""
+    tables = [body.tables[kind] for body in bodies if kind in body.tables]
+    scopes = {(one.venue, one.id_space, one.leg, body.instruments[one.instrument]) for body in bodies for one in body.scopes}
+    if len(scopes) > 1 or any(table["flags"].any() for table in tables):
         return False
-    halves = np.sort(keys[0])
+    ids = np.concatenate([table["id"] for table in tables])
+    return bool((ids[1:] > ids[:-1]).all())
+
+
+def _joined(keys: Sequence[Keys]) -> Keys:
+    """The ids of several bodies, one behind the other."""
+    return np.concatenate([high for high, _ in keys]), np.concatenate([low for _, low in keys])
+
+
+def _hold_twins(keys: Sequence[Keys]) -> bool:
+    """Whether an id may be there twice: some halves of ids are equal."""
+    halves = np.sort(np.concatenate([high for high, _ in keys]))
     return bool((halves[1:] == halves[:-1]).any())
 
 
