@@ -248,7 +248,7 @@ def _bytes_head(size: int) -> bytes:
     return kind + size.to_bytes(width, "big")
 
 
-def decode(frame: bytes) -> Message | Malformed:
+def decode(frame: bytes | memoryview) -> Message | Malformed:
     """The message in ``frame``, or why there is none. Never raises."""
     if len(frame) > MAX_FRAME_BYTES:
         return Malformed("frame", "$", f"{len(frame)} bytes, at most {MAX_FRAME_BYTES} are read")
@@ -266,7 +266,7 @@ def decode(frame: bytes) -> Message | Malformed:
         return Malformed(kind.__name__, _path_of(refusal), _why(refusal))
 
 
-def _decode_with_extra(kind: type[Message], frame: bytes, beyond: int) -> Message | Malformed:
+def _decode_with_extra(kind: type[Message], frame: bytes | memoryview, beyond: int) -> Message | Malformed:
     if beyond > MAX_EXTRA:
         return Malformed(kind.__name__, "$", f"{beyond} additive fields, at most {MAX_EXTRA} are kept")
     elements = _elements.decode(frame)
