@@ -6,7 +6,6 @@ Anything else that contradicts what is recorded is its caller's mistake: ``Confl
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -24,7 +23,6 @@ from crdtledger.ledger.orderfacts import said
 from crdtledger.ledger.replica import Replica
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
-_NO_KEYS: Keys = (np.zeros(0, np.uint64), np.zeros(0, np.uint64))
 
 
 class RecordedRows:
@@ -56,24 +54,30 @@ class RecordedRows:
     def known_fills(self, kind: Kind, wires: Sequence[WireBody]) -> Iterator[Mask]:
         """``known`` of fills or busts that are recorded body by body: a mask for each, to be taken when those before it are recorded.
 
-        Where no id is in two bodies, what is recorded before them all tells, and it is asked once: a long column takes little longer
-        than a short one.
+        Where ids ascend, no body says anything about another one's, and what was recorded before them all tells.
         """
         bodies = [opened(wire) for wire in wires]
-        keys = [fact_keys(body, kind) if kind in body.tables else _NO_KEYS for body in bodies]
-        if len(bodies) > 1 and (_ascend(kind, bodies) or not _hold_twins(keys)):
-            heard = self._replica.view.positions.heard(kind, _joined(keys))
-            ends = np.cumsum([len(high) for high, _ in keys])
-            yield from map(functools.partial(self._known_of_heard, kind), bodies, keys, np.split(heard, ends[:-1]))
-            return
-        for body, own in zip(bodies, keys, strict=True):
-            yield self._known_fills(kind, body, own) if len(own[0]) else np.zeros(0, np.bool_)
+        if _ascend(kind, bodies):
+            yield from [self._known_of_ascending(kind, body) for body in bodies]
+        else:
+            yield from (self._known_fills(kind, body, fact_keys(body, kind)) for body in bodies)
+
+    def _known_of_ascending(self, kind: Kind, body: Body) -> Mask:
+        """``known`` of fills or busts, no id of which is there twice. Most are above all that were heard of."""
+        view = self._replica.view
+        heard = np.zeros(len(body.tables[kind]), np.bool_)
+        looked_for = np.ones(len(heard), np.bool_) if len(view.positions.seen(kind)) else ~view.highest.above(kind, body)
+        if not looked_for.any():
+            return heard
+        high, low = keys = fact_keys(body, kind)
+        heard[looked_for] = view.positions.heard(kind, (high[looked_for], low[looked_for]))
+        return self._known_of_heard(kind, body, keys, heard)
 
     def _known_fills(self, kind: Kind, body: Body, keys: Keys) -> Mask:
         """``known`` of fills or busts. Where no id is there twice and none was heard of, terms need no comparing."""
         view = self._replica.view
         known = self._known_of_heard(kind, body, keys, view.positions.heard(kind, keys))
-        if not _ascend(kind, [body]) and _hold_twins([keys]):
+        if _holds_twins(keys):
             first, new = _first_rows(keys)
             terms = fill_terms(body.tables[kind], view.catalog.bind(body))
             known |= ~new & (terms == terms[first]).all(axis=1)
@@ -124,22 +128,19 @@ class RecordedRows:
 
 def _ascend(kind: Kind, bodies: Sequence[Body]) -> bool:
     """Whether the ids of fills in all these bodies are numbers of one scope, each higher than the one before: then none is there twice."""
-    tables = [body.tables[kind] for body in bodies if kind in body.tables]
+    tables = [body.tables[kind] for body in bodies]
     scopes = {(one.venue, one.id_space, one.leg, body.instruments[one.instrument]) for body in bodies for one in body.scopes}
-    if len(scopes) > 1 or any(table["flags"].any() for table in tables):
+    if len(scopes) != 1 or any(table["flags"].any() for table in tables):
         return False
     ids = np.concatenate([table["id"] for table in tables])
     return bool((ids[1:] > ids[:-1]).all())
 
 
-def _joined(keys: Sequence[Keys]) -> Keys:
-    """The ids of several bodies, one behind the other."""
-    return np.concatenate([high for high, _ in keys]), np.concatenate([low for _, low in keys])
-
-
-def _hold_twins(keys: Sequence[Keys]) -> bool:
+def _holds_twins(keys: Keys) -> bool:
     """Whether an id may be there twice: some halves of ids are equal."""
-    halves = np.sort(np.concatenate([high for high, _ in keys]))
+    if len(keys[0]) == 1:
+        return False
+    halves = np.sort(keys[0])
     return bool((halves[1:] == halves[:-1]).any())
 
 

@@ -129,7 +129,7 @@ class Recorder:
                 self._check_asset(fills.fee_assets[index])
         bodies = draft_fills(fills, self._definition, cursor, kind)
         self._check_times(bodies, now_us)
-        known = self._recorded.known_fills(kind, bodies)
+        known = self._recorded.known_fills(kind, bodies) if len(fills) else [np.zeros(0, np.bool_)] * len(bodies)
         done = [self._record_fill_body(wire, mask, now_us) for wire, mask in zip(bodies, known, strict=True)]
         recorded = tuple(batch for batch in done if batch is not None)
         counted = sum(batch.facts for batch in recorded)
