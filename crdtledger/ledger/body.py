@@ -198,8 +198,7 @@ def reopened(raw: memoryview) -> Body:
 def _opened(wire: WireBody, strings: tuple[str, ...]) -> Body:
     instruments = [(strings[name], definition) for name, definition in wire.instruments]
     scopes = [
-        Scope(strings[venue], strings[space], strings[leg], instrument)
-        for venue, space, leg, instrument in wire.scopes
+        Scope(strings[venue], strings[space], strings[leg], instrument) for venue, space, leg, instrument in wire.scopes
     ]
     tables = {kind: np.frombuffer(packed, TABLES[kind]) for number, packed in wire.tables for kind in (_KINDS[number],)}
     return _body(wire, strings, tuple(scopes), tuple(instruments), tables)

@@ -322,9 +322,7 @@ def _fits(body: WireBody) -> bool:
     return roomy <= columns.MAX_BODY_BYTES or len(columns.encode(body)) <= columns.MAX_BODY_BYTES
 
 
-def _draft_fill_rows(
-    fills: FillColumns, rows: range, resolve: Resolve, cursor: Cursor | None, kind: Kind
-) -> WireBody:
+def _draft_fill_rows(fills: FillColumns, rows: range, resolve: Resolve, cursor: Cursor | None, kind: Kind) -> WireBody:
     names = _Dictionary(resolve)
     table = np.zeros(len(rows), TABLES[kind])
     picked = slice(rows.start, rows.stop)

@@ -34,8 +34,9 @@ class HighestIds:
             if kind in body.tables:
                 ids = body.tables[kind]["id"]
                 for scope, numbers in _numbers(kind, body):
-                    highest = int(ids[numbers].max(initial=0))
-                    self._highest[scope] = max(highest, self._highest.get(scope, 0))
+                    picked = ids[numbers]
+                    if len(picked):
+                        self._highest[scope] = max(int(picked.max()), self._highest.get(scope, 0))
 
     def above(self, kind: Kind, body: Body) -> Mask:
         """Which rows of a body's table have a number for an id that is above all that were noted of its scope."""

@@ -66,7 +66,9 @@ class RecordedRows:
         """``known`` of fills or busts, no id of which is there twice. Most are above all that were heard of."""
         view = self._replica.view
         heard = np.zeros(len(body.tables[kind]), np.bool_)
-        looked_for = np.ones(len(heard), np.bool_) if len(view.positions.seen(kind)) else ~view.highest.above(kind, body)
+        looked_for = (
+            np.ones(len(heard), np.bool_) if len(view.positions.seen(kind)) else ~view.highest.above(kind, body)
+        )
         if not looked_for.any():
             return heard
         high, low = keys = fact_keys(body, kind)
@@ -129,7 +131,9 @@ class RecordedRows:
 def _ascend(kind: Kind, bodies: Sequence[Body]) -> bool:
     """Whether the ids of fills in all these bodies are numbers of one scope, each higher than the one before: then none is there twice."""
     tables = [body.tables[kind] for body in bodies]
-    scopes = {(one.venue, one.id_space, one.leg, body.instruments[one.instrument]) for body in bodies for one in body.scopes}
+    scopes = {
+        (one.venue, one.id_space, one.leg, body.instruments[one.instrument]) for body in bodies for one in body.scopes
+    }
     if len(scopes) != 1 or any(table["flags"].any() for table in tables):
         return False
     ids = np.concatenate([table["id"] for table in tables])
