@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.ledger.body import Body
+from crdtledger.ledger.body import Body, Scope
 from crdtledger.ledger.facts import ID_IS_TEXT, Kind
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -31,12 +31,18 @@ class HighestIds:
     def note(self, body: Body) -> None:
         """Note those of a body."""
         for kind in (Kind.FILL, Kind.BUST):
-            if kind in body.tables:
-                ids = body.tables[kind]["id"]
+            table = body.tables.get(kind)
+            if table is not None and len(table) == 1:  # as plain integers
+                if not table["flags"].item() & ID_IS_TEXT:
+                    self._raise(_scope(kind, body, body.scopes[table["scope"].item()]), table["id"].item())
+            elif table is not None:
                 for scope, numbers in _numbers(kind, body):
-                    picked = ids[numbers]
+                    picked = table["id"][numbers]
                     if len(picked):
-                        self._highest[scope] = max(int(picked.max()), self._highest.get(scope, 0))
+                        self._raise(scope, int(picked.max()))
+
+    def _raise(self, scope: _Scope, number: int) -> None:
+        self._highest[scope] = max(number, self._highest.get(scope, 0))
 
     def above(self, kind: Kind, body: Body) -> Mask:
         """Which rows of a body's table have a number for an id that is above all that were noted of its scope."""
@@ -48,10 +54,14 @@ class HighestIds:
         return above
 
 
+def _scope(kind: Kind, body: Body, scope: Scope) -> _Scope:
+    return kind, scope.venue, scope.id_space, scope.leg, body.instruments[scope.instrument][0]
+
+
 def _numbers(kind: Kind, body: Body) -> Iterator[tuple[_Scope, Mask | slice]]:
     """Each scope of a table, and which of its rows have a number for an id."""
     table = body.tables[kind]
     every = len(body.scopes) == 1 and not table["flags"].any()
     for number, scope in enumerate(body.scopes):
-        names = (kind, scope.venue, scope.id_space, scope.leg, body.instruments[scope.instrument][0])
+        names = _scope(kind, body, scope)
         yield names, slice(None) if every else (table["scope"] == number) & (table["flags"] & ID_IS_TEXT == 0)
