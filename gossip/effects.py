@@ -42,7 +42,7 @@ class Received(msgspec.Struct, frozen=True):
     """A frame arrived from ``peer``, whose identity the transport has authenticated. The bytes are not trusted."""
 
     peer: str
-    frame: bytes
+    frame: bytes | memoryview
 
 
 class TimerFired(msgspec.Struct, frozen=True):

@@ -222,7 +222,7 @@ class GossipEngine:
             )
         return self._dispatch(peer, message, event.frame, now_us)
 
-    def _dispatch(self, peer: Peer, message: wire.Message, frame: bytes, now_us: int) -> list[Output]:
+    def _dispatch(self, peer: Peer, message: wire.Message, frame: bytes | memoryview, now_us: int) -> list[Output]:
         if isinstance(message, wire.Heads):
             return self._on_heads(peer, message, now_us) if peer.may_tell_heads(now_us) else []
         if isinstance(message, wire.Push):
@@ -321,7 +321,7 @@ class GossipEngine:
 
     # Batches and evidence -------------------------------------------------------------------------------
 
-    def _on_push(self, peer: Peer, message: wire.Push, frame: bytes, now_us: int) -> list[Output]:
+    def _on_push(self, peer: Peer, message: wire.Push, frame: bytes | memoryview, now_us: int) -> list[Output]:
         if not self._tree:
             return self._admit_all(peer, message.batches, now_us)
         taken, known = peer.batches, peer.known

@@ -39,6 +39,7 @@ from gossip.wire import MAX_FRAME_BYTES
 
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"gossip"
+LONG_FRAME_BYTES: Final = 64 * 1024
 _MEMBER: Final = "member"
 _CLIENT: Final = "client"
 _MONITORED: Final = (
@@ -72,7 +73,7 @@ class Incoming(msgspec.Struct, frozen=True):
     kind: str
     name: str
     identity: bytes
-    frame: bytes
+    frame: bytes | memoryview
 
 
 class Readable(msgspec.Struct, frozen=True):
@@ -334,7 +335,9 @@ class Transport:
             elif kind == _MEMBER and name in self._blocked:
                 self.counters.blocked += 1
             else:
-                out.append(Incoming(kind, name, identity.bytes, parts[0].bytes))
+                # A long frame stays where ZeroMQ has it.
+                frame = parts[0].bytes if len(parts[0]) < LONG_FRAME_BYTES else parts[0].buffer
+                out.append(Incoming(kind, name, identity.bytes, frame))
         return out
 
     # Links ----------------------------------------------------------------------------------------------

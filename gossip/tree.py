@@ -90,7 +90,7 @@ class Tree:
         """``peer`` says that it gets payloads another way."""
         self._eager.pop(peer, None)
 
-    def pushed(self, peer: str, frame: bytes, news: int, known: int) -> bool:
+    def pushed(self, peer: str, frame: bytes | memoryview, news: int, known: int) -> bool:
         """``peer`` pushed ``frame``: ``news`` batches that were news, and ``known`` that were here already. Whether to tell it to stop."""
         frames = self._frames.setdefault(peer, deque(maxlen=_FRAMES_KNOWN))
         name = sha256(frame).digest()

@@ -222,12 +222,33 @@ def encode(message: Message) -> bytes:
     """The frame for ``message``, its additive fields last. The caller keeps within the limits above."""
     plain = message if not message.extra else msgspec.structs.replace(message, extra=())
     head = bytes((_FIXARRAY | (_ARITY[type(message)] + len(message.extra)),))
+    if isinstance(plain, Push | Range):
+        return b"".join((head, *_around_batches(plain), *message.extra))
     # msgspec wrote `extra` as an empty array (one byte) in last place: that place belongs to the additive
     # fields.
     return b"".join((head, memoryview(_encoder.encode(plain))[1:-1], *message.extra))
 
 
-def decode(frame: bytes) -> Message | Malformed:
+def _around_batches(message: Push | Range) -> list[bytes]:
+    """The fields of a message that carries batches, in pieces: batches are long, and are copied once, into the
+    frame.
+    """
+    bare = _encoder.encode(msgspec.structs.replace(message, batches=()))
+    behind = 1 if isinstance(message, Range) else 0  # `more`; then `extra`
+    count = len(message.batches)
+    pieces = [bare[1 : -2 - behind], _encoder.encode((None,) * count)[: -count or None]]
+    for batch in message.batches:
+        pieces += [_bytes_head(len(batch)), batch]
+    return [*pieces, bare[-1 - behind : -1]]
+
+
+def _bytes_head(size: int) -> bytes:
+    """What msgpack writes before so many bytes."""
+    kind, width = (b"\xc4", 1) if size < 1 << 8 else (b"\xc5", 2) if size < 1 << 16 else (b"\xc6", 4)
+    return kind + size.to_bytes(width, "big")
+
+
+def decode(frame: bytes | memoryview) -> Message | Malformed:
     """The message in ``frame``, or why there is none. Never raises."""
     if len(frame) > MAX_FRAME_BYTES:
         return Malformed("frame", "$", f"{len(frame)} bytes, at most {MAX_FRAME_BYTES} are read")
@@ -245,7 +266,7 @@ def decode(frame: bytes) -> Message | Malformed:
         return Malformed(kind.__name__, _path_of(refusal), _why(refusal))
 
 
-def _decode_with_extra(kind: type[Message], frame: bytes, beyond: int) -> Message | Malformed:
+def _decode_with_extra(kind: type[Message], frame: bytes | memoryview, beyond: int) -> Message | Malformed:
     if beyond > MAX_EXTRA:
         return Malformed(kind.__name__, "$", f"{beyond} additive fields, at most {MAX_EXTRA} are kept")
     elements = _elements.decode(frame)

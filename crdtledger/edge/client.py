@@ -34,10 +34,13 @@ class _Session:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._numbers = itertools.count(1)
+        self._room = bytearray()
 
-    def ask(self, request: api.Request) -> tuple[int, bytes]:
+    def ask(self, request: api.Request) -> tuple[int, bytearray]:
+        """The number of a request, and its frame, which stands until the next one is asked."""
         number = next(self._numbers)
-        return number, api.encode_frame(api.Frame(number, api.encode_request(request)))
+        api.encode_asked(number, request, self._room)
+        return number, self._room
 
     def silent(self, seconds: float) -> Unreachable:
         why = f"no answer from {self.endpoint.address} within {seconds:g} s; is the node running?"
@@ -73,7 +76,7 @@ class Client:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         dial(self._socket, self.endpoint)
-        self._answers: dict[int, bytes] = {}
+        self._answers: dict[int, memoryview] = {}
 
     def __enter__(self) -> Client:
         return self
@@ -138,7 +141,7 @@ class AsyncClient:
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.DEALER)
         dial(self._socket, self.endpoint)
-        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._waiting: dict[int, asyncio.Future[memoryview]] = {}
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> AsyncClient:
@@ -171,7 +174,8 @@ class AsyncClient:
         """One request and its answer. Raises what the node raised, or ``Unreachable``."""
         if self._reader is None:
             self._reader = asyncio.create_task(self._read())
-        number, frame = self._session.ask(request)
+        number, asked = self._session.ask(request)
+        frame = bytes(asked)  # it may have to wait, and others ask meanwhile
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
         patience = self.timeout_s if timeout_s is None else timeout_s
         try:

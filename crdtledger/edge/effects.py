@@ -19,7 +19,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
     """A client asks. ``request`` is whatever the driver needs to route the reply; ``body`` is an ``edge.api`` request."""
 
     request: Any
-    body: bytes
+    body: bytes | memoryview
 
 
 class StoreCheckpoint(msgspec.Struct, frozen=True):

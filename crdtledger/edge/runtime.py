@@ -372,7 +372,7 @@ class NodeRuntime:
         else:
             self._do(self.core.step(ClientRequest(request, frame.body), self._now_us()))
 
-    def _serve_locally(self, body: bytes) -> Any:
+    def _serve_locally(self, body: bytes | memoryview) -> Any:
         """What concerns the process and not the ledger: links in drills, backups. None for everything else."""
         request = api.decode_local(body)
         if isinstance(request, api.Links):

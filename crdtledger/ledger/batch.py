@@ -165,9 +165,13 @@ def seal(
     base: tuple[int, bytes],
     deps: tuple[Dep, ...],
     wire: columns.WireBody,
+    check_form: bool = True,
 ) -> Batch:
     """Encode and sign a batch, and open its body from the bytes that travel. What this returns is what every other node will see:
-    ``open_batch`` gives the same for its bytes. ``InvalidBatch`` when the body, or a field of the header, does not hold."""
+    ``open_batch`` gives the same for its bytes. ``InvalidBatch`` when the body, or a field of the header, does not hold.
+
+    ``check_form=False`` is for a body that ``draft_fills`` built of columns that were checked: its rows are not looked at again.
+    """
     body = columns.encode(wire)
     header = Header(
         VERSION,
@@ -188,8 +192,10 @@ def seal(
     if identity.public_key != member.public_key:
         raise InvalidBatch("batch.signature", f"not {member.name}'s")
     signature = identity.sign(_to_sign(header_hash(header_bytes)))
-    raw = _encode([header_bytes, signature, body])
-    return Batch(raw, header_bytes, signature, checked, _opened_body(memoryview(raw)[-len(body) :], checked))
+    raw = b"".join((_front(header_bytes, signature, len(body)), body))
+    travels = memoryview(raw)[-len(body) :]
+    opened = _opened_body(travels, checked) if check_form else columns.reopened(travels)
+    return Batch(raw, header_bytes, signature, checked, opened)
 
 
 def open_batch(raw: bytes, genesis: Genesis, check_signature: bool = True) -> Batch:
@@ -227,11 +233,14 @@ def _opened_body(raw: memoryview, header: Header) -> columns.Body:
 
 def _is_canonical(raw: bytes, sealed: _Sealed) -> bool:
     """Whether ``raw`` is what encoding ``sealed`` would give. A body is long, and what stands before it shows it: it is not copied."""
-    size = len(sealed.body)
-    front = _encode([sealed.header, sealed.signature, b""])[:-2]
+    return raw.startswith(_front(sealed.header, sealed.signature, len(sealed.body)))
+
+
+def _front(header: bytes, signature: bytes, size: int) -> bytes:
+    """What stands in a batch before its body, which has ``size`` bytes."""
+    front = _encode([header, signature, b""])[:-2]
     kind, width = (b"\xc4", 1) if size < 1 << 8 else (b"\xc5", 2) if size < 1 << 16 else (b"\xc6", 4)
-    front += kind + size.to_bytes(width, "big")
-    return raw.startswith(front)
+    return front + kind + size.to_bytes(width, "big")
 
 
 def open_header(raw: bytes, genesis: Genesis) -> Header:

@@ -181,13 +181,27 @@ def decode(raw: bytes | memoryview) -> Body:
 
 def opened(wire: WireBody) -> Body:
     """The columns of a body that ``drafting`` built, without a look at its form. What others made is for ``decode``."""
-    instruments = [(wire.strings[name], definition) for name, definition in wire.instruments]
+    return _opened(wire, tuple(wire.strings))
+
+
+def packed_rows(table: npt.NDArray[np.void]) -> memoryview:
+    """The bytes of rows that stand one behind the other, not copied. Nobody writes to them any more."""
+    return table.view(np.uint8).data
+
+
+def reopened(raw: memoryview) -> Body:
+    """The same of the bytes that ``encode`` gave: the columns are views of them, and texts are those of other bodies."""
+    wire = _decoder.decode(raw)
+    return _opened(wire, _shared(wire.strings))
+
+
+def _opened(wire: WireBody, strings: tuple[str, ...]) -> Body:
+    instruments = [(strings[name], definition) for name, definition in wire.instruments]
     scopes = [
-        Scope(wire.strings[venue], wire.strings[space], wire.strings[leg], instrument)
-        for venue, space, leg, instrument in wire.scopes
+        Scope(strings[venue], strings[space], strings[leg], instrument) for venue, space, leg, instrument in wire.scopes
     ]
     tables = {kind: np.frombuffer(packed, TABLES[kind]) for number, packed in wire.tables for kind in (_KINDS[number],)}
-    return _body(wire, tuple(wire.strings), tuple(scopes), tuple(instruments), tables)
+    return _body(wire, strings, tuple(scopes), tuple(instruments), tables)
 
 
 def stated_counts(wire: WireBody) -> tuple[tuple[int, int], ...]:
@@ -226,6 +240,11 @@ def _checked_strings(strings: list[str]) -> tuple[str, ...]:
         for i, text in enumerate(strings):
             if not is_text(text):
                 raise InvalidBatch(f"body.strings[{i}]", f"at most {MAX_TEXT} printable characters")
+    return _shared(strings)
+
+
+def _shared(strings: list[str]) -> tuple[str, ...]:
+    """The same texts, each once for all bodies."""
     if len(_texts) + len(strings) > TEXTS_SHARED:
         _texts.clear()
     return tuple(map(_texts.setdefault, strings, strings))

@@ -96,7 +96,7 @@ class FillIndex:
         return self._table.nbytes + self._batch.nbytes + self._row.nbytes
 
     def known(self, keys: Keys, terms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which rows would change nothing: their id is known with exactly these terms."""
+        """Which facts would change nothing: their id is known with exactly these terms."""
         found = self._table.find(*keys)
         known = np.zeros(len(found), np.bool_)
         seen = np.flatnonzero(found >= 0)
@@ -108,12 +108,9 @@ class FillIndex:
             known[row] = terms[row].tobytes() in self.variants.get(int(found[row]), {})
         return known
 
-    def holds_any(self, keys: Keys) -> bool:
-        """Whether any of these ids was taken in."""
-        high, low = keys
-        if len(high) == 1:
-            return self._table.holds(high.item(), low.item())
-        return bool((self._table.find(high, low) >= 0).any())
+    def holds(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Which of these ids were taken in."""
+        return self._table.find(*keys) >= 0
 
     def spot(self, ordinal: int) -> Spot:
         """Where the winner of an id stands, by the id's ordinal."""

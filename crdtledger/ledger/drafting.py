@@ -113,7 +113,7 @@ class _Dictionary:
         accounts: Sequence[AccountEntry] = (),
         cursors: Sequence[Cursor] = (),
     ) -> WireBody:
-        packed = [(int(kind), memoryview(tables[kind].tobytes())) for kind in sorted(tables)]
+        packed = [(int(kind), columns.packed_rows(tables[kind])) for kind in sorted(tables)]
         return WireBody(
             list(self.strings),
             list(self.scopes),
@@ -301,7 +301,7 @@ def draft_fills(
 ) -> list[WireBody]:
     """Bodies for whole columns of fills. ``cursor`` goes with the last of them. Columns were checked by ``check_fills``."""
     starts = range(0, max(len(fills), 1), columns.MAX_FACTS)
-    parts = [np.arange(start, min(start + columns.MAX_FACTS, len(fills))) for start in starts]
+    parts = [range(start, min(start + columns.MAX_FACTS, len(fills))) for start in starts]
     bodies: list[WireBody] = []
     while parts:
         rows = parts.pop(0)
@@ -322,27 +322,26 @@ def _fits(body: WireBody) -> bool:
     return roomy <= columns.MAX_BODY_BYTES or len(columns.encode(body)) <= columns.MAX_BODY_BYTES
 
 
-def _draft_fill_rows(
-    fills: FillColumns, rows: npt.NDArray[np.int64], resolve: Resolve, cursor: Cursor | None, kind: Kind
-) -> WireBody:
+def _draft_fill_rows(fills: FillColumns, rows: range, resolve: Resolve, cursor: Cursor | None, kind: Kind) -> WireBody:
     names = _Dictionary(resolve)
     table = np.zeros(len(rows), TABLES[kind])
+    picked = slice(rows.start, rows.stop)
     if len(rows):
         table["scope"] = names.scope(fills.venue, fills.id_space, fills.instrument, fills.leg)
     for column in ("price", "qty", "side"):
-        table[column] = getattr(fills, column)[rows]
+        table[column] = getattr(fills, column)[picked]
     if fills.ts_us is not None:
-        table["ts_us"] = fills.ts_us[rows]
-    table["account"] = _recode(fills.account[rows], fills.accounts, names)
+        table["ts_us"] = fills.ts_us[picked]
+    table["account"] = _recode(fills.account[picked], fills.accounts, names)
     table["fee_asset"] = NO_STRING
     if fills.fee is not None:
-        table["fee"] = fills.fee[rows]
+        table["fee"] = fills.fee[picked]
         if fills.fee_asset is not None:
-            table["fee_asset"] = _recode(fills.fee_asset[rows], fills.fee_assets, names)
+            table["fee_asset"] = _recode(fills.fee_asset[picked], fills.fee_assets, names)
     if fills.text_ids is None:
-        table["id"] = fills.trade_id[rows]
+        table["id"] = fills.trade_id[picked]
     else:
-        ids = [_id(fills.text_ids[row], names, ID_IS_TEXT) for row in rows.tolist()]
+        ids = [_id(fills.text_ids[row], names, ID_IS_TEXT) for row in rows]
         table["id"] = np.array([number for number, _ in ids], np.uint64)
         table["flags"] = np.array([flag for _, flag in ids], np.uint8)
     return names.body({kind: table} if len(rows) else {}, cursors=[cursor] if cursor else [])
@@ -351,12 +350,17 @@ def _draft_fill_rows(
 def _recode(index: npt.NDArray[np.int64], texts: Sequence[str], names: _Dictionary) -> npt.NDArray[np.int64]:
     """Indices into the importer's dictionary as indices into the body's; -1 becomes ``NO_STRING``. Texts are entered in the order of
     the dictionary."""
-    used = np.zeros(len(texts) + 1, np.bool_)  # the last place is that of -1
-    used[index] = True
-    places = np.flatnonzero(used[:-1])
-    coded = np.full(len(texts) + 1, NO_STRING, np.int64)
-    coded[places] = [names.text(texts[place]) for place in places.tolist()]
+    places = used_places(index, len(texts))
+    coded = np.full(len(texts) + 1, NO_STRING, np.int64)  # the last place is that of -1
+    coded[places] = [names.text(texts[place]) for place in places]
     return coded[index]
+
+
+def used_places(index: npt.NDArray[np.int64], size: int) -> list[int]:
+    """The places of a dictionary of ``size`` texts that some row points at, ascending; -1 points at none."""
+    used = np.zeros(size + 1, np.bool_)
+    used[index] = True
+    return np.flatnonzero(used[:-1]).tolist()
 
 
 _COLUMNS = (

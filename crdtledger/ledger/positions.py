@@ -285,21 +285,25 @@ class Positions:
             self._losing[instrument] = losing
         return losing
 
-    def heard(self, kind: Kind, keys: Keys) -> bool:
-        """Whether any of these ids is settled or recorded, with whatever terms."""
-        seen = self.seen(kind)
-        return self.indexes[kind].holds_any(keys) or bool(len(seen) and (seen.find(keys) >= 0).any())
+    def heard(self, kind: Kind, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Which of these ids are settled or recorded, with whatever terms."""
+        seen, held = self.seen(kind), self.indexes[kind].holds(keys)
+        return held | (seen.find(keys) >= 0) if len(seen) else held
 
-    def known(self, kind: Kind, body: Body, keys: Keys, terms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which rows of a table would change nothing: their id is settled or recorded with exactly these terms."""
+    def known(
+        self, kind: Kind, body: Body, rows: Rows, keys: Keys, terms: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Which of some ``rows`` of a table, of which these are the ids and the terms, would change nothing: their id is settled or
+        recorded with exactly these terms."""
         known = self.indexes[kind].known(keys, terms)
         found = self.seen(kind).find(keys)
-        rows = np.flatnonzero(found >= 0)
-        if len(rows):
-            known[rows] = (fact_contents(body, kind, rows) == self.seen(kind).says(found[rows])).all(axis=1)
-        for row in rows[~known[rows]].tolist():
-            stated = self.overruled.get((kind, int(keys[0][row]), int(keys[1][row])), {})
-            known[row] = terms[row].tobytes() in stated
+        settled = np.flatnonzero(found >= 0)
+        if len(settled):
+            said = fact_contents(body, kind, rows[settled])
+            known[settled] = (said == self.seen(kind).says(found[settled])).all(axis=1)
+        for at in settled[~known[settled]].tolist():
+            stated = self.overruled.get((kind, int(keys[0][at]), int(keys[1][at])), {})
+            known[at] = terms[at].tobytes() in stated
         return known
 
     def define(self, digest: bytes) -> None:

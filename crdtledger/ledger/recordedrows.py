@@ -6,14 +6,14 @@ Anything else that contradicts what is recorded is its caller's mistake: ``Confl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from crdtledger.errors import Conflict
-from crdtledger.ledger.body import Body, Keys, fact_id, fact_keys, stated
+from crdtledger.ledger.body import Body, Keys, WireBody, fact_id, fact_keys, opened, stated
 from crdtledger.ledger.collateral import SHARED_IDS
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.facts import ORDER_KINDS, Kind
@@ -51,18 +51,46 @@ class RecordedRows:
                 known[row] = True
         return known | self._settled_rows(kind, body, keys)
 
+    def known_fills(self, kind: Kind, wires: Sequence[WireBody]) -> Iterator[Mask]:
+        """``known`` of fills or busts that are recorded body by body: a mask for each, to be taken when those before it are recorded.
+
+        Where ids ascend, no body says anything about another one's, and what was recorded before them all tells.
+        """
+        bodies = [opened(wire) for wire in wires]
+        if _ascend(kind, bodies):
+            yield from [self._known_of_ascending(kind, body) for body in bodies]
+        else:
+            yield from (self._known_fills(kind, body, fact_keys(body, kind)) for body in bodies)
+
+    def _known_of_ascending(self, kind: Kind, body: Body) -> Mask:
+        """``known`` of fills or busts, no id of which is there twice. Most are above all that were heard of."""
+        view = self._replica.view
+        heard = np.zeros(len(body.tables[kind]), np.bool_)
+        looked_for = (
+            np.ones(len(heard), np.bool_) if len(view.positions.seen(kind)) else ~view.highest.above(kind, body)
+        )
+        if not looked_for.any():
+            return heard
+        high, low = keys = fact_keys(body, kind)
+        heard[looked_for] = view.positions.heard(kind, (high[looked_for], low[looked_for]))
+        return self._known_of_heard(kind, body, keys, heard)
+
     def _known_fills(self, kind: Kind, body: Body, keys: Keys) -> Mask:
         """``known`` of fills or busts. Where no id is there twice and none was heard of, terms need no comparing."""
         view = self._replica.view
-        twice, heard = _holds_twins(keys), view.positions.heard(kind, keys)
-        known: Mask = np.zeros(len(keys[0]), np.bool_)
-        if twice or heard:
+        known = self._known_of_heard(kind, body, keys, view.positions.heard(kind, keys))
+        if _holds_twins(keys):
+            first, new = _first_rows(keys)
             terms = fill_terms(body.tables[kind], view.catalog.bind(body))
-            if twice:
-                first, new = _first_rows(keys)
-                known |= ~new & (terms == terms[first]).all(axis=1)
-            if heard:
-                known |= view.positions.known(kind, body, keys, terms)
+            known |= ~new & (terms == terms[first]).all(axis=1)
+        return known
+
+    def _known_of_heard(self, kind: Kind, body: Body, keys: Keys, heard: Mask) -> Mask:
+        """Which fills or busts are recorded in the same words, when some ids were ``heard``."""
+        view, rows, known = self._replica.view, heard.nonzero()[0], np.zeros(len(heard), np.bool_)
+        if len(rows):
+            terms = fill_terms(body.tables[kind][rows], view.catalog.bind(body))
+            known[rows] = view.positions.known(kind, body, rows, (keys[0][rows], keys[1][rows]), terms)
         return known
 
     def _settled_rows(self, kind: Kind, body: Body, keys: Keys) -> Mask:
@@ -98,6 +126,18 @@ class RecordedRows:
         for spot in spots:
             batch = self._replica.batch(*spot[:2]) if spot else None
             yield _words(batch.body, kind, spot[2]) if batch and spot else None
+
+
+def _ascend(kind: Kind, bodies: Sequence[Body]) -> bool:
+    """Whether the ids of fills in all these bodies are numbers of one scope, each higher than the one before: then none is there twice."""
+    tables = [body.tables[kind] for body in bodies]
+    scopes = {
+        (one.venue, one.id_space, one.leg, body.instruments[one.instrument]) for body in bodies for one in body.scopes
+    }
+    if len(scopes) != 1 or any(table["flags"].any() for table in tables):
+        return False
+    ids = np.concatenate([table["id"] for table in tables])
+    return bool((ids[1:] > ids[:-1]).all())
 
 
 def _holds_twins(keys: Keys) -> bool:

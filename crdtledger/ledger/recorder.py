@@ -30,12 +30,13 @@ from crdtledger.ledger import batch as batches
 from crdtledger.ledger import body as columns
 from crdtledger.ledger.batch import Batch, Dep, Lane
 from crdtledger.ledger.boardpen import BoardPen, note_bodies
-from crdtledger.ledger.body import Body, Cursor, WireBody, is_cursor, split_id
+from crdtledger.ledger.body import Body, Cursor, WireBody, is_cursor, packed_rows, split_id
 from crdtledger.ledger.clock import HybridClock
-from crdtledger.ledger.drafting import FillColumns, check_fact, check_fills, draft_facts, draft_fills
+from crdtledger.ledger.drafting import FillColumns, check_fact, check_fills, draft_facts, draft_fills, used_places
 from crdtledger.ledger.facts import (
     ORDER_KINDS,
     RIGHTS_KINDS,
+    TABLES,
     Account,
     Deposit,
     Fact,
@@ -57,7 +58,7 @@ from crdtledger.ledger.identity import Identity
 from crdtledger.ledger.idwindow import bound_us, older_than
 from crdtledger.ledger.orderchecks import OrderChecks
 from crdtledger.ledger.orderfacts import stated_facts
-from crdtledger.ledger.recordedrows import RecordedRows
+from crdtledger.ledger.recordedrows import Mask, RecordedRows
 from crdtledger.ledger.reference import check_instrument, instrument_digest
 from crdtledger.ledger.replica import Applied, Replica
 from crdtledger.ledger.rights import Verdict
@@ -122,13 +123,14 @@ class Recorder:
         if cursor is not None and not is_cursor(cursor):
             raise BadInput(what="cursor", where="fills", why="a short source and non-negative numbers")
         self._definition(fills.instrument)
-        self._check_accounts({fills.accounts[index] for index in np.unique(fills.account).tolist()})
+        self._check_accounts({fills.accounts[index] for index in used_places(fills.account, len(fills.accounts))})
         for index in np.unique(fills.fee_asset).tolist() if fills.fee_asset is not None else []:
             if index >= 0:
                 self._check_asset(fills.fee_assets[index])
         bodies = draft_fills(fills, self._definition, cursor, kind)
         self._check_times(bodies, now_us)
-        done = [self._record_body(wire, now_us) for wire in bodies]
+        known = self._recorded.known_fills(kind, bodies) if len(fills) else [np.zeros(0, np.bool_)] * len(bodies)
+        done = [self._record_fill_body(wire, mask, now_us) for wire, mask in zip(bodies, known, strict=True)]
         recorded = tuple(batch for batch in done if batch is not None)
         counted = sum(batch.facts for batch in recorded)
         return Recorded(recorded, counted, len(fills) - counted)
@@ -262,6 +264,16 @@ class Recorder:
 
     # -- sealing --------------------------------------------------------------------------------------------
 
+    def _record_fill_body(self, wire: WireBody, known: Mask, now_us: int) -> Batch | None:
+        """Drop what is recorded already, seal. ``wire`` has one table at most, of fills or busts. None if nothing is left."""
+        dropped = int(np.count_nonzero(known))
+        if dropped:
+            ((number, packed),) = wire.tables
+            wire = msgspec.structs.replace(wire, tables=_without(number, packed, known))
+        if not wire.tables and (dropped or not wire.cursors) and not self._advances(wire.cursors):
+            return None
+        return self._seal(wire, (), now_us, check_form=False)  # the columns were checked, and drafted here
+
     def _record_body(self, wire: WireBody, now_us: int) -> Batch | None:
         """Drop what is recorded already, check rights, seal. None if nothing is left."""
         body = columns.opened(wire)
@@ -285,10 +297,9 @@ class Recorder:
         tables = []
         dropped = 0
         for number, packed in wire.tables:
-            table, known = body.tables[Kind(number)], self._recorded.known(Kind(number), body)
-            count = int(known.sum())
-            if count < len(table):
-                tables.append((number, memoryview(table[~known].tobytes()) if count else packed))
+            known = self._recorded.known(Kind(number), body)
+            count = int(np.count_nonzero(known))
+            tables += _without(number, packed, known) if count else [(number, packed)]
             dropped += count
         return msgspec.structs.replace(wire, tables=tables), dropped
 
@@ -370,7 +381,7 @@ class Recorder:
             note=self.locked,
         )
 
-    def _seal(self, wire: WireBody, deps: tuple[Dep, ...], now_us: int) -> Batch:
+    def _seal(self, wire: WireBody, deps: tuple[Dep, ...], now_us: int, check_form: bool = True) -> Batch:
         head = self.replica.head(self.lane.key)
         batch = batches.seal(
             self.identity,
@@ -382,11 +393,21 @@ class Recorder:
             self.replica.base,
             deps,
             wire,
+            check_form,
         )
         outcome = self.replica.admit_batch(batch)
         if not isinstance(outcome, Applied):
             raise AssertionError(f"a node must accept its own batch: {outcome}")
         return batch
+
+
+def _without(number: int, packed: memoryview, known: Mask) -> list[tuple[int, memoryview]]:
+    """A table without the rows that are known; none if it has no others."""
+    rows = np.frombuffer(
+        packed, f"V{TABLES[Kind(number)].itemsize}"
+    )  # opaque: picking rows by their columns takes ten times as long
+    left = rows[~known]
+    return [(number, packed_rows(left))] if len(left) else []
 
 
 def _kinds(wire: WireBody) -> set[Kind]:

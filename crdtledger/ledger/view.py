@@ -35,6 +35,7 @@ from crdtledger.ledger.collateral import Balance, Collateral
 from crdtledger.ledger.dedupe import Rows
 from crdtledger.ledger.facts import ORDER_KINDS, RIGHTS_KINDS, Kind
 from crdtledger.ledger.genesis import Genesis
+from crdtledger.ledger.highestids import HighestIds
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.orderrows import MatchRow, OrderRow, match_rows, order_rows
 from crdtledger.ledger.orders import Orders
@@ -99,6 +100,7 @@ class View:
         self._bindings: list[Binding] = []
         self._places: list[Place] = []
         self._lane_clock: dict[bytes, int] = {}
+        self.highest = HighestIds()
         self.positions = Positions(self.catalog, self.batches, self._bindings, self._places, salt, settling)
         self.rights = Rights(self.catalog, salt)
         self.collateral = Collateral(self.catalog, self.batches, self._bindings, self._places, salt, settling)
@@ -123,6 +125,7 @@ class View:
 
     def _enter(self, source: Batch | SuspendedFills, place: Place) -> Binding:
         self._unfolded.append(len(self.batches))
+        self.highest.note(source.body)
         self.batches.append(source)
         self._bindings.append(self.catalog.bind(source.body))
         self._places.append(place)

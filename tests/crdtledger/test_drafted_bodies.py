@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtledger.ledger import body
 from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.body import MAX_BODY_BYTES, Body, Cursor, decode, encode, opened
 from crdtledger.ledger.drafting import FillColumns, draft_fills
@@ -95,20 +97,34 @@ def test_of_columns_each_statement_about_an_id_is_recorded_once(told: list[list[
     writer.replica.check_invariants()
 
 
+@given(calls, st.booleans())
+def test_a_call_of_many_rows_records_what_calls_of_its_parts_do(
+    told: list[list[tuple[int, ...]]], ascending: bool
+) -> None:
+    whole, parts = desk(), desk()
+    for rows in told:
+        if ascending:
+            rows = sorted({said[0]: said for said in rows}.values())
+        with patch.object(body, "MAX_FACTS", 3):
+            together = whole.recorder.record_fills(columns(rows), 5).batches
+        apart = [parts.recorder.record_fills(columns(rows[at : at + 3]), 5).batches for at in range(0, len(rows), 3)]
+        assert [batch.raw for batch in together] == [batch.raw for some in apart for batch in some]
+
+
 @given(st.lists(row, min_size=1, max_size=12))
 def test_names_are_entered_in_the_order_of_the_importer_s_dictionary(rows: list[tuple[int, ...]]) -> None:
     (wire,) = draft_fills(columns(rows), lambda name: bytes(32))
-    body = opened(wire)
-    table = body.tables[Kind.FILL]
+    drafted = opened(wire)
+    table = drafted.tables[Kind.FILL]
     accounts, assets = sorted({said[3] for said in rows}), sorted({said[4] for said in rows if said[4] >= 0})
     names = [NAMES[place] for place in accounts] + [("BTC", "USDT")[place] for place in assets]
-    assert list(body.strings)[-len(names) :] == names
+    assert list(drafted.strings)[-len(names) :] == names
     for said, fact in zip(rows, table, strict=True):
-        assert body.strings[fact["account"]] == NAMES[said[3]]
+        assert drafted.strings[fact["account"]] == NAMES[said[3]]
         assert (
             (fact["fee_asset"] == NO_STRING)
             if said[4] < 0
-            else body.strings[fact["fee_asset"]] == ("BTC", "USDT")[said[4]]
+            else drafted.strings[fact["fee_asset"]] == ("BTC", "USDT")[said[4]]
         )
 
 
@@ -119,5 +135,5 @@ def test_no_drafted_body_is_beyond_its_bound_and_none_within_it_is_split(
     ids = [f"{number:04d}"[:length] + letter * (length - 4) for number in range(rows)]
     told = msgspec.structs.replace(columns([(0, 1, 1, 0, -1)] * rows), text_ids=ids)
     bodies = draft_fills(told, lambda name: bytes(32), Cursor("s" * 128, 1 << 60, 1 << 60) if cursor else None)
-    assert all(len(encode(body)) <= MAX_BODY_BYTES for body in bodies)
-    assert len(bodies) == 1 or sum(len(encode(body)) for body in bodies) > MAX_BODY_BYTES
+    assert all(len(encode(one)) <= MAX_BODY_BYTES for one in bodies)
+    assert len(bodies) == 1 or sum(len(encode(one)) for one in bodies) > MAX_BODY_BYTES

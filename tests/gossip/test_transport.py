@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from gossip.effects import Connected, Disconnected
-from gossip.transport import Happening, Incoming, Readable, Transport, Tuning
+from gossip.transport import LONG_FRAME_BYTES, Happening, Incoming, Readable, Transport, Tuning
 
 Keys = tuple[bytes, bytes]
 PATIENCE_S = 15.0
@@ -109,6 +109,14 @@ def test_a_frame_arrives_under_the_name_of_the_key_that_sent_it(lan: Lan) -> Non
     assert lan.until(lambda: bool(lan.frames("one") and lan.frames("two")))
     [arrived] = [event for event in lan.seen["one"] if isinstance(event, Incoming)]
     assert (arrived.kind, arrived.name, arrived.frame) == ("member", "two", b"I am three, says two")
+
+
+def test_a_long_frame_arrives_whole_and_stays_what_it_was(lan: Lan) -> None:
+    one, _ = lan.pair()
+    sent = [os.urandom(LONG_FRAME_BYTES + number) for number in (-1, 0, 1)]
+    assert all(one.send("two", frame) for frame in sent)
+    assert lan.until(lambda: len(lan.frames("two")) == len(sent))
+    assert lan.frames("two") == sent
 
 
 def test_a_stranger_s_key_is_refused_and_named(lan: Lan) -> None:

@@ -51,6 +51,16 @@ def test_a_message_is_read_as_it_was_written(message: wire.Message) -> None:
     assert wire.decode(wire.encode(message)) == message
 
 
+@given(st.lists(st.sampled_from((0, 1, 255, 256, 65_535, 65_536)), max_size=18), counts, lanes, seqs, st.booleans())
+def test_batches_stand_in_a_frame_as_msgpack_writes_them(
+    sizes: list[int], request: int, lane: bytes, first: int, more: bool
+) -> None:
+    batches = tuple(bytes(size) for size in sizes)
+    for message in (wire.Push(batches), wire.Range(request, lane, first, batches, more)):
+        written = msgspec.msgpack.encode(message)  # its last byte is the empty list of additive fields
+        assert wire.encode(message) == bytes((written[0] - 1,)) + written[1:-1]
+
+
 @given(messages)
 def test_fields_of_a_newer_version_are_written_back_when_relayed(message: wire.Message) -> None:
     frame = wire.encode(message)

@@ -47,7 +47,7 @@ class Liar:
 
     def step(self, event: Any, now_us: int) -> list[Any]:
         if isinstance(event, Received):
-            self._heard = [*self._heard[-200:], event.frame]
+            self._heard = [*self._heard[-200:], bytes(event.frame)]
         return self._twist(self._core.step(event, now_us))
 
     def _twist(self, effects: Sequence[Any]) -> list[Any]:
