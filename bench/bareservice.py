@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
@@ -40,6 +41,7 @@ Rung: TypeAlias = Literal["sync", "journal", "sign", "verify"]
 LANE = bytes(LANE_BYTES)
 SIGNER = Identity(bytes(SEED_BYTES))
 WATCH, DURABLE = b"watch", b"durable"
+PATIENCE_S = 60.0
 
 
 class Place(NamedTuple):
@@ -109,13 +111,7 @@ def commits(bodies: Sequence[bytes], times: Sequence[float]) -> list[float]:
 def acknowledged(rung: Rung, bodies: Sequence[bytes], times: Sequence[float]) -> list[float]:
     """Seconds until a service's answer to each body, sent at its time, was here."""
     with running(rung) as place, zmq.Context() as context, dialled(context, place) as client:
-
-        def ask(body: bytes) -> None:
-            client.send(body)
-            client.recv()
-
-        ask(bodies[0])  # waits for the connection
-        return paced(times, bodies, ask)
+        return answered(client, client, bodies, times)
 
 
 def passed_on(rung: Rung, then: Rung, bodies: Sequence[bytes], times: Sequence[float]) -> list[float]:
@@ -127,16 +123,38 @@ def passed_on(rung: Rung, then: Rung, bodies: Sequence[bytes], times: Sequence[f
         dialled(context, first) as client,
         dialled(context, second) as watching,
     ):
-
-        def ask(body: bytes) -> None:
-            client.send(body)
-            client.recv()
-            watching.recv()
-
         watching.send(WATCH)
         watching.recv()
-        ask(bodies[0])  # waits for the connections
-        return paced(times, bodies, ask)
+        return answered(client, watching, bodies, times)
+
+
+def answered(
+    client: zmq.Socket[bytes], told: zmq.Socket[bytes], bodies: Sequence[bytes], times: Sequence[float]
+) -> list[float]:
+    """Seconds until ``told`` heard of each body, which ``client`` sent at its time, whether or not earlier ones are answered."""
+    client.send(bodies[0])  # waits for the connections
+    for socket in {client, told}:
+        socket.recv()
+    poller = zmq.Poller()
+    for socket in {client, told}:
+        poller.register(socket, zmq.POLLIN)
+    sent: list[float] = []
+    taken: list[float] = []
+    begun = time.perf_counter()
+    while len(taken) < len(bodies):
+        left = begun + times[len(sent)] - time.perf_counter() if len(sent) < len(bodies) else PATIENCE_S
+        if left <= 0:
+            sent.append(time.perf_counter())
+            client.send(bodies[len(sent) - 1])
+            continue
+        ready = dict(poller.poll(max(1, int(left * 1000))))
+        if not ready and left == PATIENCE_S:
+            raise Wrong(f"a bare service says nothing for {PATIENCE_S:g} s")
+        for socket in ready:
+            socket.recv()
+        if told in ready:
+            taken.append(time.perf_counter() - sent[len(taken)])
+    return taken
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ its way.
 
 Beside it, at the same times on the same disk, what lies between that and one append and sync, rung by rung: services with no ledger in
 them (``bareservice``) that sync, or commit to a journal, or hash and sign as well; two of them, of which the second checks and keeps what
-the first passes on; one commit of a journal alone, and one round trip over CURVE. They are asked one fact at a time: nothing waits for
-another one there, as a fact does here.
+the first passes on. They too are asked whether or not they have answered, and what is asked waits for its turn. One commit of a journal
+alone, and one round trip over CURVE, are made one at a time.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Line:
     def answers(self) -> list[tuple[int, Any]]:
         """What has come by now: (number, answer)."""
         found = []
-        while self.socket.poll(0):
+        while int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             frame = api.decode_frame(self.socket.recv())
             assert frame is not None
             found.append((frame.number, api.decode_answer(frame.body)))
@@ -203,9 +203,10 @@ def measure(plan: Plan) -> Result:
                 acked, seen = run.at(times)
                 taken[ACK].append(acked)
                 taken[SEEN].append(seen)
-                for name, rung in BARE.items():
-                    taken[name].append(acknowledged(rung, [BATCH] * count, times))
-                taken[BARE_SEEN].append(passed_on("sign", "verify", [BATCH] * count, times))
+                with uncollected():
+                    for name, rung in BARE.items():
+                        taken[name].append(acknowledged(rung, [BATCH] * count, times))
+                    taken[BARE_SEEN].append(passed_on("sign", "verify", [BATCH] * count, times))
                 taken[COMMIT].append(commits([BATCH] * count, times))
                 taken[SYNC].append(syncs([WRITTEN] * count, times))
                 taken[TRIP].append(curve_round_trips(count, bytes(100), times))

@@ -144,7 +144,7 @@ class JournalWriter:
                 raise ValueError(f"position {position} does not follow {self._submitted}")
             if self.full:
                 self._changed.notify_all()
-            self._changed.wait_for(lambda: not self.full or self._failure is not None or self._stopping)
+                self._changed.wait_for(lambda: not self.full or self._failure is not None or self._stopping)
             self._refuse_when_over()
             self._submitted = position
             self._queued_bytes += job.size_bytes
