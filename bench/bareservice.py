@@ -3,7 +3,8 @@
     python -m bench.bareservice FOLDER RUNG [PORT PUBLIC-KEY]    # listens, prints "PORT PUBLIC-KEY", serves until its input is closed
 
 A service speaks CURVE through a ROUTER, keeps what it is sent, on the thread that received it, and answers when that is durable; then
-it passes it on to the service at PORT, if it is given one. Its rung says what it does with a frame before it answers:
+it passes it on to the service at PORT, if it is given one. What waits by then shares a sync. Its rung says what it does with a frame
+before it answers:
 
     sync      appends it to a file, and syncs
     journal   commits it to a journal
@@ -52,13 +53,13 @@ class Place(NamedTuple):
 
 
 @contextlib.contextmanager
-def committing(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """A function that makes one body durable in a new journal."""
+def committing(path: Path) -> Iterator[Callable[[Sequence[bytes]], None]]:
+    """A function that makes some bodies durable in a new journal."""
     journal = Journal.open(path, bytes(INCARNATION_BYTES_MIN))
 
-    def commit(body: bytes) -> None:
-        seq = journal.position + 1
-        journal.append(seq, [JournalRecord(KIND_BATCH, LANE, seq, seq.to_bytes(32, "big"), body)])
+    def commit(bodies: Sequence[bytes]) -> None:
+        for seq, body in enumerate(bodies, journal.position + 1):
+            journal.append(seq, [JournalRecord(KIND_BATCH, LANE, seq, seq.to_bytes(32, "big"), body)])
         journal.commit()
 
     try:
@@ -68,21 +69,22 @@ def committing(path: Path) -> Iterator[Callable[[bytes], None]]:
 
 
 @contextlib.contextmanager
-def keeping(folder: Path, rung: Rung) -> Iterator[Callable[[bytes], bytes]]:
-    """A function that makes one frame durable, as ``rung`` says, and returns what is kept."""
+def keeping(folder: Path, rung: Rung) -> Iterator[Callable[[list[bytes]], list[bytes]]]:
+    """A function that makes frames durable together, as ``rung`` says, and returns what is kept."""
     with (folder / "file").open("wb", buffering=0) as file, committing(folder / "journal") as commit:
 
-        def keep(frame: bytes) -> bytes:
+        def keep(frames: list[bytes]) -> list[bytes]:
             if rung == "sync":
-                file.write(frame)
+                file.write(b"".join(frames))
                 os.fdatasync(file.fileno())
-                return frame
+                return frames
             if rung == "sign":
-                frame = signed(frame)
+                frames = list(map(signed, frames))
             elif rung == "verify":
-                check(frame)
-            commit(frame)
-            return frame
+                for frame in frames:
+                    check(frame)
+            commit(frames)
+            return frames
 
         yield keep
 
@@ -105,7 +107,7 @@ def check(frame: bytes) -> None:
 def commits(bodies: Sequence[bytes], times: Sequence[float]) -> list[float]:
     """Seconds that a journal takes to make each body durable, at its time, with nothing around it."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, committing(Path(folder) / "journal") as commit:
-        return paced(times, bodies, commit)
+        return paced(times, [[body] for body in bodies], commit)
 
 
 def acknowledged(rung: Rung, bodies: Sequence[bytes], times: Sequence[float]) -> list[float]:
@@ -202,15 +204,19 @@ def serve(folder: Path, rung: Rung, onward: Place | None) -> None:
                 return
             if router not in ready:
                 continue
-            sender, frame = router.recv_multipart()
-            if frame == WATCH:
-                watching = sender
-                router.send_multipart([watching, DURABLE])
-                continue
-            kept = keep(frame)
-            router.send_multipart([watching or sender, DURABLE])
-            if passing is not None:
-                passing.send(kept)
+            waiting = []
+            while int(router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                waiting.append(router.recv_multipart())
+            for sender, frame in waiting:
+                if frame == WATCH:
+                    watching = sender
+                    router.send_multipart([watching, DURABLE])
+            asked = [(sender, frame) for sender, frame in waiting if frame != WATCH]
+            kept = keep([frame for _, frame in asked]) if asked else []
+            for sender, _ in asked:
+                router.send_multipart([watching or sender, DURABLE])
+            for frame in kept if passing is not None else []:
+                passing.send(frame)
 
 
 if __name__ == "__main__":
