@@ -65,13 +65,14 @@ class Line:
         """Send it under this number."""
         self.socket.send(api.encode_frame(api.Frame(number, api.encode_request(request))))
 
-    def answers(self) -> list[tuple[int, Any]]:
-        """What has come by now: (number, answer)."""
+    def answers(self) -> list[tuple[float, int, Any]]:
+        """What has come by now: (when, number, answer)."""
         found = []
         while int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            frame = api.decode_frame(self.socket.recv())
+            raw, when = self.socket.recv(), time.perf_counter()
+            frame = api.decode_frame(raw)
             assert frame is not None
-            found.append((frame.number, api.decode_answer(frame.body)))
+            found.append((when, frame.number, api.decode_answer(frame.body)))
         return found
 
 
@@ -140,12 +141,12 @@ class Measured:
         """Note what comes, for at most so long: at least a millisecond, which is how finely can be waited."""
         if not self._poller.poll(max(1, int(patience_s * 1000))) and patience_s == PATIENCE_S:
             raise Wrong(f"a node says nothing for {PATIENCE_S:g} s")
-        for number, answer in self._a.answers():
+        for when, number, answer in self._a.answers():
             if (answer["facts"], answer["batches"]) != (1, 1):
                 raise Wrong(f"one new fill was recorded as {answer}")
-            self._acked[number] = (time.perf_counter(), answer["seq"])
-        for _, digest in self._b.answers():
-            self._told.append((time.perf_counter(), digest))
+            self._acked[number] = (when, answer["seq"])
+        for when, _, digest in self._b.answers():
+            self._told.append((when, digest))
             self._watch(digest)
 
     def _visible(self) -> dict[int, float]:

@@ -160,7 +160,7 @@ class NodeCore:
             self.journaling.durable = event.position
             self.gossiped.durable(event.position)
             settled = self.checkpoints.durable(now_us) if self.checkpoints else []
-            pushes = self._push(event.position)
+            pushes = self.push(event.position)
             return self._finish([*pushes, *self.engine.step(event, now_us), *self._news(now_us), *settled], now_us)
         out: list[Output] = [*self.engine.step(event, now_us)]
         if isinstance(event, TimerFired):
@@ -210,13 +210,13 @@ class NodeCore:
             out += [StartTimer(EXPIRY_TIMER, max(0, next_us - now_us))] if next_us is not None else []
         return [self._after(effect) for effect in out if not isinstance(effect, AppReceived)]
 
-    def _push(self, durable: int) -> list[Output]:
-        """Push what this node recorded and is durable by now. What shared a sync shares a frame: each frame wakes a thread here and
-        another one at each peer, and everything that waits there then shares a sync again."""
+    def push(self, durable: int) -> list[Effect]:
+        """Push what this node recorded and is durable by now; ``step`` does so too, and a driver in haste sooner. What shared a sync shares
+        a frame: each frame wakes a thread here and another one at each peer, and everything that waits there then shares a sync again."""
         ready: list[tuple[BatchName, bytes]] = []
         while self._unpushed and self._unpushed[0][0] <= durable:
             ready += self._unpushed.popleft()[1]
-        return self.engine.recorded(ready, durable) if ready else []
+        return [*self.engine.recorded(ready, durable)] if ready else []
 
     def _absorb(self) -> None:
         """Have what came in by now written down, before anything that builds on it."""

@@ -214,6 +214,13 @@ class Positions:
             self._losing[instrument] = losing
         return losing
 
+    def heard_of(self, kind: Kind, high: int, low: int) -> bool:
+        """Whether one id, in its halves, is settled or recorded, with whatever terms."""
+        seen = self.seen(kind)
+        if self.indexes[kind].holds_one(high, low):
+            return True
+        return bool(len(seen)) and bool((seen.find((np.array([high], np.uint64), np.array([low], np.uint64))) >= 0)[0])
+
     def heard(self, kind: Kind, keys: Keys) -> bool:
         """Whether any of these ids is settled or recorded, with whatever terms."""
         seen = self.seen(kind)

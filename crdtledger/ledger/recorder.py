@@ -282,6 +282,8 @@ class Recorder:
         return any(known.get((self.lane.key, c.source), (-1, -1)) < (c.position, c.line) for c in cursors)
 
     def _without_known(self, wire: WireBody, body: Body) -> tuple[WireBody, int]:
+        if self._recorded.is_new(body):
+            return wire, 0
         tables = []
         dropped = 0
         for number, packed in wire.tables:
