@@ -27,7 +27,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from bench.bareservice import Rung, acknowledged, commits, passed_on
+from bench.bareservice import READABLE, Rung, acknowledged, commits, passed_on
 from bench.join import NAMES
 from bench.limits import curve_round_trips, syncs
 from bench.measured import Goal, Plan, Result, Row, Wrong, row
@@ -68,7 +68,7 @@ class Line:
     def answers(self) -> list[tuple[float, int, Any]]:
         """What has come by now: (when, number, answer)."""
         found = []
-        while int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while int(self.socket.getsockopt(zmq.EVENTS)) & READABLE:
             raw, when = self.socket.recv(), time.perf_counter()
             frame = api.decode_frame(raw)
             assert frame is not None
