@@ -431,14 +431,6 @@ def fact_keys(body: Body, kind: Kind) -> Keys:
     return _keys(body, table, "id", ID_IS_TEXT, [_hash128(kind.name.lower())], None)
 
 
-def lone_fill_key(body: Body) -> tuple[int, int]:
-    """The halves of what ``fact_keys`` gives for the only fill of a body."""
-    ((number, *_, scope, _, _, _, flags),) = body.tables[Kind.FILL].tolist()
-    venue, space, leg, instrument = body.scopes[scope]
-    prefix = _hash128("fill", venue, space, body.instruments[instrument][0], leg)
-    return _key(prefix, body.strings[number] if flags & ID_IS_TEXT else number)
-
-
 def reserve_keys(body: Body, kind: Kind) -> Keys:
     """The identity of the reserve that each row of ``kind`` names: its own for RESERVE, the one it uses for POST and VOID."""
     return fact_keys(body, kind) if kind is Kind.RESERVE else reference_keys(body, kind, "reserve")
@@ -461,6 +453,14 @@ def _key(prefix: bytes, id: int | str) -> tuple[int, int]:
         prefix = hashlib.blake2b(prefix + id.encode(), digest_size=16).digest()
     high, low = _HALVES.unpack(prefix)
     return (high, low) if isinstance(id, str) else (_mixed(high + id & _WORD), _mixed(low + _mixed(id) & _WORD))
+
+
+def lone_fill_key(body: Body) -> tuple[int, int]:
+    """The halves of what ``fact_keys`` gives for the only fill of a body."""
+    ((number, *_, scope, _, _, _, flags),) = body.tables[Kind.FILL].tolist()
+    venue, space, leg, instrument = body.scopes[scope]
+    prefix = _hash128("fill", venue, space, body.instruments[instrument][0], leg)
+    return _key(prefix, body.strings[number] if flags & ID_IS_TEXT else number)
 
 
 def _keys(

@@ -96,13 +96,12 @@ class FillIndex:
             known[row] = terms[row].tobytes() in self.variants.get(int(found[row]), {})
         return known
 
-    def holds_one(self, high: int, low: int) -> bool:
-        """Whether one id, in its halves, was taken in."""
-        return self._table.holds(high, low)
-
     def holds_any(self, keys: Keys) -> bool:
         """Whether any of these ids was taken in."""
-        return bool((self._table.find(*keys) >= 0).any())
+        high, low = keys
+        if len(high) == 1:
+            return self._table.holds(high.item(), low.item())
+        return bool((self._table.find(high, low) >= 0).any())
 
     def spot(self, ordinal: int) -> Spot:
         """Where the winner of an id stands, by the id's ordinal."""
@@ -116,6 +115,10 @@ class FillIndex:
     def find(self, keys: Keys) -> list[Spot | None]:
         """Where the winner of each key stands."""
         return [self.spot(n) if n >= 0 else None for n in self._table.find(*keys).tolist()]
+
+    def holds_one(self, high: int, low: int) -> bool:
+        """Whether one id, in its halves, was taken in."""
+        return self._table.holds(high, low)
 
     def take(self, batch: int, keys: Keys, rows: Rows) -> Taken:
         """Take in the given rows of a batch; ``keys`` are aligned with ``rows``."""

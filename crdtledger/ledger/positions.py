@@ -214,13 +214,6 @@ class Positions:
             self._losing[instrument] = losing
         return losing
 
-    def heard_of(self, kind: Kind, high: int, low: int) -> bool:
-        """Whether one id, in its halves, is settled or recorded, with whatever terms."""
-        seen = self.seen(kind)
-        if self.indexes[kind].holds_one(high, low):
-            return True
-        return bool(len(seen)) and bool((seen.find((np.array([high], np.uint64), np.array([low], np.uint64))) >= 0)[0])
-
     def heard(self, kind: Kind, keys: Keys) -> bool:
         """Whether any of these ids is settled or recorded, with whatever terms."""
         seen = self.seen(kind)
@@ -237,6 +230,13 @@ class Positions:
             stated = self.overruled.get((kind, int(keys[0][row]), int(keys[1][row])), {})
             known[row] = terms[row].tobytes() in stated
         return known
+
+    def heard_of(self, kind: Kind, high: int, low: int) -> bool:
+        """Whether one id, in its halves, is settled or recorded, with whatever terms."""
+        seen = self.seen(kind)
+        if self.indexes[kind].holds_one(high, low):
+            return True
+        return bool(len(seen)) and bool((seen.find((np.array([high], np.uint64), np.array([low], np.uint64))) >= 0)[0])
 
     def define(self, digest: bytes) -> None:
         """A definition became known: fold what waited for it."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.errors import Conflict
-from crdtledger.ledger.body import Body, Keys, fact_id, fact_keys, lone_fill_key, stated
+from crdtledger.ledger.body import Body, Keys, fact_id, fact_keys, stated
 from crdtledger.ledger.collateral import SHARED_IDS
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.facts import ORDER_KINDS, Kind
@@ -32,12 +32,6 @@ class RecordedRows:
         self._replica = replica
         self._lane = lane
         self._name = name
-
-    def is_new(self, body: Body) -> bool:
-        """Whether a body is one fill of an id that nobody has heard of, as most calls of clients are. No array is made to tell."""
-        if list(map(len, body.tables.values())) != [1] or Kind.FILL not in body.tables:
-            return False
-        return not self._replica.view.positions.heard_of(Kind.FILL, *lone_fill_key(body))
 
     def known(self, kind: Kind, body: Body) -> Mask:
         """Which rows of a table would change nothing. ``Conflict`` for those that say something else, unless they are fills."""

@@ -15,7 +15,6 @@ from crdtledger.ledger.batch import Batch, open_batch
 from crdtledger.ledger.body import MAX_BODY_BYTES, Body, Cursor, decode, encode, fact_keys, lone_fill_key, opened
 from crdtledger.ledger.drafting import FillColumns, draft_fills
 from crdtledger.ledger.facts import NO_STRING, Account, Bust, Deposit, Fact, Fill, Kind, Mark, Void
-from crdtledger.ledger.recordedrows import RecordedRows
 from tests.crdtledger.worlds import SPOT, Desk, Pen, World, genesis
 
 NAMES = ("A", "B", "C")
@@ -97,31 +96,6 @@ def test_of_columns_each_statement_about_an_id_is_recorded_once(told: list[list[
     writer.replica.check_invariants()
 
 
-@given(st.lists(row, max_size=24))
-def test_a_fill_alone_in_its_call_is_judged_as_one_among_others(rows: list[tuple[int, ...]]) -> None:
-    glancing, looking = desk(), desk()
-    for said in rows:
-        with patch.object(RecordedRows, "is_new", lambda self, body: False):
-            slowly = looking.recorder.record_fills(columns([said]), 5)
-        recorded = glancing.recorder.record_fills(columns([said]), 5)
-        assert [batch.raw for batch in recorded.batches] == [batch.raw for batch in slowly.batches]
-        assert (recorded.facts, recorded.duplicates) == (slowly.facts, slowly.duplicates)
-
-
-def test_what_is_new_is_one_fill_of_an_id_never_heard_of() -> None:
-    writer = desk()
-    told = RecordedRows(writer.replica, writer.recorder.lane.key, "n1")
-    pen = Pen(genesis(2), 0)
-    bodies = [opened(pen.draft(facts)) for facts in ([FACTS[0]], [FACTS[1]], FACTS[:2], [FACTS[2]], [FACTS[3]], MOVES)]
-    assert [told.is_new(body) for body in bodies] == [True, True, False, False, False, False]
-    writer.recorder.record(FACTS[:1], 5)
-    assert [told.is_new(body) for body in bodies[:2]] == [False, True]
-    view = writer.replica.view
-    for body in bodies[:2]:
-        assert lone_fill_key(body) == tuple(half.item() for half in fact_keys(body, Kind.FILL))
-        assert view.positions.heard_of(Kind.FILL, *lone_fill_key(body)) != told.is_new(body)
-
-
 @given(st.lists(row, min_size=1, max_size=12))
 def test_names_are_entered_in_the_order_of_the_importer_s_dictionary(rows: list[tuple[int, ...]]) -> None:
     (wire,) = draft_fills(columns(rows), lambda name: bytes(32))
@@ -148,3 +122,28 @@ def test_no_drafted_body_is_beyond_its_bound_and_none_within_it_is_split(
     bodies = draft_fills(told, lambda name: bytes(32), Cursor("s" * 128, 1 << 60, 1 << 60) if cursor else None)
     assert all(len(encode(body)) <= MAX_BODY_BYTES for body in bodies)
     assert len(bodies) == 1 or sum(len(encode(body)) for body in bodies) > MAX_BODY_BYTES
+
+
+@given(st.lists(row, max_size=24))
+def test_a_fill_alone_in_its_call_is_judged_as_one_among_others(rows: list[tuple[int, ...]]) -> None:
+    glancing, looking = desk(), desk()
+    for said in rows:
+        with patch.object(looking.recorder, "_is_new", lambda body: False):
+            slowly = looking.recorder.record_fills(columns([said]), 5)
+        recorded = glancing.recorder.record_fills(columns([said]), 5)
+        assert [batch.raw for batch in recorded.batches] == [batch.raw for batch in slowly.batches]
+        assert (recorded.facts, recorded.duplicates) == (slowly.facts, slowly.duplicates)
+
+
+def test_what_is_new_is_one_fill_of_an_id_never_heard_of() -> None:
+    writer = desk()
+    is_new = writer.recorder._is_new
+    pen = Pen(genesis(2), 0)
+    bodies = [opened(pen.draft(facts)) for facts in ([FACTS[0]], [FACTS[1]], FACTS[:2], [FACTS[2]], [FACTS[3]], MOVES)]
+    assert [is_new(body) for body in bodies] == [True, True, False, False, False, False]
+    writer.recorder.record(FACTS[:1], 5)
+    assert [is_new(body) for body in bodies[:2]] == [False, True]
+    view = writer.replica.view
+    for body in bodies[:2]:
+        assert lone_fill_key(body) == tuple(half.item() for half in fact_keys(body, Kind.FILL))
+        assert view.positions.heard_of(Kind.FILL, *lone_fill_key(body)) != is_new(body)
