@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtledger.ledger.batch import Batch, open_batch
-from crdtledger.ledger.body import MAX_BODY_BYTES, Body, Cursor, decode, encode, fact_keys, lone_fill_key, opened
+from crdtledger.ledger.body import MAX_BODY_BYTES, Body, Cursor, decode, encode, opened
 from crdtledger.ledger.drafting import FillColumns, draft_fills
 from crdtledger.ledger.facts import NO_STRING, Account, Bust, Deposit, Fact, Fill, Kind, Mark, Void
 from tests.crdtledger.worlds import SPOT, Desk, Pen, World, genesis
@@ -122,28 +121,3 @@ def test_no_drafted_body_is_beyond_its_bound_and_none_within_it_is_split(
     bodies = draft_fills(told, lambda name: bytes(32), Cursor("s" * 128, 1 << 60, 1 << 60) if cursor else None)
     assert all(len(encode(body)) <= MAX_BODY_BYTES for body in bodies)
     assert len(bodies) == 1 or sum(len(encode(body)) for body in bodies) > MAX_BODY_BYTES
-
-
-@given(st.lists(row, max_size=24))
-def test_a_fill_alone_in_its_call_is_judged_as_one_among_others(rows: list[tuple[int, ...]]) -> None:
-    glancing, looking = desk(), desk()
-    for said in rows:
-        with patch.object(looking.recorder, "_is_new", lambda body: False):
-            slowly = looking.recorder.record_fills(columns([said]), 5)
-        recorded = glancing.recorder.record_fills(columns([said]), 5)
-        assert [batch.raw for batch in recorded.batches] == [batch.raw for batch in slowly.batches]
-        assert (recorded.facts, recorded.duplicates) == (slowly.facts, slowly.duplicates)
-
-
-def test_what_is_new_is_one_fill_of_an_id_never_heard_of() -> None:
-    writer = desk()
-    is_new = writer.recorder._is_new
-    pen = Pen(genesis(2), 0)
-    bodies = [opened(pen.draft(facts)) for facts in ([FACTS[0]], [FACTS[1]], FACTS[:2], [FACTS[2]], [FACTS[3]], MOVES)]
-    assert [is_new(body) for body in bodies] == [True, True, False, False, False, False]
-    writer.recorder.record(FACTS[:1], 5)
-    assert [is_new(body) for body in bodies[:2]] == [False, True]
-    view = writer.replica.view
-    for body in bodies[:2]:
-        assert lone_fill_key(body) == tuple(half.item() for half in fact_keys(body, Kind.FILL))
-        assert view.positions.heard_of(Kind.FILL, *lone_fill_key(body)) != is_new(body)
