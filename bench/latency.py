@@ -9,8 +9,8 @@ its way.
 
 Beside it, at the same times on the same disk, what lies between that and one append and sync, rung by rung: services with no ledger in
 them (``bareservice``) that sync, or commit to a journal, or hash and sign as well; two of them, of which the second checks and keeps what
-the first passes on; one commit of a journal alone, and one round trip over CURVE. They are asked one fact at a time: nothing waits for
-another one there, as a fact does here.
+the first passes on. They too are asked whether or not they have answered, and what is asked waits for its turn. One commit of a journal
+alone, and one round trip over CURVE, are made one at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from bench.bareservice import Rung, acknowledged, commits, passed_on
+from bench.bareservice import READABLE, Rung, acknowledged, commits, passed_on
 from bench.join import NAMES
 from bench.limits import curve_round_trips, syncs
 from bench.measured import Goal, Plan, Result, Row, Wrong, row
@@ -65,13 +65,14 @@ class Line:
         """Send it under this number."""
         self.socket.send(api.encode_frame(api.Frame(number, api.encode_request(request))))
 
-    def answers(self) -> list[tuple[int, Any]]:
-        """What has come by now: (number, answer)."""
+    def answers(self) -> list[tuple[float, int, Any]]:
+        """What has come by now: (when, number, answer)."""
         found = []
-        while self.socket.poll(0):
-            frame = api.decode_frame(self.socket.recv())
+        while int(self.socket.getsockopt(zmq.EVENTS)) & READABLE:
+            raw, when = self.socket.recv(), time.perf_counter()
+            frame = api.decode_frame(raw)
             assert frame is not None
-            found.append((frame.number, api.decode_answer(frame.body)))
+            found.append((when, frame.number, api.decode_answer(frame.body)))
         return found
 
 
@@ -140,12 +141,12 @@ class Measured:
         """Note what comes, for at most so long: at least a millisecond, which is how finely can be waited."""
         if not self._poller.poll(max(1, int(patience_s * 1000))) and patience_s == PATIENCE_S:
             raise Wrong(f"a node says nothing for {PATIENCE_S:g} s")
-        for number, answer in self._a.answers():
+        for when, number, answer in self._a.answers():
             if (answer["facts"], answer["batches"]) != (1, 1):
                 raise Wrong(f"one new fill was recorded as {answer}")
-            self._acked[number] = (time.perf_counter(), answer["seq"])
-        for _, digest in self._b.answers():
-            self._told.append((time.perf_counter(), digest))
+            self._acked[number] = (when, answer["seq"])
+        for when, _, digest in self._b.answers():
+            self._told.append((when, digest))
             self._watch(digest)
 
     def _visible(self) -> dict[int, float]:
@@ -203,9 +204,10 @@ def measure(plan: Plan) -> Result:
                 acked, seen = run.at(times)
                 taken[ACK].append(acked)
                 taken[SEEN].append(seen)
-                for name, rung in BARE.items():
-                    taken[name].append(acknowledged(rung, [BATCH] * count, times))
-                taken[BARE_SEEN].append(passed_on("sign", "verify", [BATCH] * count, times))
+                with uncollected():
+                    for name, rung in BARE.items():
+                        taken[name].append(acknowledged(rung, [BATCH] * count, times))
+                    taken[BARE_SEEN].append(passed_on("sign", "verify", [BATCH] * count, times))
                 taken[COMMIT].append(commits([BATCH] * count, times))
                 taken[SYNC].append(syncs([WRITTEN] * count, times))
                 taken[TRIP].append(curve_round_trips(count, bytes(100), times))

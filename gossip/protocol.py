@@ -118,7 +118,7 @@ class GossipEngine:
             )
         return out + self._fetching.plan(now_us)
 
-    def recorded(self, batches: Sequence[tuple[BatchName, bytes]], after: int) -> list[Output]:
+    def recorded(self, batches: Sequence[tuple[BatchName, bytes]], after: int) -> list[Send]:
         """Push new local ``batches``, in lane order, to every open peer (of a tree: every eager one) once ``after`` is durable."""
         runs = wire.pack([raw for _, raw in batches])
         frames = [wire.encode(wire.Push(run)) for run in runs]

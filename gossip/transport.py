@@ -42,6 +42,11 @@ _ZAP_DOMAIN: Final = b"gossip"
 LONG_FRAME_BYTES: Final = 64 * 1024
 _MEMBER: Final = "member"
 _CLIENT: Final = "client"
+# pyzmq's own way with messages of several parts joins flags as members of an enumeration, and asks the socket after each part for what
+# the part itself tells: that takes twice as long.
+_AT_ONCE: Final = int(zmq.DONTWAIT)
+_NOT_ALL: Final = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
+_READABLE: Final = int(zmq.POLLIN)
 _MONITORED: Final = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECT_DELAYED
 )
@@ -162,7 +167,7 @@ class Transport:
         # What the monitor said decides: ZeroMQ itself takes frames for a moment after it has told that the peer is gone.
         if link.up:
             with contextlib.suppress(zmq.Again):
-                link.dealer.send(frame, zmq.DONTWAIT)
+                link.dealer.send(frame, _AT_ONCE)
                 return True
         self.counters.dropped += 1
         return False
@@ -172,7 +177,8 @@ class Transport:
         read.
         """
         try:
-            self._router.send_multipart([identity, frame], zmq.DONTWAIT)
+            self._router.send(identity, _NOT_ALL)
+            self._router.send(frame, _AT_ONCE)
         except zmq.ZMQError:  # EAGAIN: its queue is full; EHOSTUNREACH: it is gone
             self.counters.dropped += 1
             return False
@@ -323,9 +329,9 @@ class Transport:
         out: list[Happening] = []
         for _ in range(self._tuning.drain):
             # Asked first: to be told by an exception that none is left takes longer than a frame.
-            if not int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            if not int(self._router.getsockopt(zmq.EVENTS)) & _READABLE:
                 break
-            identity, *parts = self._router.recv_multipart(zmq.DONTWAIT, copy=False)
+            identity, *parts = self._message()
             if len(parts) != 1:
                 self.counters.unnamed += 1
                 continue
@@ -339,6 +345,13 @@ class Transport:
                 frame = parts[0].bytes if len(parts[0]) < LONG_FRAME_BYTES else parts[0].buffer
                 out.append(Incoming(kind, name, identity.bytes, frame))
         return out
+
+    def _message(self) -> list[zmq.Frame]:
+        """The parts of the message that waits."""
+        parts = [self._router.recv(_AT_ONCE, copy=False)]
+        while parts[-1].more:
+            parts.append(self._router.recv(_AT_ONCE, copy=False))
+        return parts
 
     # Links ----------------------------------------------------------------------------------------------
 

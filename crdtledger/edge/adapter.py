@@ -108,14 +108,14 @@ class GossipReplica:
 
     def durable_frontier(self) -> dict[bytes, LaneHead]:
         """What this node holds for good: its frontier as far as it is synced."""
-        forks = {lane: self.replica.head(lane).fork_seq for lane in self.replica.frontier()}
-        return {
-            lane: LaneHead(self._heads[lane].seq, self._heads[lane].hash, fork)
-            if lane in self._heads
-            else LaneHead(0, b"", fork)
-            for lane, fork in forks.items()
-            if lane in self._heads or fork
-        }
+        durable: dict[bytes, LaneHead] = {}
+        for lane, held in self.replica.frontier().items():
+            head = self._heads.get(lane)
+            if head is not None:
+                durable[lane] = LaneHead(head.seq, head.hash, held.fork_seq)
+            elif held.fork_seq:
+                durable[lane] = LaneHead(0, b"", held.fork_seq)
+        return durable
 
     def replayed(self) -> None:
         """Everything held came from the journal: all of it is durable."""

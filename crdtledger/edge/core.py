@@ -11,6 +11,7 @@ nothing is acknowledged or sent that a crash could undo.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -78,6 +79,7 @@ class NodeCore:
         self._persisting: list[Batch] = []
         self._watchers = Watchers()
         self._written: set[bytes] = set()
+        self._unpushed: deque[tuple[int, list[tuple[BatchName, bytes]]]] = deque()  # by the position that they wait for
         self._expiries = Expiries()
         self._expiry_us: int | None = None
         self.checkpoints = self._checkpointer(snapshot, salt)
@@ -158,7 +160,8 @@ class NodeCore:
             self.journaling.durable = event.position
             self.gossiped.durable(event.position)
             settled = self.checkpoints.durable(now_us) if self.checkpoints else []
-            return self._finish([*self.engine.step(event, now_us), *self._news(now_us), *settled], now_us)
+            pushes = self.push(event.position)
+            return self._finish([*pushes, *self.engine.step(event, now_us), *self._news(now_us), *settled], now_us)
         out: list[Output] = [*self.engine.step(event, now_us)]
         if isinstance(event, TimerFired):
             out += self._timer(event.key, now_us)
@@ -199,13 +202,21 @@ class NodeCore:
             written = [(BatchName(b.key, b.seq, b.hash), b.raw) for b in fresh if b.hash in self._written]
             self._written.clear()
             if written:
-                out += self.engine.recorded(written, persist.position)
+                self._unpushed.append((persist.position, written))
             out.insert(0, persist)
         next_us = self._expiries.next_us()
         if next_us != self._expiry_us:
             self._expiry_us = next_us
             out += [StartTimer(EXPIRY_TIMER, max(0, next_us - now_us))] if next_us is not None else []
         return [self._after(effect) for effect in out if not isinstance(effect, AppReceived)]
+
+    def push(self, durable: int) -> list[Effect]:
+        """Push what this node recorded and is durable by now; ``step`` does so too, and a driver in haste sooner. What shared a sync shares
+        a frame: each frame wakes a thread here and another one at each peer, and everything that waits there then shares a sync again."""
+        ready: list[tuple[BatchName, bytes]] = []
+        while self._unpushed and self._unpushed[0][0] <= durable:
+            ready += self._unpushed.popleft()[1]
+        return [*self.engine.recorded(ready, durable)] if ready else []
 
     def _absorb(self) -> None:
         """Have what came in by now written down, before anything that builds on it."""

@@ -346,6 +346,7 @@ class NodeRuntime:
         if self._unborn:  # only now: a crash before the first sync leaves a node that still has nothing to lose
             folders.born(self._folder.path)
             self._unborn = False
+        self._perform(self.core.push(self._durable))
         self._perform(self.core.step(Durable(self._durable), self._now_us()))
         self.core.fold()  # after the acknowledgements: they need the disk, not the figures
 

@@ -253,31 +253,55 @@ def open_header(raw: bytes, genesis: Genesis) -> Header:
     except _UNDECODABLE as error:
         raise InvalidBatch("header", f"not a header: {error}") from None
 
-    def need(holds: bool, field: str, why: str) -> None:
-        if not holds:
-            raise InvalidBatch(f"header.{field}", why)
-
-    need(canonical, "", "not the canonical encoding")
-    need(header.version == VERSION, "version", f"{header.version}, this program reads {VERSION}")
-    need(header.cluster == genesis.hash, "cluster", "another cluster's")
-    lane = parse_lane(header.lane)
-    need(lane.node in genesis.by_id, "lane", f"no member has the id {lane.node.hex()}")
-    need(lane.epoch >= 1, "lane", "epochs count from 1")
-    need(lane.shard < genesis.policies.shards, "lane", f"shard {lane.shard} of {genesis.policies.shards}")
-    need(1 <= header.seq <= MAX_SEQ, "seq", "counts from 1")
-    need(len(header.prev) == DIGEST_BYTES, "prev", "32 bytes")
-    need((header.seq == 1) == (header.prev == FIRST_PREV), "prev", "zero for the first batch and only there")
-    need(0 < header.clock <= MAX_TIMESTAMP, "clock", "out of range")
-    need(header.base[0] >= 0 and len(header.base[1]) == DIGEST_BYTES, "base", "a height and 32 bytes")
-    need(len(header.deps) <= MAX_DEPS, "deps", f"at most {MAX_DEPS}")
-    lanes = [dep.lane for dep in header.deps]
-    need(lanes == sorted(set(lanes)), "deps", "sorted by lane, none twice")
-    for dep in header.deps:
-        depended = parse_lane(dep.lane)
-        need(depended.node in genesis.by_id and dep.lane != header.lane, "deps", "another member's lane or epoch")
-        need(1 <= dep.seq <= MAX_SEQ and len(dep.hash) == DIGEST_BYTES, "deps", "a seq from 1 and 32 bytes")
-    need(all(count > 0 for _, count in header.counts), "counts", "positive")
+    fault = _fault(header, genesis) if canonical else ("", "not the canonical encoding")
+    if fault is not None:
+        raise InvalidBatch(f"header.{fault[0]}", fault[1])
     return header
+
+
+def _fault(header: Header, genesis: Genesis) -> tuple[str, str] | None:
+    """The first field of a header that does not hold, and why."""
+    if header.version != VERSION:
+        return "version", f"{header.version}, this program reads {VERSION}"
+    if header.cluster != genesis.hash:
+        return "cluster", "another cluster's"
+    lane = parse_lane(header.lane)
+    if lane.node not in genesis.by_id:
+        return "lane", f"no member has the id {lane.node.hex()}"
+    if lane.epoch < 1:
+        return "lane", "epochs count from 1"
+    if lane.shard >= genesis.policies.shards:
+        return "lane", f"shard {lane.shard} of {genesis.policies.shards}"
+    if not 1 <= header.seq <= MAX_SEQ:
+        return "seq", "counts from 1"
+    if len(header.prev) != DIGEST_BYTES:
+        return "prev", "32 bytes"
+    if (header.seq == 1) != (header.prev == FIRST_PREV):
+        return "prev", "zero for the first batch and only there"
+    if not 0 < header.clock <= MAX_TIMESTAMP:
+        return "clock", "out of range"
+    if header.base[0] < 0 or len(header.base[1]) != DIGEST_BYTES:
+        return "base", "a height and 32 bytes"
+    if header.deps and (fault := _fault_of_deps(header, genesis)) is not None:
+        return "deps", fault
+    if any(count <= 0 for _, count in header.counts):
+        return "counts", "positive"
+    return None
+
+
+def _fault_of_deps(header: Header, genesis: Genesis) -> str | None:
+    """What is wrong with a header's deps."""
+    if len(header.deps) > MAX_DEPS:
+        return f"at most {MAX_DEPS}"
+    lanes = [dep.lane for dep in header.deps]
+    if lanes != sorted(set(lanes)):
+        return "sorted by lane, none twice"
+    for dep in header.deps:
+        if parse_lane(dep.lane).node not in genesis.by_id or dep.lane == header.lane:
+            return "another member's lane or epoch"
+        if not 1 <= dep.seq <= MAX_SEQ or len(dep.hash) != DIGEST_BYTES:
+            return "a seq from 1 and 32 bytes"
+    return None
 
 
 def check_header_signature(raw: bytes, signature: bytes, header: Header, genesis: Genesis) -> None:

@@ -240,6 +240,8 @@ class Catalog:
         """The digest of the definition of ``name`` that stands: the settled one, or else the first in canonical order."""
         settled = self.base.standing(name)
         places = self._first_seen.get(name) if settled is None else None
+        if places and len(places) == 1:  # as names have: it is asked several times a fact
+            return next(iter(places))
         return min(places, key=lambda digest: (places[digest], digest)) if places else settled
 
     def defined_at(self, name: str) -> Place | None:

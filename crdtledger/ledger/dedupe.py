@@ -125,6 +125,10 @@ class FillIndex:
         """Where the winner of each key stands."""
         return [self.spot(n) if n >= 0 else None for n in self._table.find(*keys).tolist()]
 
+    def holds_one(self, high: int, low: int) -> bool:
+        """Whether one id, in its halves, was taken in."""
+        return self._table.holds(high, low)
+
     def take(self, batch: int, keys: Keys, rows: Rows) -> Taken:
         """Take in the given rows of a batch; ``keys`` are aligned with ``rows``."""
         ordinals, new = self._enter(batch, keys, rows)

@@ -306,6 +306,13 @@ class Positions:
             known[at] = terms[at].tobytes() in stated
         return known
 
+    def heard_of(self, kind: Kind, high: int, low: int) -> bool:
+        """Whether one id, in its halves, is settled or recorded, with whatever terms."""
+        seen = self.seen(kind)
+        if self.indexes[kind].holds_one(high, low):
+            return True
+        return bool(len(seen)) and bool((seen.find((np.array([high], np.uint64), np.array([low], np.uint64))) >= 0)[0])
+
     def define(self, digest: bytes) -> None:
         """A definition became known: fold what waited for it."""
         for number in self._waiting_under.pop(digest, ()):

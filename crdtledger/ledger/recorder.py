@@ -294,6 +294,8 @@ class Recorder:
         return any(known.get((self.lane.key, c.source), (-1, -1)) < (c.position, c.line) for c in cursors)
 
     def _without_known(self, wire: WireBody, body: Body) -> tuple[WireBody, int]:
+        if self._is_new(body):
+            return wire, 0
         tables = []
         dropped = 0
         for number, packed in wire.tables:
@@ -302,6 +304,12 @@ class Recorder:
             tables += _without(number, packed, known) if count else [(number, packed)]
             dropped += count
         return msgspec.structs.replace(wire, tables=tables), dropped
+
+    def _is_new(self, body: Body) -> bool:
+        """Whether a body is one fill of an id that nobody has heard of, as most calls of clients are. No array is made to tell."""
+        if list(map(len, body.tables.values())) != [1] or Kind.FILL not in body.tables:
+            return False
+        return not self.replica.view.positions.heard_of(Kind.FILL, *columns.lone_fill_key(body))
 
     @property
     def _recorded(self) -> RecordedRows:

@@ -74,7 +74,8 @@ class JournalWriter:
         self._queue_bytes_max = queue_bytes_max
         self._group_bytes_max = group_bytes_max
         self._group_jobs_max = group_jobs_max
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._work, self._done = threading.Condition(self._lock), threading.Condition(self._lock)
         self._jobs: deque[_Job | Prune] = deque()
         self._queued_bytes = 0
         self._submitted = self._durable = journal.position
@@ -139,30 +140,30 @@ class JournalWriter:
         or was stopped.
         """
         job = _job(position, records, meta, new_epoch)
-        with self._changed:
+        with self._lock:
             if not self._submitted < position <= INTEGER_MAX:
                 raise ValueError(f"position {position} does not follow {self._submitted}")
             if self.full:
-                self._changed.notify_all()
-            self._changed.wait_for(lambda: not self.full or self._failure is not None or self._stopping)
+                self._work.notify()
+                self._done.wait_for(lambda: not self.full or self._failure is not None or self._stopping)
             self._refuse_when_over()
             self._submitted = position
             self._queued_bytes += job.size_bytes
             self._jobs.append(job)
             if not later:
-                self._changed.notify_all()
+                self._work.notify()
 
     def hand_over(self) -> None:
         """Have the thread write what waits."""
-        with self._changed:
-            self._changed.notify_all()
+        with self._lock:
+            self._work.notify()
 
     def write_now(self) -> bool:
         """Write and sync what waits on the caller's thread, as one group, if the thread has none in hand, it is few bytes and the last
         sync was quick. False: it was handed over to the thread. A failure ends the writer as one in its thread does, and is raised
         as ``JournalUnusable`` should ``on_failure`` return.
         """
-        with self._changed:
+        with self._lock:
             self._refuse_when_over()
             group = [job for job in self._jobs if isinstance(job, _Job)]
             others = self._writing or len(group) < len(self._jobs)
@@ -173,7 +174,7 @@ class JournalWriter:
                 or self._queued_bytes > OWN_BYTES_MAX
                 or self._last_sync_s > OWN_SYNC_S_MAX
             ):
-                self._changed.notify_all()
+                self._work.notify()
                 return False
             self._jobs.clear()
             failure = self._write(group)  # with the lock held: nobody else may touch the journal meanwhile
@@ -185,27 +186,28 @@ class JournalWriter:
     def submit_prune(self, what: Prune) -> None:
         """Queue the deletion of records that nobody needs any more, behind everything submitted so far. Nothing tells when it is
         done, for nothing may depend on it; ``JournalUnusable`` when the writer has failed or was stopped."""
-        with self._changed:
+        with self._lock:
             self._refuse_when_over()
             self._jobs.append(what)
-            self._changed.notify_all()
+            self._work.notify()
 
     def drain(self) -> int:
         """Wait until everything submitted is durable and return the position; ``JournalUnusable`` on failure."""
-        with self._changed:
+        with self._lock:
             target = self._submitted
-            self._changed.wait_for(lambda: self._durable >= target or self._failure is not None)
+            self._done.wait_for(lambda: self._durable >= target or self._failure is not None)
             if self._durable < target:
                 self._refuse_when_over()
             return self._durable
 
     def stop(self) -> None:
         """Write what is queued (unless writing has failed), end the thread, close the descriptor. Not the journal."""
-        with self._changed:
+        with self._lock:
             if self._stopping:
                 return
             self._stopping = True
-            self._changed.notify_all()
+            self._work.notify()
+            self._done.notify_all()
         self._thread.join()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -221,7 +223,7 @@ class JournalWriter:
     def _run(self) -> None:
         while group := self._next_group():
             failure = self._prune(group) if isinstance(group, Prune) else self._write(group)
-            with self._changed:
+            with self._lock:
                 self._writing = False
             if failure is not None:
                 self._fail(failure)
@@ -248,12 +250,12 @@ class JournalWriter:
             taken = self._clock() - begun if self._clock else 0.0
         except Exception as error:  # whatever it was, what is on the disk is no longer known
             return error
-        with self._changed:
+        with self._lock:
             self._durable = durable
             self._last_sync_s = taken
             self._groups += 1
             self._queued_bytes -= sum(job.size_bytes for job in group)
-            self._changed.notify_all()
+            self._done.notify_all()  # and not the thread, if this was not its work: to wake it takes longer than all the rest
         return None
 
     def _next_group(self) -> list[_Job] | Prune:
@@ -261,8 +263,8 @@ class JournalWriter:
         and nothing waits."""
         group: list[_Job] = []
         size = 0
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._jobs) or self._stopping)
+        with self._lock:
+            self._work.wait_for(lambda: bool(self._jobs) or self._stopping)
             while self._jobs and len(group) < self._group_jobs_max:
                 job = self._jobs[0]
                 if isinstance(job, Prune):
@@ -280,10 +282,11 @@ class JournalWriter:
         return group
 
     def _fail(self, error: Exception) -> None:
-        with self._changed:
+        with self._lock:
             self._failure = error
             self._jobs.clear()
-            self._changed.notify_all()
+            self._work.notify()
+            self._done.notify_all()
         self._wake()
         self._on_failure(error)
 

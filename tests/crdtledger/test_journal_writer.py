@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -135,6 +136,18 @@ def test_what_the_caller_writes_itself_is_durable_when_the_call_returns_and_wake
     writer.stop()
     with pytest.raises(JournalUnusable, match="stopped"):
         writer.write_now()
+
+
+def test_what_the_caller_writes_itself_leaves_the_thread_asleep(journal: Journal) -> None:
+    writer = JournalWriter(journal, never, clock=lambda: 0.0)
+    asleep: deque[object] = writer._work.__dict__["_waiters"]
+    while not asleep:  # until it has begun to wait for work
+        threading.Event().wait(0.001)
+    (thread,) = asleep
+    for position in range(1, 10):
+        assert write_lone(writer, position)
+        assert list(asleep) == [thread]
+    writer.stop()
 
 
 def test_what_waits_when_the_writer_is_stopped_is_written(journal: Journal) -> None:

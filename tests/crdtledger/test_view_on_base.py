@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crdtledger.errors import Conflict, InsufficientRights
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import fact_keys
+from crdtledger.ledger.body import fact_keys, lone_fill_key
 from crdtledger.ledger.facts import (
     Account,
     Bust,
@@ -169,6 +169,15 @@ def test_a_settled_fill_told_again_counts_once_and_told_otherwise_loses() -> Non
         assert "what is settled" in one.detail
         assert one.detail.index("0.00000003") < one.detail.index("0.00000004")
         assert view.break_count() == 1
+
+
+def test_an_id_that_is_settled_was_heard_of_and_no_other_was() -> None:
+    pen = Pen(FOUNDED, 0)
+    told = [pen.write(SPOT), pen.write(fill(1))]
+    positions = view_of(settle_plainly(FOUNDED, EMPTY, told), []).positions
+    for asked in (told[1], pen.write(fill(2)), pen.write(fill("x"))):
+        heard = positions.heard_of(Kind.FILL, *lone_fill_key(asked.body))
+        assert heard == positions.heard(Kind.FILL, fact_keys(asked.body, Kind.FILL)) == (asked is told[1])
 
 
 def test_a_fee_in_an_asset_that_the_cluster_does_not_have_is_told_as_it_was_said() -> None:
