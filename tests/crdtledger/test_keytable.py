@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdtledger.ledger.keytable import STRETCH, KeyTable
+from crdtledger.ledger import keytable
+from crdtledger.ledger.keytable import NEAR, STRETCH, KeyTable
 
 Key = tuple[int, int]
 parts = st.one_of(st.integers(0, 3), st.integers(0, (1 << 64) - 1), st.integers(0, 40).map(lambda k: k << 58))
@@ -57,9 +59,7 @@ class OneHome(KeyTable):
 def test_colliding_keys_stay_apart(steps: list[list[Key]]) -> None:
     table, model = OneHome(capacity=1), dict[Key, int]()
     for put in steps:
-        for key in put:
-            model.setdefault(key, len(model))
-        assert table.insert(*columns(put))[0].tolist() == [model[key] for key in put]
+        put_in_both(table, model, put)
         assert table.find(*columns(list(model))).tolist() == list(model.values())
 
 
@@ -92,11 +92,12 @@ def test_a_table_of_many_keys_numbers_them_in_order_however_it_grew(salt: int, r
     assert np.array_equal(table.keys(0, rows)[0], n)
 
 
-@given(st.lists(st.lists(st.integers(0, 30), min_size=9, max_size=60), max_size=4))
-def test_keys_said_again_and_again_in_one_call_have_one_number(steps: list[list[int]]) -> None:
+@given(st.lists(st.lists(st.integers(0, 30), min_size=9, max_size=60), max_size=4), st.sampled_from([9, 20, NEAR]))
+def test_keys_said_again_and_again_in_one_call_have_one_number(steps: list[list[int]], near: int) -> None:
     table, model = KeyTable(), dict[Key, int]()
     for step in steps:
         put = [(n, n) for n in step]
-        put_in_both(table, model, put)
+        with patch.object(keytable, "NEAR", near):
+            put_in_both(table, model, put)
         assert list(zip(*(half.tolist() for half in table.keys(0, len(table))), strict=True)) == list(model)
     assert table.find(*columns(list(model))).tolist() == list(model.values())
