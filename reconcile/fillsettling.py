@@ -109,7 +109,7 @@ class _Counted(NamedTuple):
 
 def _positions(view: View) -> PackedPositions:
     """The positions that change."""
-    if not view.positions.counted:
+    if not view.settled_fills.counted:
         return PackedPositions.of({})
     counted = _counted(view)
     starts = counted.starts
@@ -136,7 +136,7 @@ def _positions(view: View) -> PackedPositions:
 
 
 def _counted(view: View) -> _Counted:
-    parts = view.positions.counted
+    parts = view.settled_fills.counted
     terms, worth = np.concatenate([part.terms for part in parts]), np.concatenate([part.values for part in parts])
     signs = np.repeat([1 if part.kind is Kind.FILL else -1 for part in parts], [len(part.rows) for part in parts])
     cells = terms[:, INSTRUMENT] * len(view.catalog.account_names) + terms[:, ACCOUNT]
@@ -228,17 +228,17 @@ def _adjustments(view: View) -> list[Adjustment]:
     def note(effect: Effect, cause: str, held: Held) -> None:
         rows.setdefault((effect, cause, held.number, held.kind), []).append(_told(view, held))
 
-    positions, waited = view.positions, len(view.base.suspended)
-    for held in positions.repeated:
+    fills, waited = view.settled_fills, len(view.base.suspended)
+    for held in fills.repeated:
         note("deduplicated", RECORDED_BEFORE, held)
-    for held in positions.contradicted:
+    for held in fills.contradicted:
         note("conflict", OTHER_CONTENT, held)
-    for held in positions.lost:
+    for held in fills.lost:
         note("suspended", LOST_NAME, held)
-    for held in positions.waiting():
+    for held in fills.waiting():
         if held.number >= waited:
             note("suspended", NO_DEFINITION, held)
-    for counted in positions.counted:
+    for counted in fills.counted:
         if counted.number < waited:
             note("counted", DEFINED_NOW, Held(counted.kind, counted.number, counted.rows))
     out = []

@@ -60,10 +60,10 @@ class Moved(NamedTuple):
 
 def taken_ids(view: View, kind: Kind) -> TakenIds:
     """The ids that a finished settling view takes."""
-    keys, contents = view.positions.taken(kind)
+    keys, contents = view.settled_fills.taken(kind)
     if view.base.window is None:
         return TakenIds((keys, contents), None)
-    said, recorded, by_hand = view.positions.taken_at(kind)
+    said, recorded, by_hand = view.settled_fills.taken_at(kind)
     timed = ~by_hand
     newest = int(np.minimum(said, recorded)[timed].max(initial=0))
     return TakenIds(

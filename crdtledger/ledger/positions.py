@@ -15,7 +15,7 @@ same terms again are a duplicate, others a conflict that the settled statement h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,27 +25,19 @@ from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.body import Body, Keys, fact_keys, fill_keys
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
-from crdtledger.ledger.dedupe import FillIndex, Flags, Moved, Rows, Spot, Taken
+from crdtledger.ledger.dedupe import FillIndex, Moved, Rows, Spot, Taken
 from crdtledger.ledger.facts import NO_STRING, Instrument, Kind
 from crdtledger.ledger.fillterms import (
-    ACCOUNT,
-    FEE_AMOUNT,
-    FEE_ASSET,
     INSTRUMENT,
-    PRICE,
-    QUANTITY,
-    SIDE,
     fee_assets,
     fill_terms,
 )
 from crdtledger.ledger.gathered import gather, has_small_pages
-from crdtledger.ledger.idwindow import booked_by_hand, clock_us
-from crdtledger.ledger.joinedfills import joined, runs
 from crdtledger.ledger.keytable import Ordinals
 from crdtledger.ledger.positionrow import Position, position_of, says_something
 from crdtledger.ledger.positionsums import VALUE, Page, PositionSums
 from crdtledger.ledger.reference import fold_values
-from crdtledger.ledger.seenids import Contents, SeenIds
+from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settledparts import SettledPosition, SuspendedFills
 from crdtledger.ledger.timedids import BothIds
 from crdtledger.ledger.wide import Limbs, product
@@ -82,25 +74,6 @@ class Held(NamedTuple):
     rows: Rows
 
 
-class Counted(NamedTuple):
-    """Rows of one batch that count, in the order in which they were folded. ``terms``, ``values`` are aligned with ``rows``: what each
-    adds to its side's value before ``reference.value_factor``, as wide columns."""
-
-    kind: Kind
-    number: int
-    rows: Rows
-    terms: npt.NDArray[np.int64]
-    values: Limbs
-
-
-class TakenAt(NamedTuple):
-    """Times of ids, in microseconds: as the facts say, and as the clocks of their batches do; and which of them are booked by hand."""
-
-    said: Rows
-    recorded: Rows
-    by_hand: npt.NDArray[np.bool_]
-
-
 class Positions:
     """The fold of fills and busts of one view. ``batches`` and ``bindings`` are the view's, by local batch number."""
 
@@ -111,14 +84,12 @@ class Positions:
         bindings: Sequence[Binding],
         places: Sequence[Place],
         salt: int,
-        settling: bool = False,
     ) -> None:
         self._catalog = catalog
         self._base = catalog.base
         self._batches = batches
         self._bindings = bindings
         self._places = places
-        self._settling = settling
         self._sums = PositionSums(salt, len(catalog.assets))
         self._waiting: dict[int, list[tuple[Kind, int, Rows, int]]] = {}
         self._waiting_under: dict[bytes, list[int]] = {}
@@ -129,21 +100,8 @@ class Positions:
         self.overruled: dict[tuple[Kind, int, int], dict[bytes, tuple[Place, Spot]]] = {}
         """Settled ids that unsettled facts contradict: (kind, the id's halves) -> for each of their terms, as bytes, where it is
         first stated."""
-        self._losing: dict[int, bool] = {}
-        self._linear: dict[int, bool] = {}
-        """Settling only: of every instrument that was asked for, whether it is lost, and whether it is known and linear. All definitions
-        are in by then."""
         self.lost: list[Held] = []
         """Facts under a definition that lost its name for good."""
-        self.counted: list[Counted] = []
-        """Settling only: what counts; of each instrument in order. It is summed up when somebody looks at the rows."""
-        self._summed = 0
-        self._said: dict[Kind, list[Contents]] = {Kind.FILL: [], Kind.BUST: []}
-        """Settling only: what is said under the ids that were taken, in the order of first sight."""
-        self.repeated: list[Held] = []
-        """Settling only: facts that say again what is settled or came before."""
-        self.contradicted: list[Held] = []
-        """Settling only: facts that say something else under an id that is taken."""
 
     def terms(self, kind: Kind, batch: int, rows: Rows) -> npt.NDArray[np.int64]:
         """What is compared when an id repeats: shape (len(rows), TERMS)."""
@@ -156,9 +114,7 @@ class Positions:
         if len(open_rows) < len(keys[0]):
             keys = (keys[0][open_rows], keys[1][open_rows])
         taken = self.indexes[kind].take(number, keys, open_rows)
-        if self._settling:
-            self._said[kind].append(fact_contents(self._batches[number].body, kind, taken.counted))
-        self._note(kind, number, taken.repeated, taken.contradicted)
+        self._note_taken(kind, number, taken)
         sign = 1 if kind is Kind.FILL else -1
         self._bring_in(kind, number, taken, sign)
 
@@ -180,12 +136,8 @@ class Positions:
         """Whether these are all rows of their table, under linear definitions that are known and stand, with fees in no other asset."""
         body, scopes = self._batches[held.number].body, self._bindings[held.number].scopes.tolist()
         table = body.tables[held.kind]
-        if (
-            self._settling
-            or self._waits_in_base(held.number)
-            or len(held.rows) < len(table)
-            or not has_small_pages(body, held.kind)
-        ):
+        whole = len(held.rows) == len(table) and not self._waits_in_base(held.number)
+        if not whole or not has_small_pages(body, held.kind):
             return False
         for number in set(scopes):
             meaning = self._catalog.meaning(number)
@@ -227,11 +179,11 @@ class Positions:
         for batch, lost in losers.items():
             self._add(kind, batch, np.array(lost, np.int64), -sign)
 
+    def _note_taken(self, kind: Kind, number: int, taken: Taken) -> None:
+        """What became of rows that competed for their ids. Nobody asks before they are settled."""
+
     def _note(self, kind: Kind, number: int, repeated: Rows, contradicted: Rows) -> None:
-        if self._settling:
-            for held, rows in ((self.repeated, repeated), (self.contradicted, contradicted)):
-                if len(rows):
-                    held.append(Held(kind, number, rows))
+        """Rows that say what is known, the same or something else under its ids. Nobody asks before they are settled."""
 
     def seen(self, kind: Kind) -> SeenIds | BothIds:
         """The settled ids of fills, or of busts, as far as they are remembered."""
@@ -274,16 +226,8 @@ class Positions:
         return number < len(self._base.suspended)
 
     def _is_lost(self, instrument: int) -> bool:
-        if not self._settling:
-            return self._catalog.lost(instrument)
-        losing = self._losing.get(instrument)
-        if losing is None:
-            key = self._catalog.instrument_keys[instrument]
-            standing = self._catalog.standing(key.name)
-            # With none of that name it is lost if it is known, which it then is under another one.
-            losing = standing != key.digest if standing is not None else key.digest in self._catalog.definitions
-            self._losing[instrument] = losing
-        return losing
+        """Whether an instrument's definition lost its name for good."""
+        return self._catalog.lost(instrument)
 
     def heard(self, kind: Kind, keys: Keys) -> npt.NDArray[np.bool_]:
         """Which of these ids are settled or recorded, with whatever terms."""
@@ -350,9 +294,7 @@ class Positions:
             self._add(kind, batch, moved.rows, sign)
 
     def _add(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
-        if self._settling:
-            self._count(kind, batch, rows, sign)
-            return
+        """Have rows count, or count no more (``sign`` is then the other one)."""
         for number, mine in self._by_instrument(kind, batch, rows).items():
             self._sum_up(kind, batch, number, mine, sign)
 
@@ -396,7 +338,7 @@ class Positions:
             if not len(rows):
                 return
         picked = {column: table[column][rows] for column in ("account", "side", "qty", "fee")}
-        values = product(picked["qty"], table["price"][rows]) if limbs is None else _columns(limbs)
+        values = product(picked["qty"], table["price"][rows]) if limbs is None else columns_of(limbs)
         self._sum(number, definition, binding.accounts, picked["account"], picked, values, assets, sign)
 
     def _sum(
@@ -420,119 +362,6 @@ class Positions:
         page = Page(number, accounts)
         self._sums.add([page], which.astype(np.intp), table["side"], table["qty"], values, fees, sign)
 
-    # -- settling -------------------------------------------------------------------------------------------
-
-    def apply_each(self, kind: Kind, told: Iterable[tuple[int, Rows]]) -> None:
-        """Settling: ``apply`` rows of many batches in their order, small ones side by side where that says the same."""
-        together: list[tuple[int, Rows]] = []
-        for number, rows in told:
-            if not self._waits_in_base(number) and self._are_plain(self._bindings[number].scopes.tolist()):
-                together.append((number, rows))
-                continue
-            self._settle_together(kind, together)
-            together = []
-            self.apply(number, kind, rows)
-        self._settle_together(kind, together)
-
-    def _are_plain(self, numbers: list[int]) -> bool:
-        """Whether rows of all these instruments compete for their ids and are valued together."""
-        return len(self._alike(numbers)) == 1 and all(self._linear[n] and not self._is_lost(n) for n in numbers)
-
-    def _settle_together(self, kind: Kind, together: Sequence[tuple[int, Rows]]) -> None:
-        if not together:
-            return
-        numbers = np.repeat([number for number, _ in together], [len(rows) for _, rows in together])
-        rows = np.concatenate([rows for _, rows in together])
-        for part, body in joined(kind, self._batches, numbers, rows):
-            self._settle_joined(kind, numbers[part], rows[part], body)
-
-    def _settle_joined(self, kind: Kind, numbers: Rows, rows: Rows, body: Body) -> None:
-        keys, terms = fact_keys(body, kind), fill_terms(body.tables[kind], self._catalog.bind(body))
-        found = self.seen(kind).find(keys)
-        settled, left = np.flatnonzero(found >= 0), np.flatnonzero(found < 0)
-        for number, of in runs(numbers[settled]):
-            mine = settled[of]
-            self._note_settled(kind, number, rows[mine], (keys[0][mine], keys[1][mine]), found[mine])
-        if len(settled):
-            numbers, rows, terms, keys = numbers[left], rows[left], terms[left], (keys[0][left], keys[1][left])
-        new, contradicted = self.indexes[kind].take_in_order(numbers, keys, rows)
-        again = np.flatnonzero(~new)
-        for number, of in runs(numbers[again]):
-            mine = again[of]
-            self._note(kind, number, rows[mine[~contradicted[mine]]], rows[mine[contradicted[mine]]])
-        contents = fact_contents(body, kind)
-        self._said[kind].append(contents[left][new])
-        if len(again):
-            numbers, rows, terms = numbers[new], rows[new], terms[new]
-        if len(rows):
-            self._count_each(kind, numbers, rows, terms)
-
-    def _count_each(self, kind: Kind, numbers: Rows, rows: Rows, terms: npt.NDArray[np.int64]) -> None:
-        """Rows of linear instruments of many batches count."""
-        definition = self._catalog.meaning(int(terms[0, INSTRUMENT]))
-        assert definition is not None, "it is known to be linear"
-        values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
-        valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
-        if not valid.all():
-            for number, of in runs(numbers[~valid]):
-                self._note_out_of_range(kind, number, rows[~valid][of], 1 if kind is Kind.FILL else -1)
-            numbers, rows, terms, values = numbers[valid], rows[valid], terms[valid], values[valid]
-        self.counted += [Counted(kind, number, rows[of], terms[of], values[of]) for number, of in runs(numbers)]
-
-    def _count(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
-        """Settling: what counts is kept as it is, and summed when somebody asks."""
-        terms = self.terms(kind, batch, rows)
-        numbers = np.unique(terms[:, INSTRUMENT]).tolist()
-        for alike in self._alike(numbers):
-            if len(alike) == len(numbers):  # the usual case, and no copies
-                self._count_alike(kind, batch, alike, rows, terms, sign)
-            else:
-                mine = np.isin(terms[:, INSTRUMENT], alike)
-                self._count_alike(kind, batch, alike, rows[mine], terms[mine], sign)
-
-    def _alike(self, numbers: list[int]) -> list[list[int]]:
-        """Instruments whose rows are valued together: each by itself, but all linear ones, whose values take no definition."""
-        linear: list[int] = []
-        others: list[list[int]] = []
-        for number in numbers:
-            is_linear = self._linear.get(number)
-            if is_linear is None:
-                meaning = self._catalog.meaning(number)
-                is_linear = self._linear[number] = meaning is not None and not meaning.inverse
-            if is_linear:
-                linear.append(number)
-            else:
-                others.append([number])
-        return [linear, *others] if linear else others
-
-    def _count_alike(
-        self, kind: Kind, batch: int, alike: list[int], rows: Rows, terms: npt.NDArray[np.int64], sign: int
-    ) -> None:
-        definition = self._meaning(alike[0], kind, batch, rows, sign)
-        if definition is None:
-            return
-        values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
-        valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
-        if not valid.all():
-            self._note_out_of_range(kind, batch, rows[~valid], sign)
-            values, terms, rows = values[valid], terms[valid], rows[valid]
-        if len(rows):
-            self.counted.append(Counted(kind, batch, rows, terms, values))
-
-    def _sum_counted(self) -> None:
-        """Settling: add up what counts and is not summed yet."""
-        for counted in self.counted[self._summed :]:
-            sign = 1 if counted.kind is Kind.FILL else -1
-            for number in np.unique(counted.terms[:, INSTRUMENT]).tolist():
-                definition = self._catalog.meaning(number)
-                assert definition is not None, "what counts has a meaning"
-                mine = counted.terms[:, INSTRUMENT] == number
-                terms, values = counted.terms[mine], _columns(counted.values[mine])
-                accounts, which = np.unique(terms[:, ACCOUNT], return_inverse=True)
-                table = {"qty": terms[:, QUANTITY], "side": terms[:, SIDE], "fee": terms[:, FEE_AMOUNT]}
-                self._sum(number, definition, accounts, which, table, values, terms[:, FEE_ASSET], sign)
-        self._summed = len(self.counted)
-
     def _note_out_of_range(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         counted = 1 if kind is Kind.FILL else -1
         for row in rows.tolist():
@@ -551,7 +380,6 @@ class Positions:
 
     def rows(self) -> list[Position]:
         """Every position under a standing definition, sorted by account, then instrument."""
-        self._sum_counted()
         settled = dict(self._base.positions.items())
         rows: dict[tuple[str, str], Position] = {}
         for (account, number), pair in self._sums.sides().items():
@@ -601,34 +429,6 @@ class Positions:
             for kind, number, rows, _ in waiting:
                 yield Held(kind, number, rows)
 
-    def taken(self, kind: Kind) -> tuple[Keys, Contents]:
-        """The ids that unsettled fills (or busts) take, whether they count or wait, and what they say; by first sight, which while
-        settling is canonical order."""
-        keys, fresh, _, _ = self._taking(kind)
-        return keys, np.concatenate([np.empty((0, 2), np.uint64), *self._said[kind]])[fresh]
-
-    def taken_at(self, kind: Kind) -> TakenAt:
-        """When that which takes those ids happened; aligned with ``taken``."""
-        _, _, batches, rows = self._taking(kind)
-        said, recorded, by_hand = (
-            np.empty(len(rows), np.int64),
-            np.empty(len(rows), np.int64),
-            np.empty(len(rows), np.bool_),
-        )
-        for number, mine in runs(batches):
-            batch = self._batches[number]
-            assert isinstance(batch, Batch)  # what waits in the base took its id when it was settled
-            said[mine] = batch.body.tables[kind]["ts_us"][rows[mine]]
-            recorded[mine] = clock_us(batch.header.clock)
-            by_hand[mine] = booked_by_hand(batch.body, kind, rows[mine])
-        return TakenAt(said, recorded, by_hand)
-
-    def _taking(self, kind: Kind) -> tuple[Keys, Flags, Rows, Rows]:
-        """Ids that are taken and not settled, which of all ids these are, and the batch number and row of each one's winner."""
-        keys, batches, rows = self.indexes[kind].winners()
-        fresh = batches >= len(self._base.suspended)
-        return (keys[0][fresh], keys[1][fresh]), fresh, batches[fresh], rows[fresh]
-
     def mismatches(self) -> Iterator[Mismatch]:
         """Busts whose terms are not those of the fill they take back, at least one of the two not settled."""
         keys, batches, rows = self.indexes[Kind.BUST].winners()
@@ -665,6 +465,6 @@ def _terms(
     return terms
 
 
-def _columns(limbs: Limbs) -> tuple[npt.NDArray[np.int64], ...]:
+def columns_of(limbs: Limbs) -> tuple[npt.NDArray[np.int64], ...]:
     """Values as the columns that ``positionsums`` sums."""
     return tuple(limbs[:, : VALUE.stop - VALUE.start].T)

@@ -14,7 +14,7 @@ settled. Settlement is a view too, a *settling* one, and differs where it must:
 
 What a finished one leaves to the next state: ``judged`` (which ids are used, by whom), ``collateral.landed()``,
 ``rights.reserves_after()``, ``catalog.fresh_*()``, ``board.extended()``, ``unsettled_cursors()``, ``void_batches``, ``void_facts()``,
-``lasting_breaks()``, and of fills ``positions.counted``, ``repeated``, ``contradicted``, ``lost`` and ``waiting()``.
+``lasting_breaks()``, and ``settled_fills``: ``counted``, ``repeated``, ``contradicted``, ``lost`` and ``waiting()``.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from crdtledger.ledger.positions import Held, Positions
 from crdtledger.ledger.rights import DIVIDED, OVERSPENT, Rights, Verdict
 from crdtledger.ledger.settled import SettledState
 from crdtledger.ledger.settledparts import SuspendedFills
+from crdtledger.ledger.settlingpositions import SettlingPositions
 
 NOT_ITS_ACCOUNT = "not this node's account"
 BELOW_FLOOR = "it happened before the floor of ids"
@@ -101,7 +102,8 @@ class View:
         self._places: list[Place] = []
         self._lane_clock: dict[bytes, int] = {}
         self.highest = HighestIds()
-        self.positions = Positions(self.catalog, self.batches, self._bindings, self._places, salt, settling)
+        fold = SettlingPositions if settling else Positions
+        self.positions = fold(self.catalog, self.batches, self._bindings, self._places, salt)
         self.rights = Rights(self.catalog, salt)
         self.collateral = Collateral(self.catalog, self.batches, self._bindings, self._places, salt, settling)
         self.orders = Orders(genesis, self.base, self.batches, self._places)
@@ -175,12 +177,12 @@ class View:
         for number in self._unfolded:
             tables = self.batches[number].body.tables
             if Kind.BUST in tables:  # what it takes back keeps its place among the fills
-                self.positions.apply_each(Kind.FILL, together)
+                self.settled_fills.apply_each(Kind.FILL, together)
                 together = []
                 self._fold_one(number)
             elif Kind.FILL in tables:
                 together.append((number, self._recordable(number, Kind.FILL)))
-        self.positions.apply_each(Kind.FILL, together)
+        self.settled_fills.apply_each(Kind.FILL, together)
         self._unfolded.clear()
 
     def _fold_fills(self) -> None:
@@ -267,6 +269,12 @@ class View:
     def member(self, lane: bytes) -> int:
         """The index in the genesis of a lane's node."""
         return self.rights.member(lane)
+
+    @property
+    def settled_fills(self) -> SettlingPositions:
+        """Settling: what became of each fill and bust."""
+        assert isinstance(self.positions, SettlingPositions), "only a settling view says so"
+        return self.positions
 
     # -- reading --------------------------------------------------------------------------------------------
 
