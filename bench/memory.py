@@ -5,10 +5,13 @@
 All of it is resident memory, as the kernel counts it, of processes that did nothing else. Idle: the largest of four nodes that agree on
 checkpoints of nothing. A fact: what a node grew by when it recorded a million fills, what another grew by that caught up with them, and
 what the first holds when it starts again with them in its journal; each has shown all positions to a client. These fills are of 1,000
-cells, so that cells do not count. A cell: what two processes differ by that hold equally many fills, of many cells or of few, in the view
-of what is unsettled, or in the settled state with the trees that its roots are made from: a state that was loaded, as a node does when
-it starts, or one that ten heights have made, whose rows and trees have grown and have room to grow on. Each of those heights changes
-as many cells where they come to few, since what a height was worked out in stays in part, and is of its changes, not of the cells held.
+cells, so that cells do not count.
+
+A cell: what two processes differ by, one of which has many of them. Either they hold equally many fills, in the view of what is
+unsettled, or in a settled state, with the trees that its roots are made from, that ten heights have made, whose rows and trees have grown
+and have room to grow on; each of those heights changes as many cells where they come to few, since what a height was worked out in stays
+in part, and is of its changes, not of the cells held. Or they loaded a state that another process made, as a node does when it starts,
+less its ids, which are of facts: of as many cells as the others have fills, since some MB stay of what it was read in.
 """
 
 from __future__ import annotations
@@ -18,19 +21,24 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 
+import msgspec
 import numpy as np
 
 from bench import nodes
+from bench.checkpoint import Books
 from bench.join import INSTRUMENTS, Fills, chunks, names, record
 from bench.measured import Goal, Plan, Result, Row, Wrong
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.genesis import Genesis, Policies
+from crdtledger.ledger.genesis import Genesis, Policies, load
 from crdtledger.ledger.inprocess import Ledger
 from crdtledger.ledger.replica import Replica
+from crdtledger.ledger.seenids import SeenIds
 from crdtledger.ledger.settled import SettledState, decode_state
 from reconcile.checkpoint import LaneCut
 from reconcile.commitments import Commitments
@@ -43,6 +51,7 @@ IDLE = "an idle node, of four that agree"
 FACT = "an unsettled fact, "
 CELL = "an open cell, "
 HEIGHTS = 10
+SALTS = Salts(1, bytes(32))
 
 
 def narrow(work: Sequence[Fills], instruments: int = 1) -> list[Fills]:
@@ -95,8 +104,17 @@ def a_cell(what: str, fills: int) -> float:
 
 
 def fresh(what: str, fills: int, wide: bool) -> tuple[int, int]:
-    """``held_by`` in a process that does nothing else."""
-    script = f"from bench import memory; print(*memory.held_by({what!r}, {fills}, {wide}))"
+    """``held_by`` in a process that does nothing else; of a state that is ``loaded``, in one that did not make it either."""
+    if what != "state":
+        return told_by(f"held_by({what!r}, {fills}, {wide})")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        save(Path(folder), fills if wide else fills // 100)
+        return told_by(f"loaded({folder!r})")
+
+
+def told_by(call: str) -> tuple[int, int]:
+    """What a call of this module returns in a process of its own."""
+    script = f"from bench import memory; print(*memory.{call})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     grown, cells = done.stdout.split()
     return int(grown), int(cells)
@@ -111,33 +129,46 @@ def held_by(what: str, fills: int, wide: bool) -> tuple[int, int]:
     (ledger,) = Ledger.cluster("one", assets={"USDT": 2})
     ledger.record(*names())
     record(ledger, work)
+    count = cells(work)
     batches = list(ledger.replica.batches())
+    before = resident()
     if what == "view":
-        before = resident()
         replica = Replica(ledger.genesis, 7, documents=False)
         for batch in batches:
             replica.admit_batch(batch)
         if replica.view.facts != ledger.replica.view.facts:  # looked at, it is there
             raise Wrong("facts are missing from a view")
-        return resident() - before, cells(work)
-    salts, state = Salts(1, bytes(32)), SettledState.empty(ledger.genesis)
-    if what == "heights":
-        before = resident()
-        trees = Commitments.empty(ledger.genesis, salts)
-        step = -(-len(batches) // HEIGHTS)
-        for begin in range(0, len(batches), step):
-            settlement = settled(ledger.genesis, state, batches[begin : begin + step], 1 + begin // step)
-            state, trees = settlement.state, trees.advance(settlement)
-        del settlement
-    else:
-        raw = settled(ledger.genesis, state, batches, 1).state.encode()
-        before = resident()
-        state = decode_state(raw, ledger.genesis)
-        trees = Commitments.rebuild(ledger.genesis, salts, state)
+        return resident() - before, count
+    state = SettledState.empty(ledger.genesis)
+    trees = Commitments.empty(ledger.genesis, SALTS)
+    step = -(-len(batches) // HEIGHTS)
+    for begin in range(0, len(batches), step):
+        settlement = settled(ledger.genesis, state, batches[begin : begin + step], 1 + begin // step)
+        state, trees = settlement.state, trees.advance(settlement)
+    del settlement
     grown = resident() - before
-    if len(state.positions) != cells(work) or not trees.state_root:
-        raise Wrong(f"{len(state.positions)} cells are settled, not {cells(work)}")
-    return grown, cells(work)
+    if len(state.positions) != count or not trees.state_root:
+        raise Wrong(f"{len(state.positions)} cells are settled, not {count}")
+    return grown, count
+
+
+def save(folder: Path, cells: int) -> None:
+    """Leave a settled state of so many cells in a folder, and its genesis."""
+    books = Books(cells)
+    (folder / "genesis").write_bytes(books.genesis.encode())
+    (folder / "state").write_bytes(msgspec.structs.replace(books.state, fills=SeenIds()).encode())
+
+
+def loaded(folder: str) -> tuple[int, int]:
+    """What the state in a folder takes in this process, in bytes, with its trees; and how many cells it has."""
+    genesis, raw = load((Path(folder) / "genesis").read_bytes()), (Path(folder) / "state").read_bytes()
+    before = resident()
+    state = decode_state(raw, genesis)
+    trees = Commitments.rebuild(genesis, SALTS, state)
+    grown = resident() - before
+    if not trees.state_root:
+        raise Wrong("a state was loaded without trees")
+    return grown, len(state.positions)
 
 
 def settled(genesis: Genesis, state: SettledState, batches: Sequence[Batch], height: int) -> Settlement:

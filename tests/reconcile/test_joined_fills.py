@@ -88,7 +88,8 @@ def finished(view: View, side_by_side: bool) -> View:
     if side_by_side:
         view.finish()
     else:
-        view._fold_fills()
+        for number in view._unfolded:
+            view._fold_one(number)
     return view
 
 
