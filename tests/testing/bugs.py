@@ -193,9 +193,25 @@ def not_waiting(kind: type, at: tuple[str, ...], **more: Any) -> Bug:
     return lambda _: planted("Hastens", plant, **more)
 
 
+def pushed_at_once(at: tuple[str, ...]) -> Bug:
+    """Batches are pushed when they are written, at some nodes, and not when they are durable."""
+
+    def plant(name: str, core: NodeCore) -> None:
+        step = core.step
+
+        def steps(event: Any, now_us: int) -> Any:
+            effects = step(event, now_us)
+            return [*effects, *(msgspec.structs.replace(one, after=0) for one in core.push(core.position))]
+
+        if name in at:
+            core.step = steps  # type: ignore[method-assign]
+
+    return lambda _: planted("Hastens", plant)
+
+
 acknowledged_early = not_waiting(Reply, ("n1",))
-sent_early = not_waiting(Send, ("n0", "n1", "n2"))
-sent_early_at_one = not_waiting(Send, ("n2",))
+sent_early = pushed_at_once(("n0", "n1", "n2"))
+sent_early_at_one = pushed_at_once(("n2",))
 vote_sent_early_at_one = not_waiting(Send, ("n2",), agreement=True)
 
 
