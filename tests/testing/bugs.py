@@ -18,6 +18,7 @@ from crdtledger.edge.core import NodeCore
 from crdtledger.errors import InsufficientRights
 from crdtledger.ledger import reference
 from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.replica import Replica
 from crdtledger.ledger.view import View
 from crdtledger.testing.machine import ClusterMachine
@@ -62,14 +63,14 @@ def fold_skipped_at_one(_: pytest.MonkeyPatch) -> type[ClusterMachine]:
 
     def plant(name: str, core: NodeCore) -> None:
         view: Any = core.replica.view
-        apply = view.apply
+        take_in = view._take_in
 
-        def applies(batch: Batch) -> None:
+        def takes_in(batch: Batch, place: Place | None) -> None:
             if batch.lane.node == core.genesis.member("n1").id or len(core.replica) % 3:
-                apply(batch)
+                take_in(batch, place)
 
         if name == "n1":
-            view.apply = applies
+            view._take_in = takes_in
 
     return planted("Forgets", plant)
 
@@ -79,17 +80,17 @@ def half_a_batch(_: pytest.MonkeyPatch) -> type[ClusterMachine]:
 
     def plant(name: str, core: NodeCore) -> None:
         view: Any = core.replica.view
-        apply = view.apply
+        take_in = view._take_in
 
-        def applies(batch: Batch) -> None:
+        def takes_in(batch: Batch, place: Place | None) -> None:
             if batch.lane.node != core.genesis.member("n2").id:
                 tables = {kind: rows[:-1] if len(rows) > 1 else rows for kind, rows in batch.body.tables.items()}
                 body = batch.body._replace(tables=tables)
                 batch = Batch(batch.raw, batch.header_bytes, batch.signature, batch.header, body)
-            apply(batch)
+            take_in(batch, place)
 
         if name == "n2":
-            view.apply = applies
+            view._take_in = takes_in
 
     return planted("Halves", plant)
 
