@@ -8,8 +8,7 @@ Only numbers count. An id that is a text is never above. Settled ids are not her
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from crdtledger.ledger.facts import ID_IS_TEXT, Kind
 Mask: TypeAlias = npt.NDArray[np.bool_]
 _Scope: TypeAlias = tuple[Kind, str, str, str, str]
 """What an id is unique within: its kind, venue, id space, leg, and its instrument's name."""
+_MAX_ID: Final = (1 << 64) - 1
 
 
 class HighestIds:
@@ -35,33 +35,30 @@ class HighestIds:
             if table is not None and len(table) == 1:  # as plain integers
                 if not table["flags"].item() & ID_IS_TEXT:
                     self._raise(_scope(kind, body, body.scopes[table["scope"].item()]), table["id"].item())
+            elif table is not None and len(body.scopes) == 1 and not table["flags"].any():  # the usual case
+                self._raise(_scope(kind, body, body.scopes[0]), int(table["id"].max(initial=0)))
             elif table is not None:
-                for scope, numbers in _numbers(kind, body):
-                    picked = table["id"][numbers]
-                    if len(picked):
-                        self._raise(scope, int(picked.max()))
+                numbers = table["flags"] & ID_IS_TEXT == 0
+                scopes, ids = table["scope"][numbers], table["id"][numbers]
+                tops = np.zeros(len(body.scopes), np.uint64)
+                np.maximum.at(tops, scopes, ids)
+                for number in np.unique(scopes).tolist():
+                    self._raise(_scope(kind, body, body.scopes[number]), int(tops[number]))
 
     def _raise(self, scope: _Scope, number: int) -> None:
         self._highest[scope] = max(number, self._highest.get(scope, 0))
 
     def above(self, kind: Kind, body: Body) -> Mask:
         """Which rows of a body's table have a number for an id that is above all that were noted of its scope."""
-        ids = body.tables[kind]["id"]
-        above = np.zeros(len(ids), np.bool_)
-        for scope, numbers in _numbers(kind, body):
-            highest = self._highest.get(scope)
-            above[numbers] = True if highest is None else ids[numbers] > np.uint64(highest)
+        table = body.tables[kind]
+        # Ids count from 0: nothing that was noted is -1 here, and one above.
+        least = [self._highest.get(_scope(kind, body, scope), -1) + 1 for scope in body.scopes]
+        full = np.array([limit > _MAX_ID for limit in least])  # the highest there can be was noted
+        limits = np.array([min(limit, _MAX_ID) for limit in least], np.uint64)
+        scopes = table["scope"] if len(least) > 1 else 0
+        above: Mask = (table["flags"] & ID_IS_TEXT == 0) & ~full[scopes] & (table["id"] >= limits[scopes])
         return above
 
 
 def _scope(kind: Kind, body: Body, scope: Scope) -> _Scope:
     return kind, scope.venue, scope.id_space, scope.leg, body.instruments[scope.instrument][0]
-
-
-def _numbers(kind: Kind, body: Body) -> Iterator[tuple[_Scope, Mask | slice]]:
-    """Each scope of a table, and which of its rows have a number for an id."""
-    table = body.tables[kind]
-    every = len(body.scopes) == 1 and not table["flags"].any()
-    for number, scope in enumerate(body.scopes):
-        names = _scope(kind, body, scope)
-        yield names, slice(None) if every else (table["scope"] == number) & (table["flags"] & ID_IS_TEXT == 0)

@@ -127,7 +127,8 @@ class View:
 
     def _enter(self, source: Batch | SuspendedFills, place: Place) -> Binding:
         self._unfolded.append(len(self.batches))
-        self.highest.note(source.body)
+        if not self.settling:  # nothing is recorded over such a view
+            self.highest.note(source.body)
         self.batches.append(source)
         self._bindings.append(self.catalog.bind(source.body))
         self._places.append(place)
