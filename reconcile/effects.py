@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import definition_digests, fact_keys
+from crdtledger.ledger.body import definition_digests
 from crdtledger.ledger.collateral import Statement
 from crdtledger.ledger.contents import fact_contents
+from crdtledger.ledger.factkeys import fact_keys
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.rights import DIVIDED as DIVIDED_NODE
 from crdtledger.ledger.seenids import SeenIds

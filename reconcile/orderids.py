@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from crdtledger.ledger.batch import Batch, lane_text
-from crdtledger.ledger.body import fact_keys
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.contents import fact_contents
+from crdtledger.ledger.factkeys import fact_keys
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.findings import order_fact
 from crdtledger.ledger.genesis import Genesis

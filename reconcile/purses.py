@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from crdtledger.ledger.body import key_of
+from crdtledger.ledger.factkeys import key_of
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.settled import Key, SettledState

@@ -26,11 +26,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from crdtledger.ledger.batch import Batch, ForkEvidence, lane_text
-from crdtledger.ledger.body import fact_keys
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.collateral import SHARED_IDS
 from crdtledger.ledger.contents import fact_contents
+from crdtledger.ledger.factkeys import fact_keys
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.packedpositions import PackedPositions
 from crdtledger.ledger.seenids import SeenIds

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from crdtledger.ledger.body import Keys
+from crdtledger.ledger.factkeys import Keys
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.identity import digest

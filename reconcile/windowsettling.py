@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from crdtledger.ledger.batch import Batch, parse_lane
-from crdtledger.ledger.body import Keys
 from crdtledger.ledger.dedupe import Rows
+from crdtledger.ledger.factkeys import Keys
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.genesis import NODE_ID_BYTES, Genesis
 from crdtledger.ledger.idwindow import ENDED, UNHEARD, Heard, IdWindow, clock_us, low_span, spans_of

@@ -14,7 +14,8 @@ import numpy as np
 
 from crdtledger.errors import CallerError
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import Keys, fact_id, reserve_keys
+from crdtledger.ledger.body import fact_id
+from crdtledger.ledger.factkeys import Keys, reserve_keys
 from crdtledger.ledger.facts import MAX_TEXT, FactId, Kind, Void
 from crdtledger.ledger.recorder import Recorder
 from crdtledger.ledger.settledparts import Reserved

@@ -16,11 +16,12 @@ import numpy as np
 
 from crdtledger.errors import BadInput, UnknownName, decimal_text
 from crdtledger.ledger.batch import Batch, lane_text
-from crdtledger.ledger.body import Body, Keys, canonical_number, decode, encode, fact_id, fact_keys
+from crdtledger.ledger.body import Body, canonical_number, decode, encode, fact_id
 from crdtledger.ledger.clock import COUNTER_BITS
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.dedupe import Rows, Spot
 from crdtledger.ledger.drafting import draft_facts
+from crdtledger.ledger.factkeys import Keys, fact_keys
 from crdtledger.ledger.facts import ID_IS_TEXT, NO_STRING, Fill, Kind
 
 if TYPE_CHECKING:

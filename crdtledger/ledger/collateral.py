@@ -24,9 +24,10 @@ import msgspec
 import numpy as np
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import Body, Keys, fact_keys
+from crdtledger.ledger.body import Body
 from crdtledger.ledger.catalog import Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
+from crdtledger.ledger.factkeys import Keys, fact_keys
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.genesis import NODE_ID_BYTES
 from crdtledger.ledger.keytable import Column, KeyTable

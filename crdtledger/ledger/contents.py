@@ -17,7 +17,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.ledger.body import Body, reserve_keys
+from crdtledger.ledger.body import Body
+from crdtledger.ledger.factkeys import reserve_keys
 from crdtledger.ledger.facts import NO_STRING, ORDER_KINDS, Kind
 from crdtledger.ledger.identity import hash_each
 from crdtledger.ledger.orderfacts import order_contents

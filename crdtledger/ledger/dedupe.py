@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.ledger.body import MAX_FACTS, Keys
+from crdtledger.ledger.body import MAX_FACTS
 from crdtledger.ledger.catalog import Place
+from crdtledger.ledger.factkeys import Keys
 from crdtledger.ledger.keytable import KeyTable, Ordinals
 
 Rows = npt.NDArray[np.int64]

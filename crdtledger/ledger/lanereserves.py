@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.ledger.body import Body, Keys, fact_id, reserve_keys
+from crdtledger.ledger.body import Body, fact_id
 from crdtledger.ledger.catalog import Binding, Catalog
+from crdtledger.ledger.factkeys import Keys, reserve_keys
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.genesis import NODE_ID_BYTES
 from crdtledger.ledger.keytable import KeyTable

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.ledger.body import Keys
+from crdtledger.ledger.factkeys import Keys
 from crdtledger.ledger.keytable import KeyTable
 from crdtledger.ledger.wide import add_into
 

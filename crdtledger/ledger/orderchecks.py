@@ -20,8 +20,8 @@ from crdtledger.errors import (
     UnknownOrder,
     UnknownReserve,
 )
-from crdtledger.ledger.body import key_of
 from crdtledger.ledger.commitment import opens
+from crdtledger.ledger.factkeys import key_of
 from crdtledger.ledger.facts import Instrument, Kind
 from crdtledger.ledger.orderfacts import Name, Stated, Terms
 from crdtledger.ledger.ordermoney import reserve_asset, tradeable

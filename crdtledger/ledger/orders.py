@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import fact_keys
 from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.contents import fact_contents
+from crdtledger.ledger.factkeys import fact_keys
 from crdtledger.ledger.facts import ORDER_KINDS, Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.orderfacts import Name, Stated, Terms, stated_facts

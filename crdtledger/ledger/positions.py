@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import Body, Keys, fact_keys, fill_keys
+from crdtledger.ledger.body import Body
 from crdtledger.ledger.catalog import NO_ASSET, UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.dedupe import FillIndex, Moved, Rows, Spot, Taken
+from crdtledger.ledger.factkeys import Keys, fact_keys, fill_keys
 from crdtledger.ledger.facts import NO_STRING, Instrument, Kind
 from crdtledger.ledger.fillterms import (
     INSTRUMENT,

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.errors import Conflict
-from crdtledger.ledger.body import Body, Keys, WireBody, fact_id, fact_keys, opened, stated
+from crdtledger.ledger.body import Body, WireBody, fact_id, opened, stated
 from crdtledger.ledger.collateral import SHARED_IDS
 from crdtledger.ledger.contents import fact_contents
+from crdtledger.ledger.factkeys import Keys, fact_keys
 from crdtledger.ledger.facts import ORDER_KINDS, Kind
 from crdtledger.ledger.fillterms import fill_terms
 from crdtledger.ledger.keytable import KeyTable

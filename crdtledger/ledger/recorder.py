@@ -33,6 +33,7 @@ from crdtledger.ledger.boardpen import BoardPen, note_bodies
 from crdtledger.ledger.body import Body, Cursor, WireBody, is_cursor, packed_rows, split_id
 from crdtledger.ledger.clock import HybridClock
 from crdtledger.ledger.drafting import FillColumns, check_fact, check_fills, draft_facts, draft_fills, used_places
+from crdtledger.ledger.factkeys import lone_fill_key
 from crdtledger.ledger.facts import (
     ORDER_KINDS,
     RIGHTS_KINDS,
@@ -309,7 +310,7 @@ class Recorder:
         """Whether a body is one fill of an id that nobody has heard of, as most calls of clients are. No array is made to tell."""
         if list(map(len, body.tables.values())) != [1] or Kind.FILL not in body.tables:
             return False
-        return not self.replica.view.positions.heard_of(Kind.FILL, *columns.lone_fill_key(body))
+        return not self.replica.view.positions.heard_of(Kind.FILL, *lone_fill_key(body))
 
     @property
     def _recorded(self) -> RecordedRows:

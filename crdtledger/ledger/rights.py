@@ -28,8 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.batch import Batch, Dep, parse_lane
-from crdtledger.ledger.body import Body, Keys, fact_keys
+from crdtledger.ledger.body import Body
 from crdtledger.ledger.catalog import UNKNOWN_ASSET, Binding, Catalog
+from crdtledger.ledger.factkeys import Keys, fact_keys
 from crdtledger.ledger.facts import RIGHTS_KINDS, Kind
 from crdtledger.ledger.genesis import NODE_ID_BYTES, Genesis
 from crdtledger.ledger.lanereserves import LaneReserves, ReserveChange

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.errors import InvalidProof
-from crdtledger.ledger.body import Keys
+from crdtledger.ledger.factkeys import Keys
 from crdtledger.ledger.growing import Growing
 from crdtledger.ledger.keytable import KeyTable, Ordinals
 

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import Body, Keys, fact_keys
+from crdtledger.ledger.body import Body
 from crdtledger.ledger.catalog import UNKNOWN_ASSET, Binding, Catalog, Place
 from crdtledger.ledger.contents import fact_contents
 from crdtledger.ledger.dedupe import Flags, Rows, Taken
+from crdtledger.ledger.factkeys import Keys, fact_keys
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.fillterms import (
     ACCOUNT,

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crdtledger.errors import InvalidProof
-from crdtledger.ledger.body import Keys
+from crdtledger.ledger.factkeys import Keys
 from crdtledger.ledger.keytable import KeyTable, Ordinals
 from crdtledger.ledger.seenids import Contents, SeenIds
 

@@ -28,11 +28,11 @@ import numpy as np
 from crdtledger.ledger import findings
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.board import NOT_NEXT, Board
-from crdtledger.ledger.body import fact_keys
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.catalog import Binding, Catalog, Place, layered
 from crdtledger.ledger.collateral import Balance, Collateral
 from crdtledger.ledger.dedupe import Rows
+from crdtledger.ledger.factkeys import fact_keys
 from crdtledger.ledger.facts import ORDER_KINDS, RIGHTS_KINDS, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.highestids import HighestIds

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import fact_keys
 from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.collateral import SHARED_IDS
 from crdtledger.ledger.contents import fact_contents
+from crdtledger.ledger.factkeys import fact_keys
 from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.seenids import SeenIds

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import Keys, fact_keys
 from crdtledger.ledger.collateral import Balance, Collateral
+from crdtledger.ledger.factkeys import Keys, fact_keys
 from crdtledger.ledger.facts import Account, Deposit, Grant, Kind, Post, Reserve, Transfer, Void, Withdrawal
 from crdtledger.ledger.genesis import Authority, Custodian, Policies
 from crdtledger.ledger.lanerights import START, LaneRights, Step, extended

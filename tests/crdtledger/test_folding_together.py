@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from crdtledger.ledger import view as views
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import fact_keys, fill_keys
+from crdtledger.ledger.factkeys import fact_keys, fill_keys
 from crdtledger.ledger.facts import Account, Bust, Fact, Fill, Kind
 from crdtledger.ledger.genesis import Authority, Genesis, Policies
 from crdtledger.ledger.reference import instrument_digest

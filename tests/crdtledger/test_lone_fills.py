@@ -7,7 +7,8 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtledger.ledger.body import fact_keys, lone_fill_key, opened
+from crdtledger.ledger.body import opened
+from crdtledger.ledger.factkeys import fact_keys, lone_fill_key
 from crdtledger.ledger.facts import Kind
 from tests.crdtledger.test_drafted_bodies import FACTS, MOVES, columns, desk, row
 from tests.crdtledger.worlds import Pen, genesis

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from crdtledger.errors import InvalidBatch
 from crdtledger.ledger import catalog
-from crdtledger.ledger.body import Body, Cursor, WireBody, decode, encode, fact_keys, key_of, reference_keys
+from crdtledger.ledger.body import Body, Cursor, WireBody, decode, encode
 from crdtledger.ledger.catalog import Catalog
+from crdtledger.ledger.factkeys import fact_keys, key_of, reference_keys
 from crdtledger.ledger.facts import MAX_AMOUNT, NO_STRING, REFERENCES, TABLES, Kind
 from crdtledger.ledger.reference import INSTRUMENT_DIGEST_BYTES
 from crdtledger.ledger.settled import SettledState

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdtledger.errors import InvalidProof
-from crdtledger.ledger.body import Keys, fact_keys, stated
+from crdtledger.ledger.body import stated
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.contents import fact_contents
+from crdtledger.ledger.factkeys import Keys, fact_keys
 from crdtledger.ledger.facts import Deposit, Fact, Fill, Grant, Kind, Note, Post, Reserve, Transfer, Void, Withdrawal
 from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.settled import SettledState, decode_state

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crdtledger.errors import InvalidProof
 from crdtledger.ledger import timedids
-from crdtledger.ledger.body import Keys
+from crdtledger.ledger.factkeys import Keys
 from crdtledger.ledger.seenids import Contents, SeenIds
 from crdtledger.ledger.timedids import BothIds, Spans, TimedIds, unpack_timed
 

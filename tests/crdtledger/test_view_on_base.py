@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crdtledger.errors import Conflict, InsufficientRights
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import fact_keys, lone_fill_key
+from crdtledger.ledger.factkeys import fact_keys, lone_fill_key
 from crdtledger.ledger.facts import (
     Account,
     Bust,

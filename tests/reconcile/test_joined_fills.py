@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdtledger.ledger.batch import Batch
-from crdtledger.ledger.body import Body, fact_keys
+from crdtledger.ledger.body import Body
 from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.contents import fact_contents
+from crdtledger.ledger.factkeys import fact_keys
 from crdtledger.ledger.facts import NO_STRING, Bust, Fill, Kind
 from crdtledger.ledger.joinedfills import joined, runs
 from crdtledger.ledger.reference import instrument_digest

@@ -14,7 +14,7 @@ import numpy as np
 from crdtledger.edge.core import NodeCore
 from crdtledger.edge.simulate.writing import Json
 from crdtledger.errors import decimal_text
-from crdtledger.ledger.body import key_of
+from crdtledger.ledger.factkeys import key_of
 from crdtledger.ledger.facts import Instrument, Kind
 from crdtledger.ledger.ordermoney import reserve_asset
 from crdtledger.ledger.orderrows import MatchRow, OrderRow
