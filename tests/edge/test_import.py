@@ -81,7 +81,8 @@ def test_the_same_trades_imported_at_two_nodes_at_once_count_once(it: Cluster, t
         both = list(pool.map(lambda n: spawn_cli(what[0], it.node(n), *what[1:]), (1, 2)))
     assert [(ran.code, ran.json()["trades"]) for ran in both] == [(0, 3_000)] * 2
     it.wait()
-    assert fills(it, 1, "BTCUSDT-PERP") == fills(it, 2, "BTCUSDT-PERP") == 3_000
+    for number in (1, 2):  # another test may have been here before, and left something in an account of its own
+        assert fills(it, number, "BTCUSDT-PERP") - fills(it, number, "BTCUSDT-PERP", "--account", "INT") == 3_000
     assert run("diff", it.node(1), it.node(2)).code == 0
     assert run("breaks", it.node(1)).code == 0, "one trade told twice is no break"
 
