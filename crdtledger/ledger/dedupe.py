@@ -13,13 +13,12 @@ settled statement stands, whatever its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from crdtledger.ledger.body import MAX_FACTS
 from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.factkeys import Keys
 from crdtledger.ledger.keytable import KeyTable, Ordinals
@@ -32,7 +31,6 @@ TERMS = 7
 
 
 _NO_ROWS: Rows = np.empty(0, np.int64)
-_ROWS: Rows = np.arange(MAX_FACTS)
 
 
 class Spot(NamedTuple):
@@ -62,16 +60,6 @@ class Taken(NamedTuple):
     moved: list[Moved]
     repeated: Rows
     contradicted: Rows
-
-
-class _ToldAgain(NamedTuple):
-    """What rows change whose ids are taken: those that count now, those that do no longer, those that only moved; and of each row
-    whether it contradicts what stood there."""
-
-    counted: list[Rows]
-    withdrawn: list[Spot]
-    moved: list[Moved]
-    contradicted: Flags
 
 
 class FillIndex:
@@ -137,42 +125,18 @@ class FillIndex:
             return Taken(rows, [], [], _NO_ROWS, _NO_ROWS)
         again = np.flatnonzero(~new)
         told = self._told_again(batch, (keys[0][again], keys[1][again]), rows[again], ordinals[again])
-        contradicted = np.zeros(len(rows), np.bool_)
-        contradicted[again] = told.contradicted
-        counted = np.concatenate([rows[new], *told.counted])
-        return Taken(counted, told.withdrawn, told.moved, rows[~new & ~contradicted], rows[contradicted])
+        return told._replace(counted=np.concatenate((rows[new], told.counted)))
 
-    def take_all(self, batches: Sequence[int], sizes: Rows, keys: Keys) -> tuple[Flags, dict[int, Taken]]:
-        """``take`` of all rows of several batches, one after the other, ``sizes`` of them to a batch. Which of all these rows count
+    def take_all(self, batches: Rows, keys: Keys, rows: Rows) -> tuple[Flags, dict[int, Taken]]:
+        """``take`` of rows of several batches, one after the other; ``batches`` says of which each is. Which of all these rows count
         because their ids were not known; and, by batch, what the others changed."""
-        numbers, rows = np.repeat(np.array(batches), sizes), rows_of(sizes)
-        ordinals, new = self._enter(numbers, keys, rows)
-        taken: dict[int, Taken] = {}
-        for mine, told in self._all_told_again(numbers, keys, rows, ordinals, new):
-            again = rows[mine]
-            counted = np.concatenate([_NO_ROWS, *told.counted])
-            repeated, contradicted = again[~told.contradicted], again[told.contradicted]
-            taken[int(numbers[mine[0]])] = Taken(counted, told.withdrawn, told.moved, repeated, contradicted)
-        return new, taken
-
-    def take_in_order(self, batches: Rows, keys: Keys, rows: Rows) -> tuple[Flags, Flags]:
-        """The same of rows of many batches, which stand in canonical order, behind all that were taken: so what counts, counts for good.
-        Which rows do, and which of the others contradict what does."""
         ordinals, new = self._enter(batches, keys, rows)
-        contradicted = np.zeros(len(rows), np.bool_)
-        for mine, told in self._all_told_again(batches, keys, rows, ordinals, new):
-            assert not told.counted, "the first in canonical order came first"
-            contradicted[mine] = told.contradicted
-        return new, contradicted
-
-    def _all_told_again(
-        self, batches: Rows, keys: Keys, rows: Rows, ordinals: Ordinals, new: Flags
-    ) -> Iterator[tuple[Rows, _ToldAgain]]:
-        """For each batch that tells ids again, one after the other as if it had come by itself: where, and what that changes."""
         again = np.flatnonzero(~new)
-        for batch in np.unique(batches[again]).tolist():
+        taken: dict[int, Taken] = {}
+        for batch in np.unique(batches[again]).tolist():  # in their order, as if each had come by itself
             mine = again[batches[again] == batch]
-            yield mine, self._told_again(batch, (keys[0][mine], keys[1][mine]), rows[mine], ordinals[mine])
+            taken[batch] = self._told_again(batch, (keys[0][mine], keys[1][mine]), rows[mine], ordinals[mine])
+        return new, taken
 
     def _enter(self, batch: int | Rows, keys: Keys, rows: Rows) -> tuple[Ordinals, Flags]:
         """The ordinal of each key, and which of them are new: those are won by their rows."""
@@ -184,16 +148,19 @@ class FillIndex:
         self._row[first : len(self._table)] = fresh
         return ordinals, new
 
-    def _told_again(self, batch: int, keys: Keys, rows: Rows, ordinals: Ordinals) -> _ToldAgain:
+    def _told_again(self, batch: int, keys: Keys, rows: Rows, ordinals: Ordinals) -> Taken:
         """What rows change whose ids were taken in before, or by other rows of their batch."""
-        told = _ToldAgain([], [], [], np.zeros(len(rows), np.bool_))
+        counted: list[Rows] = [_NO_ROWS]
+        withdrawn: list[Spot] = []
+        moved: list[Moved] = []
+        contradicted = np.zeros(len(rows), np.bool_)
         holders = self._batch[ordinals]
         for holder in np.unique(holders).tolist():
             mine = np.flatnonzero(holders == holder)
             winners = self._row[ordinals[mine]].astype(np.int64)
             terms = self._terms(batch, rows[mine])
             differs = (self._terms(holder, winners) != terms).any(axis=1)
-            told.contradicted[mine] = differs
+            contradicted[mine] = differs
             contested = np.fromiter((int(n) in self.variants for n in ordinals[mine]), np.bool_, len(mine))
             if self._places[batch] < self._places[holder]:  # same terms, but this statement stands earlier
                 same = np.flatnonzero(~differs & ~contested)
@@ -201,15 +168,15 @@ class FillIndex:
                 taking = mine[same]
                 self._batch[ordinals[taking]] = batch
                 self._row[ordinals[taking]] = rows[taking]
-                told.moved.append(Moved(holder, winners[same], rows[taking]))
+                moved.append(Moved(holder, winners[same], rows[taking]))
             for at in np.flatnonzero(differs | contested).tolist():
                 index = int(mine[at])
                 key = (int(keys[0][index]), int(keys[1][index]))
                 loser = self._contest(int(ordinals[index]), key, Spot(batch, int(rows[index])), terms[at])
                 if loser is not None:
-                    told.counted.append(rows[index : index + 1])
-                    told.withdrawn.append(loser)
-        return told
+                    counted.append(rows[index : index + 1])
+                    withdrawn.append(loser)
+        return Taken(np.concatenate(counted), withdrawn, moved, rows[~contradicted], rows[contradicted])
 
     def _contest(self, ordinal: int, key: tuple[int, int], spot: Spot, terms: npt.NDArray[np.int64]) -> Spot | None:
         """Enter one more statement about a contested id. The spot that lost its place to it, if it wins."""
@@ -234,11 +201,6 @@ class FillIndex:
                 grown = np.empty(max(len(self._table), 2 * len(old)), old.dtype)
                 grown[: len(old)] = old
                 setattr(self, name, grown)
-
-
-def rows_of(sizes: Rows) -> Rows:
-    """The row numbers of tables of these sizes, one after the other."""
-    return np.concatenate([_ROWS[:size] for size in sizes.tolist()])
 
 
 def terms_of(stated: bytes) -> tuple[int, ...]:

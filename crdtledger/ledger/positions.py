@@ -140,11 +140,11 @@ class Positions:
         whole = len(held.rows) == len(table) and not self._waits_in_base(held.number)
         if not whole or not has_small_pages(body, held.kind):
             return False
-        for number in set(scopes):
-            meaning = self._catalog.meaning(number)
-            if meaning is None or meaning.inverse or self._is_lost(number):
-                return False
-        return bool(table["fee_asset"].min() == NO_STRING)
+        return self._are_linear(scopes) and bool(table["fee_asset"].min() == NO_STRING)
+
+    def _are_linear(self, instruments: Sequence[int]) -> bool:
+        """Whether rows of all these instruments compete for their ids, and are valued without a look at their definitions."""
+        return all(self._is_linear(number) and not self._is_lost(number) for number in set(instruments))
 
     def _apply_together(self, kind: Kind, held: Sequence[Held]) -> None:
         bodies = [self._batches[one.number].body for one in held]
@@ -161,7 +161,8 @@ class Positions:
                     self._apply_together(kind, rest)
                 return
         numbers = [one.number for one in held]
-        new, again = self.indexes[kind].take_all(numbers, sizes, keys)
+        rows = np.concatenate([one.rows for one in held])
+        new, again = self.indexes[kind].take_all(np.repeat(numbers, sizes), keys, rows)
         sign = 1 if kind is Kind.FILL else -1
         gathered = gather(kind, bodies, [self._bindings[number] for number in numbers], new)
         values = product(gathered.qty, gathered.price)
@@ -225,6 +226,11 @@ class Positions:
     def _waits_in_base(self, number: int) -> bool:
         """Whether a batch is one of the base's that wait for a definition: their ids are settled, and theirs."""
         return number < len(self._base.suspended)
+
+    def _is_linear(self, instrument: int) -> bool:
+        """Whether an instrument's definition is known, and linear."""
+        meaning = self._catalog.meaning(instrument)
+        return meaning is not None and not meaning.inverse
 
     def _is_lost(self, instrument: int) -> bool:
         """Whether an instrument's definition lost its name for good."""

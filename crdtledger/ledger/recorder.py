@@ -412,9 +412,8 @@ class Recorder:
 
 def _without(number: int, packed: memoryview, known: Mask) -> list[tuple[int, memoryview]]:
     """A table without the rows that are known; none if it has no others."""
-    rows = np.frombuffer(
-        packed, f"V{TABLES[Kind(number)].itemsize}"
-    )  # opaque: picking rows by their columns takes ten times as long
+    # Opaque: picking rows by their columns takes ten times as long.
+    rows = np.frombuffer(packed, f"V{TABLES[Kind(number)].itemsize}")
     left = rows[~known]
     return [(number, packed_rows(left))] if len(left) else []
 

@@ -1,6 +1,6 @@
 """The fold of fills and busts when a height is settled: what counts, row by row, and what became of every other one.
 
-    settling.apply_each(Kind.FILL, told)
+    settling.apply_all(held)
     settling.counted, settling.repeated, settling.contradicted, settling.lost
 
 What is settled is told of each fact, and in canonical order: a position's average entry depends on it. So rows are kept as they count, and
@@ -9,7 +9,7 @@ are summed only when somebody looks. All definitions are in by then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,29 +86,27 @@ class SettlingPositions(Positions):
         self.contradicted: list[Held] = []
         """Facts that say something else under an id that is taken."""
 
-    def apply_each(self, kind: Kind, told: Iterable[tuple[int, Rows]]) -> None:
-        """``apply`` rows of many batches in their order, small ones side by side where that says the same."""
-        together: list[tuple[int, Rows]] = []
-        for number, rows in told:
-            if not self._waits_in_base(number) and self._are_plain(self._bindings[number].scopes.tolist()):
-                together.append((number, rows))
+    def apply_all(self, held: Sequence[Held]) -> None:
+        """``apply`` of each in its order, fills of small batches side by side where that says the same. What busts take back keeps its
+        place among the fills."""
+        together: list[Held] = []
+        for one in held:
+            scopes = self._bindings[one.number].scopes.tolist()
+            if one.kind is Kind.FILL and not self._waits_in_base(one.number) and self._are_linear(scopes):
+                together.append(one)
                 continue
-            self._settle_together(kind, together)
+            self._settle_together(together)
             together = []
-            self.apply(number, kind, rows)
-        self._settle_together(kind, together)
+            self.apply(one.number, one.kind, one.rows)
+        self._settle_together(together)
 
-    def _are_plain(self, numbers: list[int]) -> bool:
-        """Whether rows of all these instruments compete for their ids and are valued together."""
-        return len(self._alike(numbers)) == 1 and all(self._linear[n] and not self._is_lost(n) for n in numbers)
-
-    def _settle_together(self, kind: Kind, together: Sequence[tuple[int, Rows]]) -> None:
-        if not together:
+    def _settle_together(self, fills: Sequence[Held]) -> None:
+        if not fills:
             return
-        numbers = np.repeat([number for number, _ in together], [len(rows) for _, rows in together])
-        rows = np.concatenate([rows for _, rows in together])
-        for part, body in joined(kind, self._batches, numbers, rows):
-            self._settle_joined(kind, numbers[part], rows[part], body)
+        numbers = np.repeat([one.number for one in fills], [len(one.rows) for one in fills])
+        rows = np.concatenate([one.rows for one in fills])
+        for part, body in joined(Kind.FILL, self._batches, numbers, rows):
+            self._settle_joined(Kind.FILL, numbers[part], rows[part], body)
 
     def _settle_joined(self, kind: Kind, numbers: Rows, rows: Rows, body: Body) -> None:
         keys, terms = fact_keys(body, kind), fill_terms(body.tables[kind], self._catalog.bind(body))
@@ -119,69 +117,45 @@ class SettlingPositions(Positions):
             self._note_settled(kind, number, rows[mine], (keys[0][mine], keys[1][mine]), found[mine])
         if len(settled):
             numbers, rows, terms, keys = numbers[left], rows[left], terms[left], (keys[0][left], keys[1][left])
-        new, contradicted = self.indexes[kind].take_in_order(numbers, keys, rows)
-        again = np.flatnonzero(~new)
-        for number, of in runs(numbers[again]):
-            mine = again[of]
-            self._note(kind, number, rows[mine[~contradicted[mine]]], rows[mine[contradicted[mine]]])
-        contents = fact_contents(body, kind)
-        self._said[kind].append(contents[left][new])
-        if len(again):
+        new, again = self.indexes[kind].take_all(numbers, keys, rows)
+        for number, taken in again.items():
+            assert not len(taken.counted), "the first in canonical order came first"
+            self._note(kind, number, taken.repeated, taken.contradicted)
+        self._said[kind].append(fact_contents(body, kind)[left][new])
+        if again:
             numbers, rows, terms = numbers[new], rows[new], terms[new]
         if len(rows):
-            self._count_each(kind, numbers, rows, terms)
-
-    def _count_each(self, kind: Kind, numbers: Rows, rows: Rows, terms: npt.NDArray[np.int64]) -> None:
-        """Rows of linear instruments of many batches count."""
-        definition = self._catalog.meaning(int(terms[0, INSTRUMENT]))
-        assert definition is not None, "it is known to be linear"
-        values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
-        valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
-        if not valid.all():
-            for number, of in runs(numbers[~valid]):
-                self._note_out_of_range(kind, number, rows[~valid][of], 1 if kind is Kind.FILL else -1)
-            numbers, rows, terms, values = numbers[valid], rows[valid], terms[valid], values[valid]
-        self.counted += [Counted(kind, number, rows[of], terms[of], values[of]) for number, of in runs(numbers)]
+            self._count_alike(kind, numbers, int(terms[0, INSTRUMENT]), rows, terms, 1 if kind is Kind.FILL else -1)
 
     def _count(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         """What counts is kept as it is, and summed when somebody asks."""
         terms = self.terms(kind, batch, rows)
         numbers = np.unique(terms[:, INSTRUMENT]).tolist()
         for alike in self._alike(numbers):
-            if len(alike) == len(numbers):  # the usual case, and no copies
-                self._count_alike(kind, batch, alike, rows, terms, sign)
-            else:
-                mine = np.isin(terms[:, INSTRUMENT], alike)
-                self._count_alike(kind, batch, alike, rows[mine], terms[mine], sign)
+            mine = slice(None) if len(alike) == len(numbers) else np.isin(terms[:, INSTRUMENT], alike)
+            told = rows[mine]  # in the usual case all, and no copies
+            if self._meaning(alike[0], kind, batch, told, sign) is not None:
+                self._count_alike(kind, np.full(len(told), batch), alike[0], told, terms[mine], sign)
 
     def _alike(self, numbers: list[int]) -> list[list[int]]:
         """Instruments whose rows are valued together: each by itself, but all linear ones, whose values take no definition."""
-        linear: list[int] = []
-        others: list[list[int]] = []
-        for number in numbers:
-            is_linear = self._linear.get(number)
-            if is_linear is None:
-                meaning = self._catalog.meaning(number)
-                is_linear = self._linear[number] = meaning is not None and not meaning.inverse
-            if is_linear:
-                linear.append(number)
-            else:
-                others.append([number])
+        linear = [number for number in numbers if self._is_linear(number)]
+        others = [[number] for number in numbers if not self._is_linear(number)]
         return [linear, *others] if linear else others
 
     def _count_alike(
-        self, kind: Kind, batch: int, alike: list[int], rows: Rows, terms: npt.NDArray[np.int64], sign: int
+        self, kind: Kind, batches: Rows, instrument: int, rows: Rows, terms: npt.NDArray[np.int64], sign: int
     ) -> None:
-        definition = self._meaning(alike[0], kind, batch, rows, sign)
-        if definition is None:
-            return
+        """Rows of ``batches`` count, which are valued as those of ``instrument`` are. Rows of one batch stand side by side."""
+        definition = self._catalog.meaning(instrument)
+        assert definition is not None, "what counts has a meaning"
         values, valid = fold_values(definition, terms[:, QUANTITY], terms[:, PRICE], self._catalog.genesis)
         valid &= terms[:, FEE_ASSET] != UNKNOWN_ASSET
         if not valid.all():
-            self._note_out_of_range(kind, batch, rows[~valid], sign)
-            values, terms, rows = values[valid], terms[valid], rows[valid]
-        if len(rows):
-            self.counted.append(Counted(kind, batch, rows, terms, values))
+            for number, of in runs(batches[~valid]):
+                self._note_out_of_range(kind, number, rows[~valid][of], sign)
+            batches, rows, terms, values = batches[valid], rows[valid], terms[valid], values[valid]
+        self.counted += [Counted(kind, number, rows[of], terms[of], values[of]) for number, of in runs(batches)]
 
     def _sum_counted(self) -> None:
         """Add up what counts and is not summed yet."""
@@ -235,6 +209,12 @@ class SettlingPositions(Positions):
         for held, rows in ((self.repeated, repeated), (self.contradicted, contradicted)):
             if len(rows):
                 held.append(Held(kind, number, rows))
+
+    def _is_linear(self, instrument: int) -> bool:
+        linear = self._linear.get(instrument)
+        if linear is None:
+            linear = self._linear[instrument] = super()._is_linear(instrument)
+        return linear
 
     def _is_lost(self, instrument: int) -> bool:
         losing = self._losing.get(instrument)

@@ -174,17 +174,7 @@ class View:
 
     def finish(self) -> None:
         """Settling: fold the fills of everything applied. All definitions are in by now."""
-        together: list[tuple[int, Rows]] = []
-        for number in self._unfolded:
-            tables = self.batches[number].body.tables
-            if Kind.BUST in tables:  # what it takes back keeps its place among the fills
-                self.settled_fills.apply_each(Kind.FILL, together)
-                together = []
-                self._fold_one(number)
-            elif Kind.FILL in tables:
-                together.append((number, self._recordable(number, Kind.FILL)))
-        self.settled_fills.apply_each(Kind.FILL, together)
-        self._unfolded.clear()
+        self._fold_fills()
 
     def _fold_fills(self) -> None:
         taken = [
@@ -195,11 +185,6 @@ class View:
         ]
         self.positions.apply_all(taken)
         self._unfolded.clear()
-
-    def _fold_one(self, number: int) -> None:
-        for kind in (Kind.FILL, Kind.BUST):
-            if kind in self.batches[number].body.tables:
-                self.positions.apply(number, kind, self._recordable(number, kind))
 
     def _recordable(self, number: int, kind: Kind) -> Rows:
         """The rows of a batch that its node may record, and that did not happen too long ago."""

@@ -90,7 +90,9 @@ def finished(view: View, side_by_side: bool) -> View:
         view.finish()
     else:
         for number in view._unfolded:
-            view._fold_one(number)
+            for kind in (Kind.FILL, Kind.BUST):
+                if kind in view.batches[number].body.tables:
+                    view.positions.apply(number, kind, view._recordable(number, kind))
     return view
 
 
