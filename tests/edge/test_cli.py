@@ -111,7 +111,7 @@ def test_a_line_that_does_not_fit_is_named_and_nothing_is_recorded(
 
 
 def test_what_was_recorded_before_the_bad_line_is_said(it: Cluster, tmp_path: Path) -> None:
-    many = [{"kind": "account", "name": f"M{n:04d}"} for n in range(2_000)]
+    many = [{"kind": "account", "name": "MANY"}, *(fill(n, "MANY") for n in range(10**6, 10**6 + 1_999))]
     ran = run("record", it.node(1), lines(tmp_path / "f", *many, {"kind": "account"}))
     assert ran.code == 2
     assert ":2001: " in ran.err
