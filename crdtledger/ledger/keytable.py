@@ -29,8 +29,8 @@ ORDINAL = U64(LOWER)
 """The half of a slot that holds the ordinal, plus one: 0 is a free slot."""
 FEW = 8
 """Up to this many keys are looked up one by one."""
-NEAR = 1 << 14
-"""So many keys are put in at a time: the lines of memory that their slots are in stay in a core's cache meanwhile."""
+NEAR = 1 << 16
+"""So many keys are put in at a time: the lines of memory that their slots are in stay in a cache meanwhile."""
 STRETCH = 1 << 15
 """So many slots are moved at a time when the table grows: they, and what is computed of them, stay in a core's cache."""
 
@@ -182,7 +182,12 @@ class KeyTable:
         return held
 
     def _close_ranks(
-        self, new: npt.NDArray[np.bool_], ordinal: Ordinals, place: Ordinals, entries: Column, keys: tuple[Column, Column]
+        self,
+        new: npt.NDArray[np.bool_],
+        ordinal: Ordinals,
+        place: Ordinals,
+        entries: Column,
+        keys: tuple[Column, Column],
     ) -> None:
         """Number the new rows densely, and with them the rows of this call that repeat one of them."""
         gaps = np.cumsum(~new)
