@@ -10,7 +10,8 @@ as it has told that, which must be what was recorded by then; how long that answ
 
 Beside it, at the same times on the same disk, what lies between that and one append and sync, rung by rung: services with no ledger in
 them (``bareservice``) that sync, or commit to a journal, or hash and sign as well; two of them, of which the second keeps what the first
-passes on, and nothing else, or checks it; and the same with a file in place of a journal. They too are asked whether or not they have answered, and what is asked waits for its turn. One commit of a journal
+passes on, and nothing else, or checks it; and the same with a file in place of a journal. They too are
+asked whether or not they have answered, and what is asked waits for its turn. One commit of a journal
 alone, and one round trip over CURVE, are made one at a time.
 """
 
@@ -245,7 +246,7 @@ def measure(plan: Plan) -> Result:
         finally:
             run.close()
     rows = [
-        Row(f"{name}, p{percent}", figures, statistics.median(figures))
+        Row(f"{name}, p{percent}", figures, statistics.median(figures), ours=name in (ACK, SEEN, SHOWN))
         for name, runs in taken.items()
         for percent in (50, 99)
         for figures in (tuple(float(np.percentile(one, percent)) * 1000 for one in runs),)

@@ -44,13 +44,16 @@ class Plan(NamedTuple):
 
 class Row(NamedTuple):
     """``median`` of ``runs``, in the result's ``unit_of_runs``. ``rate``: units a second at the median, 0 where that says nothing.
-    ``ratio``: our rate over this one's: above 1, we are faster."""
+    ``ratio``: our rate over this one's: above 1, we are faster. ``unit``: of the median, where it is another one. ``ours``: it is of this
+    project, though it is not called so."""
 
     name: str
     runs: tuple[float, ...]
     median: float
     rate: float = 0.0
     ratio: float = 0.0
+    unit: str = ""
+    ours: bool = False
 
 
 class Goal(NamedTuple):
@@ -139,14 +142,14 @@ def table(result: Result) -> str:
     width = max((len(each.name) for each in result.rows), default=0)
     if result.rows:
         unit = result.unit_of_runs
-        lines.append(
-            f"  {'':{width}} {'median ' + unit:>12} {'spread':>21} {result.unit + '/s':>14} {'times ours':>11}"
-        )
+        rated = (f"{result.unit}/s", "times ours") if any(each.rate for each in result.rows) else ("", "")
+        lines.append(f"  {'':{width}} {'median ' + unit:>12} {'spread':>21} {rated[0]:>14} {rated[1]:>11}".rstrip())
     for each in result.rows:
         spread = f"{figure(min(each.runs))}..{figure(max(each.runs))}"
         rate = f"{each.rate:,.0f}" if each.rate else ""
         ratio = f"{each.ratio:.2f}" if each.ratio else ""
-        lines.append(f"  {each.name:{width}} {figure(each.median):>12} {spread:>21} {rate:>14} {ratio:>11}")
+        median = f"{figure(each.median)} {each.unit}".rstrip()
+        lines.append(f"  {each.name:{width}} {median:>12} {spread:>21} {rate:>14} {ratio:>11}".rstrip())
     for curve in result.curves:
         told = ", ".join(f"{x:g}: {figure(y)}" for x, y in curve.points)
         lines.append(f"  {curve.name}: {curve.upwards} by {curve.across} {told}; slope {curve.slope:.2f}")
