@@ -118,7 +118,9 @@ def measure(plan: Plan) -> Result:
         CURVE: lambda: curve_throughput(frames),
         SYNC: lambda: sum(syncs(frames)),
     }
-    small = {size: requests(size, plan.size(fills, fills // 20), plan.runs) for size, fills in SMALL.items()}
+    small = {
+        size: requests(size, plan.size(fills, fills // 20), plan.size(plan.runs, 1)) for size, fills in SMALL.items()
+    }
     rows = rounds(rivals, plan.runs, facts, WHOLE)
     mine, theirs = row(rows, WHOLE), row(rows, SQLITE)
     sizes = (*SMALL, BLOCK_ROWS)

@@ -16,4 +16,4 @@ ROUNDS = 3
 
 def measure(plan: Plan) -> Result:
     """Measure four nodes."""
-    return measured(plan._replace(runs=min(plan.runs, ROUNDS)), "million", plan.size(1_000, 10))
+    return measured(plan._replace(runs=min(plan.runs, plan.size(ROUNDS, 1))), "million", plan.size(1_000, 10))
