@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bench.measured import Plan
-from bench.one import one
+from bench.one import Told, one
 
 BENCHES = (
     "join",
@@ -25,6 +26,7 @@ BENCHES = (
     "heal",
     "checkpoint",
     "certified",
+    "million",
     "importing",
     "memory",
     "startup",
@@ -32,11 +34,10 @@ BENCHES = (
 )
 """Modules of this package, in the order of the table."""
 
-LONG = ("million",)
-"""Others that take minutes for one figure: only when they are named."""
+CAPTURES = "binance-*.gz"
 
 
-def alone(name: str, plan: Plan, keep: bool) -> list[tuple[bool, str]]:
+def alone(name: str, plan: Plan, keep: bool) -> Told:
     """One bench in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(one, name, plan, keep).result()
@@ -44,31 +45,48 @@ def alone(name: str, plan: Plan, keep: bool) -> list[tuple[bool, str]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run them all."""
-    known = (*BENCHES, *LONG)
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
-    parser.add_argument("--quick", action="store_true", help="small sizes: to see that the results are right")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
+    parser.add_argument("--quick", action="store_true", help="small sizes: to see that results are right; no goals")
     parser.add_argument("--runs", type=int, default=0, help="rounds; 5, or 2 with --quick")
     parser.add_argument("--keep", action="store_true", help="write bench/results/NAME.json and NAME.svg")
     parser.add_argument("--captures", type=Path, help="a folder with captures of real trades")
     given = parser.parse_args(arguments)
-    unknown = sorted({*given.names} - {*known})
+    unknown = sorted({*given.names} - {*BENCHES})
     if unknown:
-        parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join(known)}")
+        parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    if given.captures and not any(given.captures.glob(CAPTURES)):
+        parser.error(f"no captures, {CAPTURES}, in {given.captures}")
+    names = given.names or BENCHES
     plan = Plan(given.quick, given.runs or (2 if given.quick else 5), given.captures)
     goals: list[tuple[bool, str]] = []
+    left_out = [] if plan.captures or "importing" not in names else ["importing: captures of real trades (--captures)"]
     wrong: list[str] = []
-    for name in given.names or BENCHES:
+    for name in names:
         try:
-            goals += alone(name, plan, given.keep)
+            told = alone(name, plan, given.keep)
         except Exception as error:
-            sys.stdout.write(f"{name}: WRONG: {type(error).__name__}: {error}\n\n")
+            told = Told(f"{name}: WRONG: {type(error).__name__}: {error}\n")
             wrong.append(name)
-    if not given.quick:
-        sys.stdout.writelines(f"{'holds ' if holds else 'MISSED'} {text}\n" for holds, text in goals)
+        goals += told.goals
+        left_out += told.left_out
+        say(told.table)
+    for holds, text in goals:
+        say(f"{'holds ' if holds else 'MISSED'} {text}")
+    for text in left_out:
+        say(f"left out: {text}")
     if wrong:
-        sys.stdout.write(f"wrong: {', '.join(wrong)}\n")
+        say(f"wrong: {', '.join(wrong)}")
     return 1 if wrong else 0
+
+
+def say(text: str) -> None:
+    """A line, or some, to whoever reads: the next may take minutes. Ends quietly when nobody reads any more."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at its end
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ before it answers:
     journal   commits it to a journal
     sign      decodes it, encodes it anew, hashes and signs it, and commits that, as the node does that a fact is recorded at
     verify    decodes what such a one passed on, and commits it if hash and signature hold, as a peer does
+    sign into a file, verify into a file
+              the same, but in place of a journal a file whose space is there before: a sync has no size of it to keep
 
 Nothing is looked up, checked against anything, or folded. Whoever sent ``WATCH`` is told of everything that is kept from then on.
 """
@@ -38,7 +40,9 @@ from crdtledger.ledger.incarnation import INCARNATION_BYTES_MIN
 from crdtledger.ledger.journal import Journal
 from crdtledger.ledger.journalrecord import KIND_BATCH, JournalRecord
 
-Rung: TypeAlias = Literal["sync", "journal", "sign", "verify"]
+Rung: TypeAlias = Literal["sync", "journal", "sign", "verify", "sign into a file", "verify into a file"]
+SPACE = bytes(4 << 20)
+"""Of such a file: more than any round of a bench keeps."""
 LANE = bytes(LANE_BYTES)
 SIGNER = Identity(bytes(SEED_BYTES))
 WATCH, DURABLE = b"watch", b"durable"
@@ -74,17 +78,22 @@ def keeping(folder: Path, rung: Rung) -> Iterator[Callable[[list[bytes]], list[b
     """A function that makes frames durable together, as ``rung`` says, and returns what is kept."""
     with (folder / "file").open("wb", buffering=0) as file, committing(folder / "journal") as commit:
 
+        def append(frames: Sequence[bytes]) -> None:
+            file.write(b"".join(frames))
+            os.fdatasync(file.fileno())
+
+        if rung.endswith("into a file"):
+            append([SPACE])
+            file.seek(0)
+        keep_all = append if rung.endswith(("sync", "into a file")) else commit
+
         def keep(frames: list[bytes]) -> list[bytes]:
-            if rung == "sync":
-                file.write(b"".join(frames))
-                os.fdatasync(file.fileno())
-                return frames
-            if rung == "sign":
+            if rung.startswith("sign"):
                 frames = list(map(signed, frames))
-            elif rung == "verify":
+            elif rung.startswith("verify"):
                 for frame in frames:
                     check(frame)
-            commit(frames)
+            keep_all(frames)
             return frames
 
         yield keep

@@ -7,6 +7,7 @@ own, and the next height settles them all; what counts is the time from when a n
 slowest of the four. Each node settles for itself, the others when they have seen what the first proposes: on two cores that is one
 settlement and then three. What agreement itself costs is what the same nodes take for a height of one fact after another one of one fact:
 each node's interval starts when it has settled, so after a large height they begin one after the other, and the first waits for the last.
+What that comes to, for a height of one fact right after the large one, is a row of its own.
 
 All must end with the same certified checkpoints; the batches are settled once more, height by height, from a node's journal, and every root
 must come out, the last one from a plain recomputation too, or the bench fails.
@@ -37,7 +38,8 @@ from reconcile.settlement import settle
 from reconcile.stores.sqlite import SqliteStore
 
 NODES = 4
-ONE = "a height of one fact"
+ONE = "a height of one fact, after another one"
+WAITED = "a height of one fact, right after the large one"
 SETTLED = "of it: until settled"
 OPENING_S = 600.0
 """Until all cells of the opening are settled: a million keep four nodes on two cores busy for a while."""
@@ -138,7 +140,7 @@ def measure(plan: Plan) -> Result:
 def measured(plan: Plan, name: str, instruments: int) -> Result:
     """Measure four nodes that hold a thousand cells for each of so many instruments."""
     changes = plan.size(10_000, 500)
-    market, taken = Market(instruments), {SETTLED: 0.0}
+    market, taken = Market(instruments), {SETTLED: 0.0, WAITED: 0.0}
     interval_ms = plan.size(3_000, 1_000)  # what is recorded at once after a height is settled is all in the next
     with cluster(NODES, Policies(agreement="tendermint", checkpoint_interval_ms=interval_ms)) as it:
         it.start(*range(1, NODES + 1))
@@ -154,11 +156,16 @@ def measured(plan: Plan, name: str, instruments: int) -> Result:
             return seconds
 
         def alone() -> float:
-            changed(1)
+            taken[WAITED] = changed(1)
             return changed(1)
 
         rows = rounds(
-            {OURS: lambda: changed(changes), SETTLED: lambda: taken[SETTLED], ONE: alone},
+            {
+                OURS: lambda: changed(changes),
+                SETTLED: lambda: taken[SETTLED],
+                ONE: alone,
+                WAITED: lambda: taken[WAITED],
+            },
             plan.runs,
             changes,
         )

@@ -153,14 +153,15 @@ def curve(name: str, across: str, points: Sequence[tuple[float, float]]) -> Curv
 def measure(plan: Plan) -> Result:
     """Measure one core."""
     most, changes = plan.size(1_000_000, 40_000), plan.size(10_000, 1_000)
-    small, large = Books(most // 10), Books(most)
-    by_cells = [
-        (float(cells), median(books.settle(books.changes(changes)) for _ in range(plan.runs)))
-        for cells, books in ((most // 10, small), (most, large))
-    ]
-    small.check()
+    fewer = (most // 10, most * 3 // 10)
+    by_cells = []
+    for cells in (*fewer, most):
+        books = Books(cells)
+        by_cells.append((float(cells), median(books.settle(books.changes(changes)) for _ in range(plan.runs))))
+        books.check()
+    large = books
     by_changes = [
-        (float(some), median(large.settle(large.changes(some)) for _ in range(min(plan.runs, 3))))
+        (float(some), median(large.settle(large.changes(some)) for _ in range(plan.runs)))
         for some in (changes // 10, changes, changes * (5 if plan.quick else 10))
     ]
     rows = rounds(

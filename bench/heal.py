@@ -127,7 +127,7 @@ def measure(plan: Plan) -> Result:
     """Measure and compare."""
     facts, batch = plan.size(100_000, 4_000), 500
     work = shares(facts, batch)
-    healed = [heal(work) for _ in range(max(1, plan.runs * 3 // 5))]
+    healed = [heal(work) for _ in range(plan.runs)]
     moved = int(median(one.lacked for one in healed))
     carried = [carry(moved, CatchupLimits().chunk_bytes) for _ in healed]
     heads_s = Config(b"").heads_interval_us / 1e6

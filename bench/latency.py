@@ -4,12 +4,14 @@
 
 Two node processes on loopback, as users run them. A client hands A single fills at random times (Poisson, seeded), at a fifth of the rate
 that A can take them one by one, whether or not earlier ones are answered. A fill is acknowledged when A's answer is here: it is on A's
-disk. It is visible when B tells a waiting client that what it holds for good includes it: it is on B's disk too, and two syncs lie on
-its way.
+disk. It is durable at the peer when B tells a waiting client that what it holds for good includes it: it is on B's disk too, and two syncs
+lie on its way. From then on B shows it to whoever asks: fills are recorded one by one, too, and B asked for the account's position as soon
+as it has told that, which must be what was recorded by then; how long that answer takes is a row.
 
 Beside it, at the same times on the same disk, what lies between that and one append and sync, rung by rung: services with no ledger in
-them (``bareservice``) that sync, or commit to a journal, or hash and sign as well; two of them, of which the second checks and keeps what
-the first passes on. They too are asked whether or not they have answered, and what is asked waits for its turn. One commit of a journal
+them (``bareservice``) that sync, or commit to a journal, or hash and sign as well; two of them, of which the second keeps what the first
+passes on, and nothing else, or checks it; and the same with a file in place of a journal. They too are
+asked whether or not they have answered, and what is asked waits for its turn. One commit of a journal
 alone, and one round trip over CURVE, are made one at a time.
 """
 
@@ -21,6 +23,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -33,7 +36,7 @@ from bench.limits import curve_round_trips, syncs
 from bench.measured import Goal, Plan, Result, Row, Wrong, row
 from bench.nodes import Cluster, cluster, define, held, wait_for
 from crdtledger.edge import api
-from crdtledger.edge.client import dial
+from crdtledger.edge.client import Client, dial
 from crdtledger.edge.folders import JOURNAL, locate
 from crdtledger.ledger import journalfile
 from crdtledger.ledger.frontier import LaneHead, frontier_digest
@@ -43,13 +46,21 @@ LOAD = 0.2
 AT_ONCE = 64
 PATIENCE_S = 60.0
 WRITTEN = bytes(4096)
-ACK, SEEN = "record -> durable ack", "record -> visible at the peer"
-BARE: dict[str, Rung] = {
-    "request -> synced answer of a service": "sync",
-    "request -> committed answer of a service": "journal",
-    "... that hashes and signs": "sign",
+QTY = "0.5"
+OTHERS = 1_000_000
+"""More than fills that are handed over at random times."""
+ACK, SEEN = "record -> durable ack", "record -> durable at the peer"
+SHOWN = "... and its position, asked for then, is here"
+BARE: dict[str, tuple[Rung, Rung | None]] = {
+    "a service that syncs": ("sync", None),
+    "a service that commits to a journal": ("journal", None),
+    "a service that signs, commits": ("sign", None),
+    "a service that signs, syncs a file": ("sign into a file", None),
+    "two that sync": ("sync", "sync"),
+    "two that sign, verify, commit": ("sign", "verify"),
+    "two that sign, verify, sync a file": ("sign into a file", "verify into a file"),
 }
-BARE_SEEN = "... and is told by a second one, which checks"
+"""The rungs of a service, and of the second one that it passes on to."""
 COMMIT, SYNC, TRIP = "one commit of a journal", "one sync", "one CURVE round trip"
 BATCH = msgspec.msgpack.encode(bytes(398))  # as long as one with one fill is
 
@@ -78,7 +89,7 @@ class Line:
 
 def fill(number: int) -> api.Record:
     """A request to record one fill; none is like another."""
-    terms = {"venue": "V", "instrument": "I0", "trade_id": number, "side": "buy", "qty": "0.5", "price": "100"}
+    terms = {"venue": "V", "instrument": "I0", "trade_id": number, "side": "buy", "qty": QTY, "price": "100"}
     return api.Record([{"kind": "fill", "account": NAMES[number % len(NAMES)], **terms}])
 
 
@@ -179,6 +190,24 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
+def shown(a: Client, b: Client, number: int) -> float:
+    """Seconds that B takes to show a fill that it has just told to be durable, and that must be in what it shows."""
+    before = quantity(b)
+    a.request(fill((OTHERS + number) * len(NAMES)))
+    wait_for(b, held(a))
+    begun = time.perf_counter()
+    now = quantity(b)
+    seconds = time.perf_counter() - begun
+    if now - before != Decimal(QTY):
+        raise Wrong(f"a position was {before} and is {now}, {QTY} later")
+    return seconds
+
+
+def quantity(client: Client) -> Decimal:
+    """What a node shows of the first account."""
+    return sum((Decimal(position["qty"]) for position in client.query("positions", account=NAMES[0])), Decimal())
+
+
 def arrivals(count: int, rate: float, seed: int) -> list[float]:
     """Random times, ``rate`` a second on average."""
     draw = random.Random(seed)
@@ -189,7 +218,7 @@ def arrivals(count: int, rate: float, seed: int) -> list[float]:
 def measure(plan: Plan) -> Result:
     """Measure and compare."""
     count = plan.size(600, 60)
-    taken: dict[str, list[list[float]]] = {name: [] for name in (ACK, SEEN, *BARE, BARE_SEEN, COMMIT, SYNC, TRIP)}
+    taken: dict[str, list[list[float]]] = {name: [] for name in (ACK, SEEN, SHOWN, *BARE, COMMIT, SYNC, TRIP)}
     with cluster(2) as it:
         it.start(1, 2)
         with it.client(1) as a, it.client(2) as b:
@@ -204,17 +233,20 @@ def measure(plan: Plan) -> Result:
                 acked, seen = run.at(times)
                 taken[ACK].append(acked)
                 taken[SEEN].append(seen)
+                with it.client(1) as a, it.client(2) as b:
+                    taken[SHOWN].append([shown(a, b, seed * count + at) for at in range(count // 10)])
                 with uncollected():
-                    for name, rung in BARE.items():
-                        taken[name].append(acknowledged(rung, [BATCH] * count, times))
-                    taken[BARE_SEEN].append(passed_on("sign", "verify", [BATCH] * count, times))
+                    for name, (rung, then) in BARE.items():
+                        bodies = [BATCH] * count
+                        took = passed_on(rung, then, bodies, times) if then else acknowledged(rung, bodies, times)
+                        taken[name].append(took)
                 taken[COMMIT].append(commits([BATCH] * count, times))
                 taken[SYNC].append(syncs([WRITTEN] * count, times))
                 taken[TRIP].append(curve_round_trips(count, bytes(100), times))
         finally:
             run.close()
     rows = [
-        Row(f"{name}, p{percent}", figures, statistics.median(figures))
+        Row(f"{name}, p{percent}", figures, statistics.median(figures), ours=name in (ACK, SEEN, SHOWN))
         for name, runs in taken.items()
         for percent in (50, 99)
         for figures in (tuple(float(np.percentile(one, percent)) * 1000 for one in runs),)

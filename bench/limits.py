@@ -1,4 +1,4 @@
-"""What the machine can do at most, without a ledger: bytes over CURVE, a round trip over CURVE, a sync of the disk.
+"""What the machine can do at most, without a ledger: bytes in memory, bytes over CURVE, a round trip over CURVE, a sync of the disk.
 
 CURVE runs between two ZeroMQ contexts of one process, each with an I/O thread of its own, on loopback, keys checked by nobody.
 """
@@ -13,7 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 import zmq
+
+from bench.measured import timed
+
+COPIED = 1 << 28
 
 T = TypeVar("T")
 
@@ -71,6 +76,13 @@ def curve_round_trips(count: int, frame: bytes, times: Sequence[float] = ()) -> 
         taken = paced(times or [0.0] * count, [frame] * count, exchange)
         echoing.join()
     return taken
+
+
+def moving(size: int) -> float:
+    """Seconds that one core takes to read one half of so many bytes and to write the other: at the pace of a copy that fits into no
+    cache, and whose pages have been touched before."""
+    source, target = np.ones(COPIED // 16), np.ones(COPIED // 16)
+    return timed(lambda: np.copyto(target, source)) * size / COPIED
 
 
 def syncs(pieces: Sequence[bytes], times: Sequence[float] = ()) -> list[float]:

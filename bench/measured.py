@@ -4,7 +4,8 @@ Figures of different machines, or of one on different days, do not compare; rati
 round by round, and whoever is slow because the machine is busy is not slow alone.
 
 A bench is a module with ``measure(plan) -> Result``; ``bench.__main__`` lists them. What it computes is checked: a wrong result is
-``Wrong``, and the only thing that fails a bench. A goal that is missed is told, not raised.
+``Wrong``, and the only thing that fails a bench. A goal that is missed is told, not raised. Small sizes have no goals: they say whether
+results are right, and nothing else.
 """
 
 from __future__ import annotations
@@ -43,13 +44,16 @@ class Plan(NamedTuple):
 
 class Row(NamedTuple):
     """``median`` of ``runs``, in the result's ``unit_of_runs``. ``rate``: units a second at the median, 0 where that says nothing.
-    ``ratio``: our rate over this one's: above 1, we are faster."""
+    ``ratio``: our rate over this one's: above 1, we are faster. ``unit``: of the median, where it is another one. ``ours``: it is of this
+    project, though it is not called so."""
 
     name: str
     runs: tuple[float, ...]
     median: float
     rate: float = 0.0
     ratio: float = 0.0
+    unit: str = ""
+    ours: bool = False
 
 
 class Goal(NamedTuple):
@@ -78,7 +82,8 @@ class Curve(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What one bench says. ``facts``: sizes and settings that the figures hang on."""
+    """What one bench says. ``facts``: sizes and settings that the figures hang on. ``left_out``: who would stand beside it if it were
+    installed here."""
 
     bench: str
     what: str
@@ -88,6 +93,7 @@ class Result(NamedTuple):
     facts: Mapping[str, object] = {}
     unit_of_runs: str = "s"
     curves: Sequence[Curve] = ()
+    left_out: Sequence[str] = ()
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -98,15 +104,15 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def rounds(entries: Mapping[str, Run], runs: int, units: int) -> list[Row]:
-    """Every entry ``runs`` times, in turn. One of them is called ``OURS``."""
+def rounds(entries: Mapping[str, Run], runs: int, units: int, ours: str = OURS) -> list[Row]:
+    """Every entry ``runs`` times, in turn. One of them is called ``ours``: the others are told in times of it."""
     taken: dict[str, list[float]] = {name: [] for name in entries}
     for _ in range(runs):
         for name, run in entries.items():
             taken[name].append(run())
-    ours = statistics.median(taken[OURS])
+    least = statistics.median(taken[ours])
     return [
-        Row(name, tuple(times), median, units / median, median / ours)
+        Row(name, tuple(times), median, units / median, median / least)
         for name, times in taken.items()
         for median in (statistics.median(times),)
     ]
@@ -133,18 +139,23 @@ def table(result: Result) -> str:
     """A result as people read it on a screen."""
     told = ", ".join(f"{name} {value}" for name, value in result.facts.items())
     lines = [result.what, f"  {machine()}" + (f"; {told}" if told else "")]
+    width = max((len(each.name) for each in result.rows), default=0)
     if result.rows:
         unit = result.unit_of_runs
-        lines.append(f"  {'':34} {'median ' + unit:>12} {'spread':>21} {result.unit + '/s':>14} {'times ours':>11}")
+        rated = (f"{result.unit}/s", "times ours") if any(each.rate for each in result.rows) else ("", "")
+        lines.append(f"  {'':{width}} {'median ' + unit:>12} {'spread':>21} {rated[0]:>14} {rated[1]:>11}".rstrip())
     for each in result.rows:
         spread = f"{figure(min(each.runs))}..{figure(max(each.runs))}"
         rate = f"{each.rate:,.0f}" if each.rate else ""
         ratio = f"{each.ratio:.2f}" if each.ratio else ""
-        lines.append(f"  {each.name:34} {figure(each.median):>12} {spread:>21} {rate:>14} {ratio:>11}")
+        median = f"{figure(each.median)} {each.unit}".rstrip()
+        lines.append(f"  {each.name:{width}} {median:>12} {spread:>21} {rate:>14} {ratio:>11}".rstrip())
     for curve in result.curves:
         told = ", ".join(f"{x:g}: {figure(y)}" for x, y in curve.points)
         lines.append(f"  {curve.name}: {curve.upwards} by {curve.across} {told}; slope {curve.slope:.2f}")
     lines += [f"  {'holds ' if goal.holds else 'MISSED'} {goal_text(goal)}" for goal in result.goals]
+    if result.left_out:
+        lines.append(f"  left out, for it is not installed: {', '.join(result.left_out)}")
     return "\n".join([*lines, ""])
 
 

@@ -5,7 +5,8 @@
 All of it is resident memory, as the kernel counts it, of processes that did nothing else. Idle: the largest of four nodes that agree on
 checkpoints of nothing. A fact: what a node grew by when it recorded a million fills, what another grew by that caught up with them, and
 what the first holds when it starts again with them in its journal; each has shown all positions to a client. These fills are of 1,000
-cells, so that cells do not count.
+cells, so that cells do not count, and come in batches of 4,000. A batch takes something, too, whatever is in it: so what a replica grows by
+in a fresh process, bytes that came in included, is told of batches of 1, 10, 100 and 4,000.
 
 A cell: what two processes differ by, one of which has many of them. Either they hold equally many fills, in the view of what is
 unsettled, or in a settled state, with the trees that its roots are made from, that ten heights have made, whose rows and trees have grown
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -32,8 +33,8 @@ import numpy as np
 
 from bench import nodes
 from bench.checkpoint import Books
-from bench.join import INSTRUMENTS, Fills, chunks, names, record
-from bench.measured import Goal, Plan, Result, Row, Wrong
+from bench.join import BATCH, INSTRUMENTS, Fills, chunks, names, record
+from bench.measured import Curve, Goal, Plan, Result, Row, Wrong, slope
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.genesis import Genesis, Policies, load
 from crdtledger.ledger.inprocess import Ledger
@@ -49,6 +50,8 @@ MB = 1e6
 IDLE_S = 3.0
 IDLE = "an idle node, of four that agree"
 FACT = "an unsettled fact, "
+ALONE = {1: 10_000, 10: 40_000, 100: 200_000, BATCH: 400_000}
+"""How many facts a replica takes in, in batches of so many."""
 CELL = "an open cell, "
 HEIGHTS = 10
 SALTS = Salts(1, bytes(32))
@@ -94,22 +97,60 @@ def a_fact(facts: int) -> dict[str, float]:
         with cluster.client(1) as one:
             nodes.check_positions(one, work)
             grown["started again"] = cluster.rss(1) - before[0]
-    return {f"{FACT}{name}": size / facts for name, size in grown.items()}
+    return {f"{FACT}{name}, {BATCH:,} a batch": size / facts for name, size in grown.items()}
 
 
-def a_cell(what: str, fills: int) -> float:
+def in_batches(facts: int, rows: int, folder: Path) -> float:
+    """What an unsettled fact takes in a replica that got it in a batch of so many, in bytes."""
+    if not (place := folder / f"batches of {rows}").exists():
+        save_batches(place, facts, rows)
+    grown, held = told_by(f"admitted({str(place)!r})")
+    if held != facts:
+        raise Wrong(f"a replica holds {held} facts, not {facts}")
+    return grown / facts
+
+
+def save_batches(folder: Path, facts: int, rows: int) -> None:
+    """Leave batches of so many facts in a new folder, those of the names before them, and their genesis."""
+    folder.mkdir()
+    (ledger,) = Ledger.cluster("one", assets={"USDT": 2})
+    ledger.record(*names())
+    opening = [batch.raw for batch in ledger.replica.batches()]
+    raws = opening + record(ledger, nodes.split(narrow(chunks(facts, 0)), rows))
+    (folder / "genesis").write_bytes(ledger.genesis.encode())
+    sizes = msgspec.json.encode([len(opening), *map(len, raws)])
+    (folder / "batches").write_bytes(b"\n".join((sizes, b"".join(raws))))
+
+
+def admitted(folder: str) -> tuple[int, int]:
+    """What a replica grows by in this process, in bytes, that takes in a folder's batches after those of its opening; and how many facts
+    those are."""
+    replica = Replica(load((Path(folder) / "genesis").read_bytes()), 7, documents=False)
+    with (Path(folder) / "batches").open("rb") as file:
+        opening, *sizes = msgspec.json.decode(file.readline(), type=list[int])
+        for size in sizes[:opening]:
+            replica.admit(file.read(size))
+        first, before = replica.view.facts, resident()
+        for size in sizes[opening:]:
+            replica.admit(file.read(size))
+        held = replica.view.facts - first  # looked at, they are there
+        return resident() - before, held
+
+
+def a_cell(what: str, fills: int, folder: Path) -> float:
     """What an open cell takes in the ``view``, in a settled ``state`` that was loaded, or in one that ``heights`` made, in bytes."""
-    (many, cells), (few, fewer) = (fresh(what, fills, wide) for wide in (True, False))
+    (many, cells), (few, fewer) = (fresh(what, fills, wide, folder) for wide in (True, False))
     return (many - few) / (cells - fewer)
 
 
-def fresh(what: str, fills: int, wide: bool) -> tuple[int, int]:
+def fresh(what: str, fills: int, wide: bool, folder: Path) -> tuple[int, int]:
     """``held_by`` in a process that does nothing else; of a state that is ``loaded``, in one that did not make it either."""
     if what != "state":
         return told_by(f"held_by({what!r}, {fills}, {wide})")
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        save(Path(folder), fills if wide else fills // 100)
-        return told_by(f"loaded({folder!r})")
+    cells = fills if wide else fills // 100
+    if not (place := folder / f"state of {cells}").exists():
+        save(place, cells)
+    return told_by(f"loaded({str(place)!r})")
 
 
 def told_by(call: str) -> tuple[int, int]:
@@ -153,7 +194,8 @@ def held_by(what: str, fills: int, wide: bool) -> tuple[int, int]:
 
 
 def save(folder: Path, cells: int) -> None:
-    """Leave a settled state of so many cells in a folder, and its genesis."""
+    """Leave a settled state of so many cells in a new folder, and its genesis."""
+    folder.mkdir()
     books = Books(cells)
     (folder / "genesis").write_bytes(books.genesis.encode())
     (folder / "state").write_bytes(msgspec.structs.replace(books.state, fills=SeenIds()).encode())
@@ -190,18 +232,36 @@ def resident() -> int:
     return nodes.rss(os.getpid())
 
 
+def measured(plan: Plan, facts: int, fills: int, folder: Path) -> Iterator[tuple[str, float]]:
+    """A round, by name. What processes load is made once, in a folder."""
+    yield IDLE, idle() / MB
+    yield from a_fact(facts).items()
+    for what in ("view", "state", "heights"):
+        yield f"{CELL}{what}", a_cell(what, fills, folder)
+    for size, held in ALONE.items():
+        yield (
+            f"{FACT}in a replica, {size:,} a batch",
+            in_batches(plan.size(held, max(size, held // 20)), size, folder),
+        )
+
+
 def measure(plan: Plan) -> Result:
     """Measure and compare."""
-    facts, fills = plan.size(1_000_000, 40_000), plan.size(400_000, 20_000)
+    facts, fills, runs = plan.size(1_000_000, 40_000), plan.size(400_000, 20_000), plan.size(plan.runs, 1)
     taken: dict[str, list[float]] = {}
-    for _ in range(max(1, plan.runs // 2)):
-        taken.setdefault(IDLE, []).append(idle() / MB)
-        for name, size in a_fact(facts).items():
-            taken.setdefault(name, []).append(size)
-        for what in ("view", "state", "heights"):
-            taken.setdefault(f"{CELL}{what}", []).append(a_cell(what, fills))
-    rows = [Row(name, tuple(figures), median(figures)) for name, figures in taken.items()]
-    goals = [Goal(IDLE, rows[0].median, "most", 80, "MB")]
-    goals += [Goal(row.name, row.median, "most", 150 if FACT in row.name else 250, "B") for row in rows[1:]]
-    told = {"facts": facts, "fills of many cells": fills, "runs": len(rows[0].runs)}
-    return Result("memory", "Memory that nodes hold", "", rows, goals, told, unit_of_runs="B, MB")
+    with tempfile.TemporaryDirectory(prefix="bench-") as home:
+        for _ in range(runs):
+            for name, size in measured(plan, facts, fills, Path(home)):
+                taken.setdefault(name, []).append(size)
+    rows = [
+        Row(name, tuple(figures), median(figures), unit="MB" if name == IDLE else "") for name, figures in taken.items()
+    ]
+    alone, nodes_hold = rows[-len(ALONE) :], rows[: -len(ALONE)]
+    goals = [
+        Goal(one.name, one.median, "most", 80 if one.unit else 150 if FACT in one.name else 250, one.unit or "B")
+        for one in nodes_hold
+    ]
+    points = tuple((float(size), one.median) for size, one in zip(ALONE, alone, strict=True))
+    by_batch = Curve("an unsettled fact in a replica", "facts a batch", "B", points, slope(points))
+    told = {"facts": facts, "fills of many cells": fills, "runs": runs}
+    return Result("memory", "Memory that nodes hold", "", rows, goals, told, unit_of_runs="B", curves=(by_batch,))

@@ -1,7 +1,7 @@
-"""The same fills put into stores that people use instead: a transaction a block, ids refused a second time, positions summed, synced.
+"""The same fills put into stores that people use instead: a transaction a request, ids refused a second time, positions summed, synced.
 
-Each store gets a block in the form that it takes in fastest; to make that form is part of its work, as packing columns is of ours. None
-of them replicates anything.
+Each store gets the rows of a request in the form that it takes in fastest; to make that form is part of its work, as packing columns is of
+ours. None of them replicates anything.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ TOTALS = "SELECT sum(fills), sum(bought) - sum(sold), sum(value_bought) - sum(va
 INSERT = f"INSERT INTO fills ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO NOTHING"
 
 SQLITE = "SQLite upserts, fill by fill"
+SUMMED_FIRST = "SQLite upserts, summed by request"
 REDIS_PART = 5
 
 Totals = tuple[int, int, int]
@@ -66,8 +67,8 @@ def stores(work: Sequence[Fills], once: Sequence[Fills]) -> tuple[dict[str, Run]
     again. Redis gets a part of it, and its time is multiplied: it takes long."""
     expected = totals(once)
     here: dict[str, Run] = {
-        SQLITE: lambda: sqlite(work, expected, by_block=False),
-        "SQLite upserts, summed by block": lambda: sqlite(work, expected, by_block=True),
+        SQLITE: lambda: sqlite(work, expected),
+        SUMMED_FIRST: lambda: sqlite(work, expected, by_request=True),
     }
     missing: list[str] = []
     servers_here = (("PostgreSQL", servers.postgres(), "pg8000"), ("Redis", servers.redis(), "redis"))
@@ -81,25 +82,25 @@ def stores(work: Sequence[Fills], once: Sequence[Fills]) -> tuple[dict[str, Run]
     return here, missing
 
 
-def sqlite(work: Sequence[Fills], expected: Totals, by_block: bool) -> float:
-    """SQLite through apsw: write-ahead log, every commit synced. A trigger upserts the position of each fill that was new; ``by_block``:
-    those of a block at once, from the rows beyond those before it."""
+def sqlite(work: Sequence[Fills], expected: Totals, by_request: bool = False) -> float:
+    """SQLite through apsw: write-ahead log, every commit synced. A trigger upserts the position of each fill that was new; ``by_request``:
+    those of a request at once, from the rows beyond those before it."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         connection = apsw.Connection(f"{directory}/fills.db")
         connection.pragma("journal_mode", "WAL")
         connection.pragma("synchronous", "FULL")
-        connection.execute(FILLS + (IDS if by_block else f"{IDS} WITHOUT ROWID"))
+        connection.execute(FILLS + (IDS if by_request else f"{IDS} WITHOUT ROWID"))
         connection.execute(POSITIONS.format(wide="BIGINT"))
-        if not by_block:
+        if not by_request:
             connection.execute(ONE_BY_ONE)
         fold = FOLD.format(fresh="fills WHERE rowid > ?")
 
         def put() -> None:
             for fills in work:
                 with connection:
-                    before = connection.execute("SELECT max(rowid) FROM fills").get if by_block else 0
+                    before = connection.execute("SELECT max(rowid) FROM fills").get if by_request else 0
                     connection.executemany(INSERT, rows(fills))
-                    if by_block:
+                    if by_request:
                         connection.execute(fold, (before or 0,))
 
         seconds = timed(put)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
 from bench import one as frame
-from bench.__main__ import BENCHES, LONG, main
+from bench.__main__ import BENCHES, main
 from bench.drawing import draw
 from bench.measured import OURS, Curve, Goal, Plan, Result, Row, Wrong, figure, rounds, slope, table
 
@@ -63,7 +65,9 @@ def test_a_result_is_kept_as_json_and_as_a_picture(tmp_path: Path, monkeypatch: 
     made = result(Goal("speed", 5, "least", 6, "facts/s"))
     monkeypatch.setattr(frame, "RESULTS", tmp_path)
     monkeypatch.setattr(frame.importlib, "import_module", lambda _: type("made", (), {"measure": lambda _: made}))
-    assert frame.one("made", Plan(quick=True), keep=True) == [(False, "made: speed: 5 facts/s, at least 6")]
+    told = frame.one("made", Plan(), keep=True)
+    assert told.goals == [(False, "made: speed: 5 facts/s, at least 6")]
+    assert told.table == table(made)
     kept = json.loads((tmp_path / "made.json").read_text())
     assert kept["goals"][0]["holds"] is False
     assert kept["rows"][1]["name"] == "<other> & co"
@@ -82,15 +86,70 @@ def test_every_bench_is_listed_and_described() -> None:
     folder = Path(frame.__file__).parent
     measured = {path.stem for path in folder.glob("*.py") if "\ndef measure(plan: Plan) -> Result:" in path.read_text()}
     described = set(re.findall(r"^\| `(\w+)` \| \S", (folder / "README.md").read_text(), re.MULTILINE))
-    assert measured == {*BENCHES, *LONG} == described
+    assert measured == {*BENCHES} == described
 
 
 def test_what_is_wrong_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def wrong(*_: object) -> list[tuple[bool, str]]:
+    def wrong(*_: object) -> frame.Told:
         raise Wrong("two and two are five")
 
     monkeypatch.setattr("bench.__main__.alone", wrong)
     assert main(["join", "--quick"]) == 1
     assert "wrong: join" in capsys.readouterr().out
-    monkeypatch.setattr("bench.__main__.alone", lambda *_: [(False, "join: too slow")])
+    monkeypatch.setattr(
+        "bench.__main__.alone", lambda *_: frame.Told("slow", [(False, "join: too slow")], ["join: loro"])
+    )
     assert main(["join", "--quick"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["slow", "MISSED join: too slow", "left out: join: loro"]
+
+
+def test_small_sizes_have_no_goals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = result(Goal("speed", 5, "least", 6, "facts/s"))
+    monkeypatch.setattr(frame, "RESULTS", tmp_path)
+    monkeypatch.setattr(frame.importlib, "import_module", lambda _: type("made", (), {"measure": lambda _: made}))
+    told = frame.one("made", Plan(quick=True), keep=True)
+    assert (told.goals, "MISSED" in told.table) == ([], False)
+    assert json.loads((tmp_path / "made.json").read_text())["goals"] == []
+    assert "missed" not in (tmp_path / "made.svg").read_text()
+
+
+def test_what_was_left_out_is_said_beside_the_table_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    made = result()._replace(left_out=["Redis"])
+    monkeypatch.setattr("bench.__main__.alone", frame.one)
+    monkeypatch.setattr(frame.importlib, "import_module", lambda _: type("made", (), {"measure": lambda _: made}))
+    assert "left out, for it is not installed: Redis" in table(made)
+    assert main(["importing"]) == 0
+    captures = "left out: importing: captures of real trades (--captures)"
+    assert capsys.readouterr().out.splitlines()[-2:] == [captures, "left out: importing: Redis"]
+    with pytest.raises(SystemExit):
+        main(["importing", "--captures", str(tmp_path)])
+    (tmp_path / "binance-some.gz").touch()
+    assert main(["importing", "--captures", str(tmp_path)]) == 0
+    assert captures not in capsys.readouterr().out
+
+
+def test_names_of_rows_never_break_the_columns() -> None:
+    long = Row("a name that is longer than most names of rows are, by far", (1.0,), 1.0, 50.0, 1.0)
+    made = result()
+    lines = [
+        line for line in table(made._replace(rows=[*made.rows, long])).splitlines() if "50" in line and ".." in line
+    ]
+    assert len({line.index("..") for line in lines}) == len({len(line) for line in lines}) == 1
+
+
+def test_a_pipe_that_is_closed_ends_it_quietly() -> None:
+    script = "import sys; from bench import __main__ as it; from bench.one import Told; it.alone = lambda *_: Told('x' * 99_999)"
+    command = f"{script}; print('begun', flush=True); sys.stdin.read(); sys.exit(it.main(['join', 'heal']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", command], **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    ) as it:
+        assert it.stdin
+        assert it.stdout
+        assert it.stderr
+        it.stdout.readline()
+        it.stdout.close()
+        it.stdin.close()
+        assert it.stderr.read() == b""
+    assert it.returncode == 1
