@@ -43,7 +43,7 @@ def query(core: NodeCore, request: Query, now_us: int) -> Any:
     if request.instrument and view.catalog.standing(request.instrument) is None:
         raise UnknownName(kind="instrument", name=request.instrument, known=view.catalog.names())
     if request.view == "positions":
-        wanted = (row for row in view.position_rows() if request.account in ("", row.account))
+        wanted = view.position_rows(request.account)
         return [_position(core, row) for row in wanted if request.instrument in ("", row.instrument)]
     if request.view == "collateral":
         rows = [balance_json(row, _state(core, row.settled)) for row in view.collateral_rows()]

@@ -109,6 +109,10 @@ class Catalog:
             self.account_names.append(name)
         return number
 
+    def seen_account(self, name: str) -> int:
+        """The local number of an account, -1 where it has none."""
+        return self._account_number[name]
+
     def asset(self, name: str) -> int:
         """The asset's position in the genesis, ``UNKNOWN_ASSET`` if it is not there."""
         return self._asset_number.get(name, UNKNOWN_ASSET)

@@ -385,13 +385,18 @@ class Positions:
         """Memory held by cells and dedupe indexes."""
         return self._sums.nbytes + sum(index.nbytes for index in self.indexes.values())
 
-    def rows(self) -> list[Position]:
-        """Every position under a standing definition, sorted by account, then instrument."""
-        settled = dict(self._base.positions.items())
+    def rows(self, account: str = "") -> list[Position]:
+        """Every position under a standing definition, or those of one account, sorted by account, then instrument."""
+        base, sums = self._base.positions, self._sums
+        if account:
+            settled = {(account, instrument): base[account, instrument] for instrument in base.under(account)}
+            unsettled = sums.sides(self._catalog.seen_account(account))
+        else:
+            settled, unsettled = dict(base.items()), sums.sides()
         rows: dict[tuple[str, str], Position] = {}
-        for (account, number), pair in self._sums.sides().items():
-            name = (self._catalog.account_names[account], self._catalog.instrument_keys[number].name)
-            fees = self._sums.fees(account, number)
+        for (holder, number), pair in unsettled.items():
+            name = (self._catalog.account_names[holder], self._catalog.instrument_keys[number].name)
+            fees = sums.fees(holder, number)
             # All zero: withdrawn altogether, as if it had never been.
             if self._stands(number) and (fees or any(any(sums) for sums in pair.values())):
                 rows[name] = position_of(self._catalog, *name, settled.pop(name, _NO_POSITION), pair, fees)

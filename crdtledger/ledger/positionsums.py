@@ -178,12 +178,13 @@ class PositionSums:
             held = self._fees.setdefault((pair // self._assets, instrument), {})
             held[pair % self._assets] = held.get(pair % self._assets, 0) + sign * fee
 
-    def sides(self) -> dict[tuple[int, int], dict[int, list[int]]]:
-        """(account, instrument) -> side (+1 bought, -1 sold) -> its row of sums."""
+    def sides(self, account: int | None = None) -> dict[tuple[int, int], dict[int, list[int]]]:
+        """(account, instrument) -> side (+1 bought, -1 sold) -> its row of sums; of all accounts, or of one."""
         self._carry()
         accounts, instruments = self._cells.keys(0, len(self._cells))
-        table = self._sums[: len(self._cells)].tolist()
-        names = zip(accounts.tolist(), instruments.tolist(), strict=True)
+        cells = np.arange(len(accounts)) if account is None else np.flatnonzero(accounts.view(np.int64) == account)
+        names = zip(accounts.take(cells).tolist(), instruments.take(cells).tolist(), strict=True)
+        table = self._sums.take(cells, axis=0).tolist()
         return {name: {1: bought, -1: sold} for name, (bought, sold) in zip(names, table, strict=True)}
 
     def fees(self, account: int, instrument: int) -> dict[int, int]:

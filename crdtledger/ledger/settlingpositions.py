@@ -229,6 +229,6 @@ class SettlingPositions(Positions):
     def _add(self, kind: Kind, batch: int, rows: Rows, sign: int) -> None:
         self._count(kind, batch, rows, sign)
 
-    def rows(self) -> list[Position]:
+    def rows(self, account: str = "") -> list[Position]:
         self._sum_counted()
-        return super().rows()
+        return super().rows(account)

@@ -264,9 +264,9 @@ class View:
 
     # -- reading --------------------------------------------------------------------------------------------
 
-    def position_rows(self) -> list[Position]:
-        """Positions, sorted by account, then instrument."""
-        return self.positions.rows()
+    def position_rows(self, account: str = "") -> list[Position]:
+        """Positions, of all accounts or of one, sorted by account, then instrument."""
+        return self.positions.rows(account)
 
     def collateral_rows(self) -> list[Balance]:
         """Collateral, sorted by account, then asset."""

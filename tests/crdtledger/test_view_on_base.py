@@ -93,6 +93,9 @@ def test_a_settled_part_and_the_rest_give_what_all_give(
     told = {one.type for view in (first, below, above, whole) for one in view.breaks()}
     if not told & {"conflict", "definitions", "suspended"}:
         assert figures(above.position_rows()) == figures(whole.position_rows())
+    for view in (above, whole):
+        accounts = {row.account for row in view.position_rows()} | {*view.catalog.labels, "nobody"}
+        assert [row for name in sorted(accounts) for row in view.position_rows(name)] == view.position_rows()
     totals = {row.asset: [0, 0, 0] for row in whole.collateral_rows()}
     for view, sign in ((whole, 1), (above, -1)):
         for row in view.collateral_rows():
