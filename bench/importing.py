@@ -2,12 +2,12 @@
 
     python -m bench importing --captures FOLDER
 
-A capture is a gzip file of a Binance stream, as a recorder writes it: trades among many other events. Importing it is all that the command
-``crdtledger import`` does once its process has started: connect to a node process on loopback, unpack the file, hash its content, look
-for damage, cut it into lines, take every line as a trade, skip and count it, or refuse it; define the accounts, send the trades' columns, wait
-until the node has acknowledged all of them, which is when they are durable; and the positions are asked for, which folds them. Beside it the
-same without a node: into a ledger in this process, signed and folded but neither sent nor synced. The positions of both must be those of the
-plain reading, or the bench fails.
+A capture is a gzip file of a Binance stream, as a recorder writes it: trades among many other events. Importing it is all that the
+command ``crdtledger import`` does once its process has started: connect to a node process on loopback, unpack the file, hash its content,
+look for damage, cut it into lines, take every line as a trade, skip and count it, or refuse it; define the accounts, send the trades'
+columns, wait until the node has acknowledged all of them, which is when they are durable; ask for the positions, which folds them. Beside
+it the same without a node: into a ledger in this process, signed and folded but neither sent nor synced. The positions of both must
+be those of the plain reading, or the bench fails.
 
 The least is: unpack it, look through its lines for the word, decode those that have it; nothing is checked, converted or kept by it.
 Without captures, a file of the same form is made of trades that nobody made.
