@@ -148,7 +148,10 @@ class Sieve:
             return np.zeros(len(starts), np.bool_)
         at = starts + self._clock
         within = at + len(head) <= ends
-        return np.logical_and(within, _windows(block, f"S{len(head)}")[np.where(within, at, 0)] == head)
+        fits: NDArray[np.bool_] = np.logical_and(
+            within, _windows(block, f"S{len(head)}")[np.where(within, at, 0)] == head
+        )
+        return fits
 
     def _clocks_tell(self, block: bytes, starts: _Places, known: Sequence[tuple[bytes, _Places]]) -> bool:
         """Whether there is a quote before the head of any of these lines."""
@@ -181,8 +184,8 @@ class _Events(NamedTuple):
         if not event:
             return np.equal(at, 0)
         last = len(self.block) - len(event)
-        same = _windows(self.block, f"S{len(event)}")[np.minimum(at, last)] == event
-        return np.logical_and(same, (at > 0) & (at <= last))
+        same: NDArray[np.bool_] = _windows(self.block, f"S{len(event)}")[np.minimum(at, last)] == event
+        return same & (at > 0) & (at <= last)
 
 
 def _first_events(block: bytes, ends: _Places) -> _Events:
