@@ -2,12 +2,14 @@
 
     python -m bench importing --captures FOLDER
 
-A capture is a gzip file of a Binance stream, as a recorder writes it: trades among many other events. Importing it means: unpacked, cut
-into lines, every line taken as a trade, skipped and counted, or refused; the trades' columns recorded in a ledger of one node, in signed
-batches. The figures of both must be those of the plain reading, or the bench fails.
+A capture is a gzip file of a Binance stream, as a recorder writes it: trades among many other events. Importing it is all that the
+command ``crdtledger import`` does once its process has started: connect to a node process on loopback, unpack the file, hash its content,
+look for damage, cut it into lines, take every line as a trade, skip and count it, or refuse it; define the accounts, send the trades'
+columns, wait until the node has acknowledged all of them, which is when they are durable; ask for the positions, which folds them. Beside
+it the same without a node: into a ledger in this process, signed and folded but neither sent nor synced. The positions of both must
+be those of the plain reading, or the bench fails.
 
 The least is: unpack it, look through its lines for the word, decode those that have it; nothing is checked, converted or kept by it.
-Beside both stands what the command does before: to read the file once for its damage, so that nothing of a damaged one is recorded.
 Without captures, a file of the same form is made of trades that nobody made.
 """
 
@@ -16,35 +18,42 @@ from __future__ import annotations
 import gzip
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
+from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.measured import OURS, Goal, Plan, Result, Wrong, rounds, row, timed
+from bench.measured import OURS, Goal, Plan, Result, Row, Wrong, rounds, row, timed
+from bench.nodes import DOLLARS, Cluster, cluster
 from crdtledger.edge.demo.replay import detect
 from crdtledger.edge.importers import (
     ImportSpec,
     Trades,
+    WholeFile,
     account_name,
     assign_accounts,
     concatenate,
-    import_file,
     importer,
 )
-from crdtledger.edge.importing import survey
+from crdtledger.edge.importing import Plan as ImportPlan
+from crdtledger.edge.importing import import_trades
 from crdtledger.ledger.drafting import FillColumns
 from crdtledger.ledger.facts import Account, Instrument
+from crdtledger.ledger.genesis import Asset
 from crdtledger.ledger.inprocess import Ledger
+from crdtledger.ledger.positionrow import Position
 
 ACCOUNTS = 100
 NAMES = [account_name(number) for number in range(ACCOUNTS)]
-COLUMNS = "to columns"
+FORMAT = "binance-stream"
+INPROCESS = "without a node"
+COLUMNS = "to columns only"
 PLAIN = "gunzip, scan, decode"
-SURVEY = "to look for damage before"
 
 
 class Trade(msgspec.Struct, gc=False):
@@ -88,10 +97,10 @@ def capture(path: Path) -> Capture:
     return Capture(path, instrument, len(market), int(qty))
 
 
-def columns(of: Capture) -> list[Trades]:
+def columns(of: Capture) -> Trades:
     """The file's trades."""
     spec = ImportSpec(of.path.name, of.instrument.price_decimals, of.instrument.qty_decimals)
-    return list(import_file(importer("binance-stream", spec), of.path))
+    return concatenate(list(WholeFile(importer(FORMAT, spec), of.path).trades()))
 
 
 def fills(of: Capture, trades: Trades) -> FillColumns:
@@ -109,31 +118,62 @@ def fills(of: Capture, trades: Trades) -> FillColumns:
     )
 
 
-def imported(captures: list[Capture]) -> float:
-    """Seconds from files to a ledger."""
-    (ledger,) = Ledger.cluster("one", assets={"USDT": 8, "BTC": 8})
-    ledger.record(*(Account(name=name) for name in NAMES), *(of.instrument for of in captures))
+def check(of: Capture, counted: int, qty: int) -> None:
+    """``Wrong`` unless this is what a plain reading finds."""
+    if (counted, qty) != (of.fills, of.qty):
+        raise Wrong(f"{of.path.name}: {(counted, qty)} fills and quantity, read plainly {(of.fills, of.qty)}")
+
+
+def into_node(it: Cluster, of: Capture) -> float:
+    """Seconds from a file to a node's positions, in a client of its own."""
+    plan = ImportPlan(file=of.path, format=FORMAT, instrument=of.instrument.name, accounts=ACCOUNTS)
+    rows: list[dict[str, Any]] = []
 
     def work() -> None:
-        for of in captures:
-            ledger.record_fills(fills(of, concatenate(columns(of))))
+        with it.client(1) as client:
+            import_trades(client, plan)
+            rows.extend(client.query("positions", instrument=of.instrument.name))
 
     seconds = timed(work)
-    for of in captures:
-        rows = [held for held in ledger.positions() if held.instrument == of.instrument.name]
-        told = sum(held.fills for held in rows), sum(held.bought + held.sold for held in rows)
-        if told != (of.fills, of.qty):
-            raise Wrong(f"{of.path.name}: {told} fills and quantity, read plainly {(of.fills, of.qty)}")
+    qty = sum(Decimal(held["bought"]) + Decimal(held["sold"]) for held in rows)
+    check(of, sum(held["fills"] for held in rows), int(qty.scaleb(of.instrument.qty_decimals)))
     return seconds
 
 
-def to_columns(captures: list[Capture]) -> float:
-    """Seconds from files to columns."""
+def into_nodes(captures: list[Capture]) -> list[float]:
+    """The same of each capture, all into one new node."""
+    with cluster(1, assets=(*DOLLARS, Asset("BTC", 8))) as it:
+        it.start(1)
+        with it.client(1) as client:
+            client.record([{"kind": "instrument", **msgspec.to_builtins(of.instrument)} for of in captures])
+        return [into_node(it, of) for of in captures]
+
+
+def into_ledger(captures: list[Capture]) -> list[float]:
+    """Seconds from each file to the positions of a ledger in this process."""
+    (ledger,) = Ledger.cluster("one", assets={"USDT": 8, "BTC": 8})
+    ledger.record(*(Account(name=name) for name in NAMES), *(of.instrument for of in captures))
+    return [_into_ledger(ledger, of) for of in captures]
+
+
+def _into_ledger(ledger: Ledger, of: Capture) -> float:
+    rows: list[Position] = []
+
+    def work() -> None:
+        ledger.record_fills(fills(of, columns(of)))
+        rows.extend(ledger.positions())
+
+    seconds = timed(work)
+    mine = [held for held in rows if held.instrument == of.instrument.name]
+    check(of, sum(held.fills for held in mine), sum(held.bought + held.sold for held in mine))
+    return seconds
+
+
+def to_columns(of: Capture) -> float:
+    """Seconds from a file to columns."""
     found: list[Trades] = []
-    seconds = timed(lambda: found.extend(concatenate(columns(of)) for of in captures))
-    for of, trades in zip(captures, found, strict=True):
-        if (len(trades), sum(trades.qty.tolist())) != (of.fills, of.qty):
-            raise Wrong(f"{of.path.name}: its columns are not what a plain reading finds")
+    seconds = timed(lambda: found.append(columns(of)))
+    check(of, len(found[0]), sum(found[0].qty.tolist()))
     return seconds
 
 
@@ -171,20 +211,30 @@ def measure(plan: Plan) -> Result:
 def _measure(plan: Plan, paths: list[Path], kind: str) -> Result:
     captures = [capture(path) for path in paths]
     trades = sum(of.fills for of in captures)
-    rows = rounds(
-        {
-            OURS: lambda: imported(captures),
-            COLUMNS: lambda: to_columns(captures),
-            PLAIN: lambda: timed(lambda: [plainly(of.path) for of in captures]),
-            SURVEY: lambda: timed(lambda: [survey(of.path) for of in captures]),
-        },
-        plan.runs,
-        trades,
-    )
+    entries: dict[str, Callable[[], list[float]]] = {
+        OURS: lambda: into_nodes(captures),
+        INPROCESS: lambda: into_ledger(captures),
+        COLUMNS: lambda: [to_columns(of) for of in captures],
+        PLAIN: lambda: [timed(lambda path=of.path: plainly(path)) for of in captures],  # type: ignore[misc]
+    }
+    taken: dict[str, list[list[float]]] = {name: [] for name in entries}
+
+    def run(name: str) -> float:
+        taken[name].append(entries[name]())
+        return sum(taken[name][-1])
+
+    rows = rounds({name: partial(run, name) for name in entries}, plan.runs, trades)
     least = row(rows, PLAIN).median
-    goals = (
-        Goal("recorded, over gunzip + scan + decode", row(rows, OURS).median / least, "most", 2.0, "times"),
-        Goal("to columns, over gunzip + scan + decode", row(rows, COLUMNS).median / least, "most", 2.0, "times"),
-    )
-    told = {"captures": f"{len(captures)} {kind}", "trades": trades, "runs": plan.runs}
-    return Result("importing", "Import of captures: file to recorded fills, on one core", "trades", rows, goals, told)
+    goals = [Goal("into a node, over gunzip + scan + decode", row(rows, OURS).median / least, "most", 2.0, "times")]
+    for at, of in enumerate(captures):
+        each = {name: tuple(seconds[at] for seconds in taken[name]) for name in (OURS, PLAIN)}
+        medians = {name: median(runs) for name, runs in each.items()}
+        ratio = medians[PLAIN] / medians[OURS]
+        rows.append(Row(f"{of.instrument.name}, into a node", each[OURS], medians[OURS], of.fills / medians[OURS], 1.0))
+        rows.append(
+            Row(f"{of.instrument.name}, the least", each[PLAIN], medians[PLAIN], of.fills / medians[PLAIN], ratio)
+        )
+        goals.append(Goal(f"{of.instrument.name} alone", 1 / ratio, "most", 2.0, "times"))
+    told = {"captures": f"{len(captures)} {kind}", "trades": trades, "accounts": ACCOUNTS, "runs": plan.runs}
+    what = "Import of captures: file to fills that a node holds for good, and their positions; client and node are two processes"
+    return Result("importing", what, "trades", rows, goals, told)

@@ -29,6 +29,7 @@ from crdtledger.ledger.journal import Journal
 from crdtledger.ledger.journalrecord import KIND_BATCH
 
 PATIENCE_S = 100.0
+DOLLARS = (Asset("USDT", 2),)
 OVERLAPPING = 8
 """Requests on their way at once, while a history is recorded."""
 
@@ -72,11 +73,13 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(nodes: int, policies: Policies | None = None, validators: int | None = None) -> Iterator[Cluster]:
+def cluster(
+    nodes: int, policies: Policies | None = None, validators: int | None = None, assets: tuple[Asset, ...] = DOLLARS
+) -> Iterator[Cluster]:
     """A new cluster in a folder that is gone afterwards. None of its nodes runs yet. All of them vote, or the first ``validators``."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         home = Path(directory) / "cluster"
-        folders.found(home, free_addresses(nodes), assets=(Asset("USDT", 2),), policies=policies, validators=validators)
+        folders.found(home, free_addresses(nodes), assets=assets, policies=policies, validators=validators)
         it = Cluster(home, nodes)
         try:
             yield it

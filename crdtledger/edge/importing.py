@@ -2,8 +2,8 @@
 
 The importers know files and no ledger; this joins them to a client. Rules:
 
-- The file is read once before anything is sent: a gzip file that is cut off or damaged is refused whole, because only its
-  end tells whether what was unpacked is true.
+- The file is read to its end before anything is sent: a gzip file that is cut off or damaged is refused whole, because only its
+  end tells whether what was unpacked is true. Its trades are made in the same pass (``importers.wholly``).
 - Every block carries a cursor: how many trades of this source it makes. The node keeps it in the very batch that
   holds the last of the block's fills, so whatever instant client or node dies at, the cursor is right. A source is the
   file's content (unpacked), the format, the symbol, the instrument and how accounts are assigned; not the file's name.
@@ -31,13 +31,12 @@ from crdtledger.edge.importers import (
     Importer,
     ImportSpec,
     Trades,
+    WholeFile,
     account_name,
     assign_accounts,
     concatenate,
-    import_file,
     importer,
 )
-from crdtledger.edge.importers.source import Damage, open_lines
 from crdtledger.errors import BadInput
 from crdtledger.ledger.body import Cursor
 from crdtledger.ledger.drafting import FillColumns
@@ -85,28 +84,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     interrupted: bool = False
 
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all), unpacked."""
-
-
-class _Survey(msgspec.Struct, frozen=True):
-    """The whole file, read once: its size and digest, unpacked."""
-
-    size: int
-    digest: bytes
-
-
-def survey(path: Path) -> _Survey:
-    """Read the whole file. ``BadInput`` when it is damaged: nothing of it is imported then."""
-    content = hashlib.sha256()
-    size = 0
-    for chunk in open_lines(path):
-        if isinstance(chunk, Damage):
-            why = f"{chunk.reason}; nothing was imported. What can be unpacked: gzip -dc {path} > {path.name}.part"
-            raise BadInput(what=f"byte {chunk.offset}", where=str(path), why=why)
-        content.update(chunk)
-        size += len(chunk)
-    return _Survey(size, content.digest())
+Progress = Callable[[int, int | None], None]
+"""Called with (bytes done, bytes in all), unpacked; None until the file was read."""
 
 
 def venue_for(plan: Plan) -> str:
@@ -123,7 +102,7 @@ def import_trades(client: Client, plan: Plan, progress: Progress = lambda done, 
     """Import the file of ``plan`` through ``client``. Repeating it is safe, and resumes.
 
     Raises ``BadInput`` for a file or plan that does not hold, ``UnknownName`` for an instrument that is not defined,
-    and whatever the node refuses with. Ctrl-C ends it with a report that says so.
+    and whatever the node refuses with. Ctrl-C, once the file was read, ends it with a report that says so.
     """
     return _Import(client, plan, progress).run()
 
@@ -137,7 +116,7 @@ class _Import:
         self._venue = venue_for(plan)
         _check_accounts(plan)
         self._machine = self._open()
-        self._survey = survey(plan.file)
+        self._file = WholeFile(self._machine, plan.file, lambda size: progress(size, None))
         self._source = self._name_source()
         self._known_accounts: set[str] | None = None
         self._window: deque[tuple[int, int]] = deque()
@@ -166,7 +145,7 @@ class _Import:
         told = [plan.format, plan.instrument, self._venue, plan.symbol or "", str(plan.accounts), plan.account]
         told += [f"{role}={column}" for role, column in sorted(plan.mapping.items())]
         text = "\0".join(told).encode()
-        return "import:" + hashlib.sha256(self._survey.digest + text).hexdigest()[:32]
+        return "import:" + hashlib.sha256(self._file.digest + text).hexdigest()[:32]
 
     def run(self) -> Report:
         resumed_at = int(self._client.request(api.CursorOf(self._source))["position"])
@@ -184,7 +163,7 @@ class _Import:
         return self._report(resumed_at, interrupted)
 
     def _show(self) -> None:
-        self._progress(self._machine.summary.bytes_read, self._survey.size)
+        self._progress(self._machine.summary.bytes_read, self._file.size)
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -192,8 +171,7 @@ class _Import:
         """The file's trades after the first ``skip``, in blocks of at most ``BLOCK_ROWS``."""
         held: list[Trades] = []
         rows = 0
-        for trades in import_file(self._machine, self._plan.file):
-            self._show()
+        for trades in self._file.trades():
             if skip >= len(trades):
                 skip -= len(trades)
                 continue

@@ -40,6 +40,8 @@ def to_minor(text: str, decimals: int, *, signed: bool = False) -> int:
     ``signed``: whether a sign may stand in front. Raises ``InexactError`` with the reason, and nothing else.
     """
     whole, _, fraction = text.partition(".")
+    if len(fraction) > decimals:
+        fraction = fraction.rstrip("0")
     digits = whole + fraction
     # The common shape, without a sign and an exponent; everything else takes the careful way below.
     if digits.isdigit() and digits.isascii() and len(digits) <= 18 and len(fraction) <= decimals <= 18:

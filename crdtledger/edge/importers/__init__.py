@@ -1,7 +1,8 @@
 """Importers: other people's trade files, as columns.
 
 ``importer(format, spec)`` gives the machine for one of ``FORMATS``; ``import_file`` drives one over a file.
-The machines are pure (bytes in, ``Trades`` out) and know nothing of the ledger; ``source`` is the only module that opens files.
+The machines are pure (bytes in, ``Trades`` out) and know nothing of the ledger; ``source`` is the only module that opens files,
+and ``wholly`` reads one to its end before any of its trades is handed on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from crdtledger.edge.importers.trades import (
     Trades,
     concatenate,
 )
+from crdtledger.edge.importers.wholly import WholeFile
 from crdtledger.errors import BadInput
 
 FORMATS: Final[Mapping[str, Callable[[ImportSpec], Importer]]] = {
@@ -52,6 +54,7 @@ __all__ = [
     "Refusal",
     "Summary",
     "Trades",
+    "WholeFile",
     "account_name",
     "assign_accounts",
     "concatenate",

@@ -56,13 +56,20 @@ class LineImporter(CountingImporter, ABC):
         self._note_damage(column, reason)
 
     def _consume(self, block: bytes) -> None:
+        text = block
+        if self._offset == 0:
+            if block.startswith(_UTF16):
+                raise self._wrong("UTF-16 text", 1, "the importers read UTF-8; convert the file first")
+            text = block.removeprefix(_BOM)
+        self._line += self._take_in(text)
+        self._offset += len(block) + self._discarded
+        self._discarded = 0
+
+    def _take_in(self, block: bytes) -> int:
+        """Parse the lines of a block; how many there are."""
         lines = block.split(b"\n")
         if not lines[-1]:
             lines.pop()
-        if self._offset == 0 and lines:
-            if lines[0].startswith(_UTF16):
-                raise self._wrong("UTF-16 text", 1, "the importers read UTF-8; convert the file first")
-            lines[0] = lines[0].removeprefix(_BOM)
         if len(block) > MAX_LINE_BYTES:
             for index, line in enumerate(lines):
                 if len(line) > MAX_LINE_BYTES:
@@ -70,9 +77,7 @@ class LineImporter(CountingImporter, ABC):
                     self._refuse(self._line + 1 + index, "", reason, line)
                     lines[index] = b""
         self._parse(lines, self._line + 1)
-        self._line += len(lines)
-        self._offset += len(block) + self._discarded
-        self._discarded = 0
+        return len(lines)
 
     @abstractmethod
     def _parse(self, lines: Sequence[bytes], first: int) -> None:

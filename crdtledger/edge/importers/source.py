@@ -3,8 +3,8 @@
 A damaged gzip file (cut off, a wrong checksum, junk behind it) yields everything that could be decompressed before the
 damage and then one ``Damage``; the last incomplete line goes no further (``Importer.cut_short``). Flipped bytes often unpack to
 wrong text without complaint, and only the checksum at the end of the file tells: ask ``find_damage`` before recording anything
-that cannot be taken back. Files may be several
-gzip members in a row, as log rotation writes them. Formats: RFC 1952.
+that cannot be taken back, or read by ``wholly``. Files may be several gzip members in a row, as log rotation writes them.
+Formats: RFC 1952.
 """
 
 from __future__ import annotations
@@ -65,7 +65,12 @@ def import_file(importer: Importer, path: Path, position: Position | None = None
     and ``importer.position`` after each block is where an interrupted import goes on. Raises ``BadInput``."""
     if position is not None:
         importer.resume(position)
-    for chunk in open_lines(path, position.offset if position is not None else 0):
+    yield from feed_from(importer, path, position.offset if position is not None else 0)
+
+
+def feed_from(importer: Importer, path: Path, offset: int) -> Iterator[Trades]:
+    """Feed ``importer``, which has been fed ``offset`` unpacked bytes of the file or resumes there, the rest of it."""
+    for chunk in open_lines(path, offset):
         if isinstance(chunk, Damage):
             importer.cut_short(f"byte {chunk.offset}", f"{chunk.reason}; what could be read before it is imported")
             return
