@@ -43,13 +43,16 @@ class Plan(NamedTuple):
 
 class Row(NamedTuple):
     """``median`` of ``runs``, in the result's ``unit_of_runs``. ``rate``: units a second at the median, 0 where that says nothing.
-    ``ratio``: our rate over this one's: above 1, we are faster."""
+    ``ratio``: our rate over this one's: above 1, we are faster. ``unit``: of the median, where it is another one. ``ours``: it is of this
+    project, though it is not called so."""
 
     name: str
     runs: tuple[float, ...]
     median: float
     rate: float = 0.0
     ratio: float = 0.0
+    unit: str = ""
+    ours: bool = False
 
 
 class Goal(NamedTuple):
