@@ -12,18 +12,18 @@ Agreement is simulated: engines of gossip alone, linked like a fleet (``bench.fl
 from __future__ import annotations
 
 import gc
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from statistics import median
 
+from bench import growingnodes
 from bench.checkpoint import Books
+from bench.curves import HELD, LINEAR, Growth
 from bench.fleet import Engines, drill
 from bench.join import BATCH, chunks, names, record
-from bench.measured import Curve, Goal, Plan, Result, Wrong, slope, timed
+from bench.measured import Plan, Result, Wrong, timed
 from crdtledger.edge.adapter import GossipReplica
 from crdtledger.edge.core import NodeCore
 from crdtledger.edge.setup import Setup
+from crdtledger.edge.stateimage import open_state
 from crdtledger.ledger.facts import Account, Deposit, Instrument, Order, Reserve
 from crdtledger.ledger.frontier import frontier_digest
 from crdtledger.ledger.identity import Identity, digest
@@ -34,46 +34,14 @@ from crdtledger.ledger.view import View
 from gossip.heads import OwnFrontier
 from gossip.network import Faults
 
-HELD = 0.3
-LINEAR = None
-"""Nothing worse than n log n, which over the sizes of a curve has a slope of its own."""
 PERP = {"type": "perp", "base": "BTC", "quote": "USDT", "settlement": "USDT", "price_decimals": 2, "qty_decimals": 5}
 ROOM = 10**15
-
-
-class Growth:
-    """Curves and their goals, as they are measured."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.curves: list[Curve] = []
-        self.goals: list[Goal] = []
-
-    def add(
-        self, what: str, across: str, points: Iterable[tuple[int, Callable[[], float]]], most: float | None
-    ) -> None:
-        """Measure ``what`` at sizes ``across``; its slope is to be at ``most`` that."""
-        rounds = min(self.plan.runs, 3)
-        found = tuple((float(size), median(run() for _ in range(rounds))) for size, run in points)
-        self.put(what, across, "s", found, most)
-
-    def put(
-        self, what: str, across: str, upwards: str, points: Sequence[tuple[float, float]], most: float | None
-    ) -> None:
-        """A curve that is measured, and its goal."""
-        self.told(what, across, upwards, points)
-        bound = slope([(size, size * math.log(size)) for size, _ in points]) if most is None else most
-        self.goals.append(Goal(f"slope of {what} by {across}", self.curves[-1].slope, "most", bound, "of 1"))
-
-    def told(self, what: str, across: str, upwards: str, points: Sequence[tuple[float, float]]) -> None:
-        """A curve without a goal."""
-        self.curves.append(Curve(what, across, upwards, tuple(points), slope(points)))
 
 
 def joining(growth: Growth) -> None:
     """Facts joined, and a fixed number of facts joined to more and more."""
     plan = growth.plan
-    sizes = (40_000, 160_000, 640_000) if not plan.quick else (8_000, 32_000)
+    sizes = (10_000, 40_000, 160_000, 640_000) if not plan.quick else (8_000, 32_000)
     fresh = plan.size(40_000, 8_000)
     writer, other = Ledger.cluster("one", "two", assets={"USDT": 2})
     defined = names()
@@ -105,10 +73,10 @@ def joining(growth: Growth) -> None:
 
 
 def settling(growth: Growth) -> None:
-    """Heights, by changes and by cells; the positions read by cells."""
+    """Heights, by changes and by cells; the positions read, and a state that somebody gave opened, by cells."""
     plan = growth.plan
-    sizes = (30_000, 100_000, 300_000) if not plan.quick else (8_000, 32_000)
-    changes = (400, 1_600, 6_400) if not plan.quick else (400, 1_600)
+    sizes = (10_000, 30_000, 100_000, 300_000) if not plan.quick else (8_000, 32_000)
+    changes = (100, 400, 1_600, 6_400) if not plan.quick else (400, 1_600)
     books = [Books(size) for size in sizes]
     some = changes[-1]
     by_cells = ((len(one.qty), lambda one=one: one.settle(one.changes(some))) for one in books)  # type: ignore[misc]
@@ -125,13 +93,22 @@ def settling(growth: Growth) -> None:
         return seconds
 
     growth.add("positions read", "cells", ((len(one.qty), lambda one=one: read(one)) for one in books), LINEAR)  # type: ignore[misc]
+
+    def opened(one: Books) -> float:
+        raw, roots = one.state.encode(), []
+        seconds = timed(lambda: roots.append(open_state(raw, one.genesis, one.salts, 1)[1].state_root))
+        if roots != [one.commitments.state_root]:
+            raise Wrong("a state that was opened has another root than the one that was settled")
+        return seconds
+
+    growth.add("settled state opened", "cells", ((len(one.qty), lambda one=one: opened(one)) for one in books), LINEAR)  # type: ignore[misc]
     for one in books:
         one.check()
 
 
 def lanes(growth: Growth) -> None:
     """The frontier's digest, and the heads that are told, by lanes."""
-    sizes = (250, 1_000, 4_000) if not growth.plan.quick else (100, 400)
+    sizes = (60, 250, 1_000, 4_000) if not growth.plan.quick else (100, 400)
     made: list[tuple[int, GossipReplica]] = []
     for size in sizes:
         first, *others = Ledger.cluster(*(f"n{at}" for at in range(size)), assets={"USDT": 2})
@@ -153,7 +130,7 @@ def lanes(growth: Growth) -> None:
 
 def ordering(growth: Growth) -> None:
     """Orders recorded in one call, all on one reserve."""
-    sizes = (100, 400, 1_600) if not growth.plan.quick else (50, 200)
+    sizes = (50, 200, 800, 3_200) if not growth.plan.quick else (50, 200)
 
     def ordered(count: int) -> float:
         (desk,) = Ledger.cluster("one", assets={"USDT": 2, "BTC": 8})
@@ -172,7 +149,7 @@ def ordering(growth: Growth) -> None:
 
 def restarting(growth: Growth) -> None:
     """A node that starts again, by the facts in its journal that are not settled."""
-    sizes = (40_000, 160_000, 640_000) if not growth.plan.quick else (8_000, 32_000)
+    sizes = (10_000, 40_000, 160_000, 640_000) if not growth.plan.quick else (8_000, 32_000)
     (writer,) = Ledger.cluster("one", assets={"USDT": 2})
     opening = writer.record(*names())
     record(writer, chunks(sizes[-1], 0))
@@ -227,7 +204,8 @@ def agreed(nodes: int, fleets: int) -> tuple[float, float]:
 def measure(plan: Plan) -> Result:
     """Every curve."""
     growth = Growth(plan)
-    for part in (joining, settling, lanes, ordering, restarting, agreeing):
+    nodes = growingnodes.QUICK if plan.quick else growingnodes.PARTS
+    for part in (joining, settling, lanes, ordering, restarting, *nodes, agreeing):
         part(growth)
     what = "Growth: every cost against what it grows with"
-    return Result("growth", what, "", (), growth.goals, {"runs": min(plan.runs, 3)}, curves=growth.curves)
+    return Result("growth", what, "", (), growth.goals, {"runs": growth.rounds}, curves=growth.curves)
