@@ -75,7 +75,7 @@ def joining(growth: Growth) -> None:
 def settling(growth: Growth) -> None:
     """Heights, by changes and by cells; the positions read, and a state that somebody gave opened, by cells."""
     plan = growth.plan
-    sizes = (10_000, 30_000, 100_000, 300_000) if not plan.quick else (8_000, 32_000)
+    sizes = (10_000, 25_000, 75_000, 200_000) if not plan.quick else (8_000, 32_000)
     changes = (100, 400, 1_600, 6_400) if not plan.quick else (400, 1_600)
     books = [Books(size) for size in sizes]
     some = changes[-1]
