@@ -41,7 +41,7 @@ ROOM = 10**15
 def joining(growth: Growth) -> None:
     """Facts joined, and a fixed number of facts joined to more and more."""
     plan = growth.plan
-    sizes = (10_000, 40_000, 160_000, 640_000) if not plan.quick else (8_000, 32_000)
+    sizes = (8_000, 40_000, 160_000, 640_000) if not plan.quick else (8_000, 32_000)
     fresh = plan.size(40_000, 8_000)
     writer, other = Ledger.cluster("one", "two", assets={"USDT": 2})
     defined = names()
@@ -149,7 +149,7 @@ def ordering(growth: Growth) -> None:
 
 def restarting(growth: Growth) -> None:
     """A node that starts again, by the facts in its journal that are not settled."""
-    sizes = (10_000, 40_000, 160_000, 640_000) if not growth.plan.quick else (8_000, 32_000)
+    sizes = (8_000, 40_000, 160_000, 640_000) if not growth.plan.quick else (8_000, 32_000)
     (writer,) = Ledger.cluster("one", assets={"USDT": 2})
     opening = writer.record(*names())
     record(writer, chunks(sizes[-1], 0))
