@@ -25,7 +25,7 @@ from crdtledger.edge.simulate.fleet import Fleet
 from gossip.bare import BareNode, Write, bare_nodes
 from gossip.config import Config
 from gossip.network import Faults
-from gossip.overlay import places
+from gossip.overlay import Place, places
 from gossip.protocol import GossipEngine
 from gossip.replica import Head
 from gossip.simulation import Simulation
@@ -50,13 +50,17 @@ class Nodes(Protocol):
 
 
 class Engines:
-    """Nodes of the gossip engine alone."""
+    """``fleets`` of ``nodes`` each, of the gossip engine alone, in one simulation. No fleet is linked to another one: several have the
+    processor's caches, and the simulator's queue, as full as one that is as large as all of them."""
 
-    def __init__(self, nodes: int, seed: int, faults: Faults) -> None:
-        self.names = tuple(f"n{at}" for at in range(nodes))
-        linked = places(self.names)
+    def __init__(self, nodes: int, seed: int, faults: Faults, fleets: int = 1) -> None:
+        self.names = tuple(f"n{at}" for at in range(nodes * fleets))
+        self.fleets = tuple(self.names[at : at + nodes] for at in range(0, len(self.names), nodes))
+        linked: dict[str, Place] = {}
+        for fleet in self.fleets:
+            linked |= places(fleet) or {}
         links = {name: place.peers for name, place in linked.items()} if linked else None
-        make = bare_nodes(self.names, Config(CLUSTER), linked)
+        make = bare_nodes(self.names, Config(CLUSTER), linked or None)
         self.sim: Simulation[BareNode] = Simulation(self.names, make, faults, seed, links)
 
     def write(self, names: Iterable[str]) -> None:
@@ -87,17 +91,21 @@ class NoAgreement(RuntimeError):
     """The nodes did not come to hold the same in time."""
 
 
-def drill(nodes: Nodes, writers: int, limit_s: int = 120) -> Iterator[Step]:
-    """Run the drill, a step at a time. Raises ``NoAgreement``."""
-    began, sim, names = time.monotonic(), nodes.sim, nodes.names
-    writing = names[:: max(1, len(names) // writers)][:writers]
-    crashing = names[7 :: max(1, len(names) // CRASHES)][:CRASHES]
-    few = [name for at, name in enumerate(names) if at % 3 == 0]
-    many = [name for at, name in enumerate(names) if at % 3]
+def drill(
+    nodes: Nodes, writers: int, limit_s: int = 120, fleets: Sequence[Sequence[str]] | None = None
+) -> Iterator[Step]:
+    """Run the drill, a step at a time. ``fleets``: of as many names each, where nodes are not all linked: it is then a drill of each, at
+    the same time. Raises ``NoAgreement``."""
+    began, sim = time.monotonic(), nodes.sim
+    each = fleets or (nodes.names,)
+    writing = [name for names in each for name in names[:: max(1, len(names) // writers)][:writers]]
+    crashing = [name for names in each for name in names[7 :: max(1, len(names) // CRASHES)][:CRASHES]]
+    few = [name for names in each for at, name in enumerate(names) if at % 3 == 0]
+    many = [name for names in each for at, name in enumerate(names) if at % 3]
 
     def agree(batches: int) -> None:
         end_us = sim.now_us + limit_s * SECOND
-        while not _agreed(nodes, batches):
+        while not all(_agreed(nodes, names, batches // len(each)) for names in each):
             if sim.now_us >= end_us:
                 raise NoAgreement(f"no agreement after {limit_s} s of virtual time")
             sim.run_for(LOOK_US)
@@ -105,7 +113,7 @@ def drill(nodes: Nodes, writers: int, limit_s: int = 120) -> Iterator[Step]:
     def step(what: str, action: Callable[[], None], batches: int) -> Step:
         action()
         taken = sum(engine.taken for engine in nodes.engines())
-        lacking = batches * (len(names) - 1)  # whoever wrote it has it
+        lacking = batches * (len(each[0]) - 1)  # whoever wrote it has it
         return Step(
             what,
             sim.now_us / SECOND,
@@ -145,9 +153,9 @@ def drill(nodes: Nodes, writers: int, limit_s: int = 120) -> Iterator[Step]:
     yield step("healed, all agree", heal, 2 * len(writing))
 
 
-def _agreed(nodes: Nodes, batches: int) -> bool:
-    first = nodes.heads(nodes.names[0])
-    return sum(head.seq for head in first.values()) == batches and all(nodes.heads(n) == first for n in nodes.names)
+def _agreed(nodes: Nodes, names: Sequence[str], batches: int) -> bool:
+    first = nodes.heads(names[0])
+    return sum(head.seq for head in first.values()) == batches and all(nodes.heads(name) == first for name in names)
 
 
 def main(words: Sequence[str]) -> int:

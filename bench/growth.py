@@ -11,17 +11,19 @@ Agreement is simulated: engines of gossip alone, linked like a fleet (``bench.fl
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from statistics import median
+import gc
+import time
 
+from bench import growingnodes
 from bench.checkpoint import Books
+from bench.curves import HELD, LINEAR, Growth
 from bench.fleet import Engines, drill
 from bench.join import BATCH, chunks, names, record
-from bench.measured import Curve, Goal, Plan, Result, Wrong, slope, timed
+from bench.measured import Plan, Result, Wrong, timed
 from crdtledger.edge.adapter import GossipReplica
 from crdtledger.edge.core import NodeCore
 from crdtledger.edge.setup import Setup
+from crdtledger.edge.stateimage import open_state
 from crdtledger.ledger.facts import Account, Deposit, Instrument, Order, Reserve
 from crdtledger.ledger.frontier import frontier_digest
 from crdtledger.ledger.identity import Identity, digest
@@ -32,46 +34,14 @@ from crdtledger.ledger.view import View
 from gossip.heads import OwnFrontier
 from gossip.network import Faults
 
-HELD = 0.3
-LINEAR = None
-"""Nothing worse than n log n, which over the sizes of a curve has a slope of its own."""
 PERP = {"type": "perp", "base": "BTC", "quote": "USDT", "settlement": "USDT", "price_decimals": 2, "qty_decimals": 5}
 ROOM = 10**15
-
-
-class Growth:
-    """Curves and their goals, as they are measured."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.curves: list[Curve] = []
-        self.goals: list[Goal] = []
-
-    def add(
-        self, what: str, across: str, points: Iterable[tuple[int, Callable[[], float]]], most: float | None
-    ) -> None:
-        """Measure ``what`` at sizes ``across``; its slope is to be at ``most`` that."""
-        rounds = min(self.plan.runs, 3)
-        found = tuple((float(size), median(run() for _ in range(rounds))) for size, run in points)
-        self.put(what, across, "s", found, most)
-
-    def put(
-        self, what: str, across: str, upwards: str, points: Sequence[tuple[float, float]], most: float | None
-    ) -> None:
-        """A curve that is measured, and its goal."""
-        self.told(what, across, upwards, points)
-        bound = slope([(size, size * math.log(size)) for size, _ in points]) if most is None else most
-        self.goals.append(Goal(f"slope of {what} by {across}", self.curves[-1].slope, "most", bound, "of 1"))
-
-    def told(self, what: str, across: str, upwards: str, points: Sequence[tuple[float, float]]) -> None:
-        """A curve without a goal."""
-        self.curves.append(Curve(what, across, upwards, tuple(points), slope(points)))
 
 
 def joining(growth: Growth) -> None:
     """Facts joined, and a fixed number of facts joined to more and more."""
     plan = growth.plan
-    sizes = (40_000, 160_000, 640_000) if not plan.quick else (8_000, 32_000)
+    sizes = (8_000, 40_000, 160_000, 640_000) if not plan.quick else (8_000, 32_000)
     fresh = plan.size(40_000, 8_000)
     writer, other = Ledger.cluster("one", "two", assets={"USDT": 2})
     defined = names()
@@ -103,10 +73,10 @@ def joining(growth: Growth) -> None:
 
 
 def settling(growth: Growth) -> None:
-    """Heights, by changes and by cells; the positions read by cells."""
+    """Heights, by changes and by cells; the positions read, and a state that somebody gave opened, by cells."""
     plan = growth.plan
-    sizes = (30_000, 100_000, 300_000) if not plan.quick else (8_000, 32_000)
-    changes = (400, 1_600, 6_400) if not plan.quick else (400, 1_600)
+    sizes = (10_000, 25_000, 75_000, 200_000) if not plan.quick else (8_000, 32_000)
+    changes = (100, 400, 1_600, 6_400) if not plan.quick else (400, 1_600)
     books = [Books(size) for size in sizes]
     some = changes[-1]
     by_cells = ((len(one.qty), lambda one=one: one.settle(one.changes(some))) for one in books)  # type: ignore[misc]
@@ -123,13 +93,22 @@ def settling(growth: Growth) -> None:
         return seconds
 
     growth.add("positions read", "cells", ((len(one.qty), lambda one=one: read(one)) for one in books), LINEAR)  # type: ignore[misc]
+
+    def opened(one: Books) -> float:
+        raw, roots = one.state.encode(), []
+        seconds = timed(lambda: roots.append(open_state(raw, one.genesis, one.salts, 1)[1].state_root))
+        if roots != [one.commitments.state_root]:
+            raise Wrong("a state that was opened has another root than the one that was settled")
+        return seconds
+
+    growth.add("settled state opened", "cells", ((len(one.qty), lambda one=one: opened(one)) for one in books), LINEAR)  # type: ignore[misc]
     for one in books:
         one.check()
 
 
 def lanes(growth: Growth) -> None:
     """The frontier's digest, and the heads that are told, by lanes."""
-    sizes = (250, 1_000, 4_000) if not growth.plan.quick else (100, 400)
+    sizes = (60, 250, 1_000, 4_000) if not growth.plan.quick else (100, 400)
     made: list[tuple[int, GossipReplica]] = []
     for size in sizes:
         first, *others = Ledger.cluster(*(f"n{at}" for at in range(size)), assets={"USDT": 2})
@@ -151,7 +130,7 @@ def lanes(growth: Growth) -> None:
 
 def ordering(growth: Growth) -> None:
     """Orders recorded in one call, all on one reserve."""
-    sizes = (100, 400, 1_600) if not growth.plan.quick else (50, 200)
+    sizes = (50, 200, 800, 3_200) if not growth.plan.quick else (50, 200)
 
     def ordered(count: int) -> float:
         (desk,) = Ledger.cluster("one", assets={"USDT": 2, "BTC": 8})
@@ -170,7 +149,7 @@ def ordering(growth: Growth) -> None:
 
 def restarting(growth: Growth) -> None:
     """A node that starts again, by the facts in its journal that are not settled."""
-    sizes = (40_000, 160_000, 640_000) if not growth.plan.quick else (8_000, 32_000)
+    sizes = (8_000, 40_000, 160_000, 640_000) if not growth.plan.quick else (8_000, 32_000)
     (writer,) = Ledger.cluster("one", assets={"USDT": 2})
     opening = writer.record(*names())
     record(writer, chunks(sizes[-1], 0))
@@ -190,23 +169,43 @@ def restarting(growth: Growth) -> None:
 
 
 def agreeing(growth: Growth) -> None:
-    """Engines through a partition to agreement: the frames of all of them, by nodes, and the processor's time of this one process, whose
-    caches more nodes share: that has no goal."""
-    sizes = (200, 1_000, 5_000) if not growth.plan.quick else (30, 120)
+    """Engines through a partition to agreement, by nodes: their frames, and the processor's time.
+
+    A process that simulates more nodes finds less of each in its caches, which no node pays for in a process of its own. So at every size
+    as many engines are simulated, in as many fleets as there is room for, and the time is that of one fleet. What a fleet alone in its
+    process takes is told beside it. Python's collector of garbage is off meanwhile: it would look at all nodes again and again."""
+    sizes, room = ((200, 1_000, 5_000), 5_000) if not growth.plan.quick else ((30, 120), 120)
     frames: list[tuple[float, float]] = []
-    seconds: list[tuple[float, float]] = []
+    crowded: list[tuple[float, float]] = []
+    alone: list[tuple[float, float]] = []
     for size in sizes:
-        nodes = Engines(size, 7, Faults(trace_lines=0))
-        seconds.append((float(size), timed(lambda nodes=nodes: list(drill(nodes, 20)))))  # type: ignore[misc]
-        frames.append((float(size), float(nodes.sim.frames_sent)))
+        sent, seconds = agreed(size, room // size)
+        frames.append((float(size), sent))
+        crowded.append((float(size), seconds))
+        alone.append((float(size), seconds if size == room else agreed(size, 1)[1]))
     growth.put("agreement through a partition", "nodes", "frames", frames, LINEAR)
-    growth.told("agreement, simulated in one process", "nodes", "s", seconds)
+    growth.put(f"agreement, {room:,} engines in the process", "nodes", "CPU s", crowded, LINEAR)
+    growth.told("agreement, one fleet alone in the process", "nodes", "CPU s", alone)
+
+
+def agreed(nodes: int, fleets: int) -> tuple[float, float]:
+    """Frames, and seconds of the processor, that agreement takes for one of so many fleets of ``nodes`` each."""
+    simulated = Engines(nodes, 7, Faults(trace_lines=0), fleets)
+    gc.collect()
+    gc.disable()
+    begun = time.process_time()
+    for _ in drill(simulated, 20, fleets=simulated.fleets):
+        pass
+    seconds = time.process_time() - begun
+    gc.enable()
+    return simulated.sim.frames_sent / fleets, seconds / fleets
 
 
 def measure(plan: Plan) -> Result:
     """Every curve."""
     growth = Growth(plan)
-    for part in (joining, settling, lanes, ordering, restarting, agreeing):
+    nodes = growingnodes.QUICK if plan.quick else growingnodes.PARTS
+    for part in (joining, settling, lanes, ordering, restarting, *nodes, agreeing):
         part(growth)
     what = "Growth: every cost against what it grows with"
-    return Result("growth", what, "", (), growth.goals, {"runs": min(plan.runs, 3)}, curves=growth.curves)
+    return Result("growth", what, "", (), growth.goals, {"runs": growth.rounds}, curves=growth.curves)

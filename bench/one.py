@@ -38,7 +38,7 @@ def one(name: str, plan: Plan, keep: bool) -> Told:
             "curves": [curve._asdict() for curve in result.curves],
         }
         (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n")
-        (RESULTS / f"{name}.svg").write_text(draw(result))
+        (RESULTS / f"{name}.svg").write_text(draw(result, quick=plan.quick))
     return Told(
         table(result),
         [(goal.holds, f"{name}: {goal_text(goal)}") for goal in result.goals],

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import string
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench import one as frame
 from bench.__main__ import BENCHES, main
@@ -50,6 +54,70 @@ def test_a_picture_is_well_formed_and_says_all() -> None:
     assert ET.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
     for told in ("What &amp; how", "&lt;other&gt; &amp; co", OURS, "50 facts/s", "slope 1.00", "missed: speed"):
         assert told in picture
+
+
+def drawn(
+    result: Result, *, quick: bool = False
+) -> tuple[list[str], list[dict[str, str]], list[list[tuple[float, float]]]]:
+    """The words of a picture, its coloured and grey bars, and its lines: (across, upwards) in pixels."""
+    root = ET.fromstring(draw(result, quick=quick))
+    name = "{http://www.w3.org/2000/svg}"
+    lines = [[(float(x), -float(y)) for x, y in (at.split(",") for at in line.attrib["points"].split())]
+             for line in root.iter(f"{name}polyline")]  # fmt: skip
+    bars = [bar.attrib for bar in root.iter(f"{name}rect") if bar.attrib.get("stroke") == "#333"]
+    return [word.text or "" for word in root.iter(f"{name}text")], bars, lines
+
+
+@pytest.mark.parametrize("power", [-0.5, 0.01, 1.0, 1.6])
+def test_a_decade_is_as_long_across_as_upwards(power: float) -> None:
+    points = tuple((float(size), 3 * size**power) for size in (20, 100, 7_000))
+    bound, ours = drawn(result()._replace(curves=[Curve("join", "facts", "s", points, power)]))[2]
+    assert (ours[-1][1] - ours[0][1]) / (ours[-1][0] - ours[0][0]) == pytest.approx(power, abs=0.01)
+    assert bound[0] == ours[0]
+    assert bound[-1][0] == ours[-1][0]
+    work = slope([(size, size * math.log(size)) for size in (20, 7_000)])
+    assert (bound[-1][1] - bound[0][1]) / (bound[-1][0] - bound[0][0]) == pytest.approx(work, abs=0.01)
+
+
+def test_a_rate_is_not_held_against_n_log_n() -> None:
+    curve = Curve("join", "facts", "facts/s", ((10, 1.0), (100, 10.0)), 1.0)
+    assert len(drawn(result()._replace(curves=[curve]))[2]) == 1
+
+
+@given(st.lists(st.text(string.ascii_letters + " ", min_size=1, max_size=120), min_size=1, max_size=5))
+def test_no_word_leaves_the_picture(names: list[str]) -> None:
+    rows = [Row(f"x {name}", (1.0,), 1.0) for name in names]
+    root = ET.fromstring(draw(result()._replace(rows=rows, curves=[], what=names[0])))
+    for text in root.iter("{http://www.w3.org/2000/svg}text"):
+        at, long = float(text.attrib["x"]), 8 * len(text.text or "")
+        assert at - long >= 0 if text.attrib.get("text-anchor") == "end" else at + long <= 860
+    told = "".join("".join(text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")).split())
+    assert all("".join(name.split()) in told for name in names)
+
+
+def test_units_do_not_share_an_axis() -> None:
+    rows = [Row("idle", (60.0,), 60.0, unit="MB"), Row("a fact", (240.0,), 240.0), Row("a cell", (120.0,), 120.0)]
+    _, bars, _ = drawn(result()._replace(rows=rows, unit_of_runs="B"))
+    idle, fact, cell = (float(bar["width"]) for bar in bars)
+    assert fact == pytest.approx(2 * cell, abs=0.2)
+    assert idle > cell
+
+
+def test_what_is_ours_is_coloured_and_nothing_is_squeezed() -> None:
+    rows = [Row("recorded", (2.0,), 2.0, ours=True), Row("a sync", (1.0,), 1.0), Row("the bytes", (5_000.0,), 5_000.0)]
+    words, bars, _ = drawn(result()._replace(rows=rows))
+    assert [bar["fill"] == bars[0]["fill"] for bar in bars] == [True, False, False]
+    assert float(bars[0]["width"]) > 30
+    assert any("powers of ten" in word for word in words)
+    assert (
+        len({bar["fill"] for bar in drawn(result()._replace(rows=[row._replace(ours=False) for row in rows]))[1]}) == 1
+    )
+
+
+def test_sizes_are_on_the_picture() -> None:
+    told = drawn(result()._replace(facts={"facts": 100_000, "runs": 5}), quick=True)[0]
+    assert any("quick" in word and "facts 100,000; runs 5" in word for word in told)
+    assert not any("quick" in word for word in drawn(result())[0])
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])

@@ -79,9 +79,12 @@ def need(holds: bool, why: str) -> bool:
 
 def amount_of(text: str, least: int | None = 0) -> int:
     """The number that canonical decimal text spells."""
-    need(_NUMBER.fullmatch(text) is not None, f"{text[:40]!r} is no amount")
+    # A state of many cells has some millions of these: what is wrong is put into words only when something is.
+    if not _NUMBER.fullmatch(text):
+        raise InvalidProof(WHERE, f"{text[:40]!r} is no amount")
     number = int(text)
-    need(least is None or number >= least, f"an amount of {number}")
+    if least is not None and number < least:
+        raise InvalidProof(WHERE, f"an amount of {number}")
     return number
 
 

@@ -92,9 +92,10 @@ class PairTable:
             link = self._before[link - 1]
         return np.array(found, np.int64)
 
-    def second(self, number: int) -> str:
-        """The second name of the pair with this number."""
-        return self.pairs(number, number + 1)[0][1]
+    def seconds(self, numbers: Ordinals) -> list[str]:
+        """The second names of the pairs with these numbers."""
+        texts = self._seconds.texts
+        return [texts[number] for number in (self._words.at(numbers) & ORDINAL).tolist()]
 
 
 def _words(firsts: Ordinals, seconds: Ordinals) -> Column:

@@ -286,14 +286,12 @@ def _opened_position(raw: msgspec.Raw, genesis: Genesis) -> tuple[Pair, SettledP
     held = _position_decoder.decode(raw)
     assets = [asset for asset, _ in held.other_fees]
     need(assets == sorted(set(assets)) and genesis.asset_decimals.keys() >= set(assets), "fees in unknown assets")
-    signed = [held.bought, held.sold, held.value_bought, held.value_sold, held.fees]
-    bought, sold, value_bought, value_sold, fees = (amount_of(text, None) for text in signed)
     position = SettledPosition(
-        bought=bought,
-        sold=sold,
-        value_bought=value_bought,
-        value_sold=value_sold,
-        fees=fees,
+        bought=amount_of(held.bought, None),
+        sold=amount_of(held.sold, None),
+        value_bought=amount_of(held.value_bought, None),
+        value_sold=amount_of(held.value_sold, None),
+        fees=amount_of(held.fees, None),
         other_fees=tuple((asset, amount_of(fee, None)) for asset, fee in held.other_fees),
         fills=held.fills,
         cost=amount_of(held.cost, None),

@@ -113,7 +113,7 @@ class SettledPositions(Mapping[Pair, SettledPosition]):
     def under(self, account: str) -> list[str]:
         """The instruments in which an account has a position."""
         numbers = self._pairs.under(account)
-        return [self._pairs.second(number) for number in numbers[is_there(self._rows.take(numbers))].tolist()]
+        return self._pairs.seconds(numbers[is_there(self._rows.take(numbers))])
 
     def _packed(self, pairs: Sequence[Pair], numbers: Ordinals) -> PackedPositions:
         held = np.flatnonzero(numbers >= 0)

@@ -40,6 +40,10 @@ class WordTable:
         """The words with ordinals from ``start`` up to ``stop``, copied."""
         return self._words.items[start : min(stop, self._size)].copy()
 
+    def at(self, ordinals: Ordinals) -> Column:
+        """The words with these ordinals, which are held."""
+        return self._words.items[ordinals]
+
     def find(self, words: Column) -> Ordinals:
         """The ordinal of each word, -1 where it was never inserted."""
         if len(words) <= FEW:

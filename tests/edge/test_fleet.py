@@ -34,6 +34,24 @@ def test_two_hundred_engines_agree_on_a_network_that_loses_repeats_and_reorders(
     assert 1 <= steps["healed, all agree"].copies < 1.5
 
 
+def test_fleets_side_by_side_agree_each_for_itself() -> None:
+    nodes = Engines(20, 7, QUIET, fleets=3)
+    steps = [*drill(nodes, 4, fleets=nodes.fleets)]
+    lanes = [{lane for name in fleet for lane in nodes.heads(name)} for fleet in nodes.fleets]
+    assert [len(each) for each in lanes] == [4, 4, 4]
+    assert len(set().union(*lanes)) == 12
+    assert steps[-1].batches == 24
+    assert steps[1].copies == pytest.approx(1, abs=0.02)
+    alone = [step.frames for step in drill(Engines(20, 7, QUIET), 4)]
+    assert steps[-1].frames == pytest.approx(3 * alone[-1], rel=0.1)
+
+
+def test_a_drill_of_fleets_ends_when_all_of_them_agree() -> None:
+    nodes = Forgetful(20, 7, QUIET, fleets=2)
+    with pytest.raises(NoAgreement):
+        list(drill(nodes, 4, limit_s=1, fleets=nodes.fleets[::-1]))
+
+
 def test_a_drill_without_an_end_says_so() -> None:
     with pytest.raises(NoAgreement, match="no agreement after 1 s"):
         list(drill(Forgetful(20, 7, QUIET), 4, limit_s=1))
