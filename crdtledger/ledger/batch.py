@@ -41,7 +41,7 @@ MAX_BATCH_BYTES: Final = columns.MAX_BODY_BYTES + MAX_HEADER_BYTES + 128
 FIRST_PREV: Final = bytes(DIGEST_BYTES)
 SMALL_BYTES: Final = 16 * 1024
 """A batch of more bytes stays open: what is opened of it is little beside them."""
-OPEN_MOST: Final = 1024
+OPEN_MOST: Final = 512
 """So many small batches stay open, in all."""
 _LANES_SHARED: Final = 4096
 

@@ -14,7 +14,7 @@ from crdtledger.ledger.catalog import Binding, Catalog
 from crdtledger.ledger.places import ByNumber
 from crdtledger.ledger.settledparts import SuspendedFills
 
-KEPT_MOST: Final = 1024
+KEPT_MOST: Final = 512
 """So many bindings of small batches are kept."""
 
 

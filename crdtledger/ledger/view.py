@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 
 from crdtledger.ledger import findings
-from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.batch import OPEN_MOST, Batch
 from crdtledger.ledger.bindings import Bindings
 from crdtledger.ledger.board import NOT_NEXT, Board
 from crdtledger.ledger.breaks import Break
@@ -53,6 +53,8 @@ BELOW_FLOOR = "it happened before the floor of ids"
 
 TOGETHER = 1 << 15
 """From so many facts on, batches that were taken in have their fills folded: their columns stay in a core's cache meanwhile."""
+BATCHES_TOGETHER = OPEN_MOST // 2
+"""From so many batches on too: they are still open."""
 
 
 class VoidBatch(NamedTuple):
@@ -150,7 +152,7 @@ class View:
         for batch in batches:
             self._take_in(batch, None)
             rows += batch.facts
-            if rows >= TOGETHER:
+            if rows >= TOGETHER or len(self._unfolded) >= BATCHES_TOGETHER:
                 self._fold_fills()
                 rows = 0
         self._fold_fills()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from crdtledger.ledger import batch as opening
 from crdtledger.ledger import bindings
+from crdtledger.ledger import view as views
 from crdtledger.ledger.batch import Batch, fork_evidence, open_batch
 from crdtledger.ledger.catalog import Catalog, Place
 from crdtledger.ledger.clock import MAX_TIMESTAMP
@@ -22,10 +23,13 @@ from crdtledger.ledger.genesis import Policies
 from crdtledger.ledger.replica import Replica
 from crdtledger.ledger.settled import SettledState
 from crdtledger.ledger.view import View
+from reconcile.settlement import settle
 from tests.crdtledger.settling import any_order
 from tests.crdtledger.test_convergence import POLICIES, Action, actions, batches_of, history
 from tests.crdtledger.test_folding_together import FOUNDED, OTHER, shown, written
 from tests.crdtledger.worlds import SPOT, Pen, World, exchange, genesis
+from tests.reconcile.settlement_worlds import cut_at, stories, wants
+from tests.reconcile.settlement_worlds import written as told_of
 
 
 @contextmanager
@@ -35,6 +39,7 @@ def keeping_open(most: int) -> Iterator[deque[Batch]]:
         patch.object(opening, "OPEN_MOST", most),
         patch.object(opening, "_open_now", deque()) as open_now,
         patch.object(bindings, "KEPT_MOST", most),
+        patch.object(views, "BATCHES_TOGETHER", 1 + most // 2),
     ):
         yield open_now
 
@@ -91,6 +96,8 @@ def test_a_view_of_closed_batches_shows_what_one_of_open_batches_does(
         assert shown(two) == expected
         assert len(open_now) <= most
         assert sum(batch.inside is not None for batch in order) <= most
+        assert isinstance(two._bindings, bindings.Bindings)
+        assert len(two._bindings._kept) <= most
 
 
 @settings(max_examples=60)
@@ -183,3 +190,21 @@ def test_replicas_that_keep_little_open_agree_with_those_that_keep_much(steps: l
         replica.check_invariants()
         assert replica.digest() == world.desks[0].replica.digest()
     assert [batch.hash for batch in replica.batches()] == [batch.hash for batch in expected]
+
+
+@settings(max_examples=30)
+@given(stories, st.integers(0, 1 << 30), st.integers(1, 3), st.integers(0, 2))
+def test_closed_batches_settle_to_what_open_ones_do(drawn: Any, seed: int, count: int, most: int) -> None:
+    story = told_of(drawn)
+    state, previous = SettledState.empty(story.genesis), bytes(32)
+    for number, (wanted, evidence) in enumerate(wants(story, seed, count), 1):
+        height = cut_at(story, state, wanted, evidence)
+        kept = [batch.kept_open() for batch in height.batches]
+        of_open = settle(story.genesis, state, previous, height.cut, kept, height.evidence, height=number)
+        with keeping_open(most):
+            given = closed(height.batches)
+            of_closed = settle(story.genesis, state, previous, height.cut, given, height.evidence, height=number)
+            assert all(batch.inside is None for batch in height.batches), "settling opens copies"
+        assert of_closed.state.encode() == of_open.state.encode()
+        assert of_closed._replace(state=of_open.state) == of_open
+        state, previous = of_open.state, bytes([number]) * 32
