@@ -33,6 +33,8 @@ NO_ASSET = -1
 UNKNOWN_ASSET = -2
 FEW = 64
 """Up to this many rows are bound one by one."""
+TEXTS_BOUND = 1 << 18
+"""Strings of dictionaries whose accounts are remembered together."""
 
 
 class Place(NamedTuple):
@@ -49,7 +51,8 @@ class Place(NamedTuple):
 
 
 class Binding(NamedTuple):
-    """A batch's dictionary in local numbers. All arrays are indexed by the batch's own indices."""
+    """A batch's dictionary in local numbers. All arrays are indexed by the batch's own indices, and not to be written to: other batches
+    may have the same."""
 
     accounts: npt.NDArray[np.int64]  # string index -> account number
     assets: npt.NDArray[
@@ -82,6 +85,9 @@ class Catalog:
         self._asset_number = {name: number for number, name in enumerate(self.assets)}
         self.account_names: list[str] = []
         self._account_number = _Numbers()
+        self._bound: dict[tuple[str, ...], npt.NDArray[np.int64]] = {}
+        self._bound_texts = 0
+        self._no_assets = np.full(0, UNKNOWN_ASSET)
         self.instrument_keys: list[InstrumentKey] = []
         self._instrument_number: dict[InstrumentKey, int] = {}
         self._fresh: dict[bytes, Instrument] = {}
@@ -119,25 +125,48 @@ class Catalog:
         """Translate a body's dictionary. Only strings that a row uses as an account get an account number."""
         if sum(map(len, body.tables.values())) <= FEW:
             return self._bind_few(body)
-        named = np.zeros(len(body.strings), np.bool_)
-        # Most strings are accounts, and known: so all are asked for at once.
-        accounts = np.fromiter(map(self._account_number.__getitem__, body.strings), np.int64, len(body.strings))
+        accounts, fresh, named = self._accounts_of(body.strings), list[int](), set[int]()
         unknown = (accounts < 0).nonzero()[0]
         for table in body.tables.values():
             columns = table.dtype.names or ()
             for column in ("account", "credit"):
                 if column in columns and len(unknown):
                     uses = np.bincount(table[column], minlength=len(accounts))
-                    for index in unknown[uses[unknown] > 0].tolist():
-                        accounts[index] = self.account(body.strings[index])
+                    fresh += unknown[uses[unknown] > 0].tolist()
             if "asset" in columns:
-                named[table["asset"]] = True
+                named.update(table["asset"].tolist())
             if "fee_asset" in columns and table["fee_asset"].min() != NO_STRING:
-                named[table["fee_asset"][table["fee_asset"] != NO_STRING]] = True
-        assets = np.full(len(body.strings), UNKNOWN_ASSET)
-        for index in np.flatnonzero(named).tolist():
-            assets[index] = self.asset(body.strings[index])
+                named.update(table["fee_asset"].tolist())
+        if fresh:
+            accounts = accounts.copy()
+            for index in fresh:
+                accounts[index] = self.account(body.strings[index])
+            self._bound[body.strings] = accounts
+        assets = self._unnamed(len(body.strings))
+        if named:
+            assets = assets.copy()
+            for index in named - {NO_STRING}:
+                assets[index] = self.asset(body.strings[index])
         return self._binding(body, accounts, assets)
+
+    def _accounts_of(self, strings: tuple[str, ...]) -> npt.NDArray[np.int64]:
+        """The account number of each string, -1 of one that has none, or had none when they were last asked for: the batches of a writer
+        name the same accounts over and over, and share what is found here."""
+        accounts = self._bound.get(strings)
+        if accounts is None:
+            self._bound_texts += len(strings)
+            if self._bound_texts > TEXTS_BOUND:
+                self._bound.clear()
+                self._bound_texts = len(strings)
+            accounts = np.fromiter(map(self._account_number.__getitem__, strings), np.int64, len(strings))
+            self._bound[strings] = accounts
+        return accounts
+
+    def _unnamed(self, strings: int) -> npt.NDArray[np.int64]:
+        """The assets of so many strings none of which is named as one. Shared, as far as it is long enough."""
+        if strings > len(self._no_assets):
+            self._no_assets = np.full(strings, UNKNOWN_ASSET)
+        return self._no_assets[:strings]
 
     def _bind_few(self, body: Body) -> Binding:
         """``bind`` of a body with few rows, name by name: numpy takes longer to look at a short column than Python does."""

@@ -143,10 +143,10 @@ class FillIndex:
         """The ordinal of each key, and which of them are new: those are won by their rows."""
         ordinals, new = self._table.insert(*keys)
         self._grow()
-        fresh = rows if new.all() else rows[new]
+        fresh = new.nonzero()[0]
         first = len(self._table) - len(fresh)
-        self._batch[first : len(self._table)] = batch if isinstance(batch, int) else batch[new]
-        self._row[first : len(self._table)] = fresh
+        self._batch[first : len(self._table)] = batch if isinstance(batch, int) else batch.take(fresh)
+        self._row[first : len(self._table)] = rows.take(fresh)
         return ordinals, new
 
     def _told_again(self, batch: int, keys: Keys, rows: Rows, ordinals: Ordinals) -> Taken:
@@ -162,7 +162,9 @@ class FillIndex:
             terms = self._terms(batch, rows[mine])
             differs = (self._terms(holder, winners) != terms).any(axis=1)
             contradicted[mine] = differs
-            contested = np.fromiter((int(n) in self.variants for n in ordinals[mine]), np.bool_, len(mine))
+            contested = np.zeros(len(mine), np.bool_)
+            if self.variants:
+                contested[:] = [number in self.variants for number in ordinals[mine].tolist()]
             if self._places[batch] < self._places[holder]:  # same terms, but this statement stands earlier
                 same = np.flatnonzero(~differs & ~contested)
                 same = same[np.unique(ordinals[mine[same]], return_index=True)[1]]  # an id twice in this batch: once

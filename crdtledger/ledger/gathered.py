@@ -44,16 +44,21 @@ def gather(
     """All rows of the bodies' tables. Those that are not ``counting`` have a place beyond the pages."""
     pages: list[Page] = []
     places: list[npt.NDArray[np.intp]] = []
+    starts: dict[tuple[int, bytes], int] = {}
     size = 0
     for body, binding in zip(bodies, bindings, strict=True):
         table, strings = body.tables[kind], len(binding.accounts)
         mine = table["account"].astype(np.intp)
         if len(binding.scopes) > 1:
             mine += table["scope"].astype(np.intp) * strings
-        mine += size
+        # Batches that share accounts and have the same instruments share their pages.
+        key = (id(binding.accounts), binding.scopes.tobytes())
+        start = starts.setdefault(key, size)
+        if start == size:
+            pages += [Page(instrument, binding.accounts) for instrument in binding.scopes.tolist()]
+            size += len(binding.scopes) * strings
+        mine += start
         places.append(mine)
-        pages += [Page(instrument, binding.accounts) for instrument in binding.scopes.tolist()]
-        size += len(binding.scopes) * strings
     together = np.concatenate(places)
     together[~counting] = size
     side, qty, price, fee = (

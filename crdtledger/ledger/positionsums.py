@@ -15,7 +15,7 @@ than the cells there are; else a hash table tells it, as it does for every cell 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -78,22 +78,23 @@ class PositionSums:
         size = sum(len(page.accounts) for page in pages)
         places = which * 2 + (sides < 0)
         counts = np.bincount(places, minlength=2 * size)[: 2 * size]
-        used = np.flatnonzero(counts.reshape(-1, 2).any(axis=1))
+        used = (counts[::2] | counts[1::2]).nonzero()[0]
         if not len(used):
             return
         cells = self._cells_on(pages, used)
         self._grow()
-        at = (cells * (2 * WIDTH))[:, None] + (0, WIDTH)
+        at = ((cells * (2 * WIDTH))[:, None] + (0, WIDTH)).ravel()
+        flat = self._sums.reshape(-1)
         most = int(counts.max())
 
         def put(limb: int, sums: Numbers) -> None:
-            np.add.at(self._sums.reshape(-1), at + limb, sums * sign)  # a cell may stand on several pages
+            np.add.at(flat, at + limb, sums * sign)  # a cell may stand on several pages
 
-        put(COUNT, counts.reshape(-1, 2)[used])
+        put(COUNT, _of_used(counts, used))
         for part, columns in ((QTY, (quantities,)), (VALUE, values), (FEE, (fees,))):
             for first, column in enumerate(columns, part.start):
                 for limb, piece in enumerate(spread(column, most), first):
-                    added = np.bincount(places, piece, 2 * size)[: 2 * size].reshape(-1, 2)[used].astype(np.int64)
+                    added = _of_used(np.bincount(places, piece, 2 * size)[: 2 * size], used).astype(np.int64)
                     if limb + 1 == part.stop or biggest(added) <= MASK:
                         put(limb, added)
                     else:
@@ -195,6 +196,11 @@ class PositionSums:
         counts = np.zeros(len(instruments), np.int64)
         np.add.at(counts, which, np.abs(self._sums[: len(self._cells), :, COUNT]).sum(axis=1))
         return zip(instruments.tolist(), counts.tolist(), strict=True)
+
+
+def _of_used(sums: npt.NDArray[Any], used: Numbers) -> npt.NDArray[Any]:
+    """Both sides of what was counted at the places ``used``, side by side: one column, to which numpy adds ten times as fast as to two."""
+    return sums.reshape(-1, 2).take(used, axis=0).ravel()
 
 
 def _keys(instrument: int, accounts: Numbers) -> tuple[Column, Column]:

@@ -12,6 +12,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crdtledger.ledger import catalog
 from crdtledger.ledger import view as views
 from crdtledger.ledger.batch import Batch
 from crdtledger.ledger.factkeys import fact_keys, fill_keys
@@ -77,27 +78,37 @@ def shown(view: View) -> dict[str, Any]:
     }
 
 
-def check_both_ways(founded: Genesis, base: SettledState, batches: Sequence[Batch], cuts: list[int], most: int) -> None:
-    """Folded one by one, and cut into runs that are folded with at least ``most`` facts in one pass."""
+def check_both_ways(
+    founded: Genesis, base: SettledState, batches: Sequence[Batch], cuts: list[int], most: int, few: int
+) -> None:
+    """Folded one by one, and cut into runs that are folded with at least ``most`` facts in one pass, batches of more than ``few`` rows
+    sharing what their dictionaries mean."""
     singly, together = (View(founded, salt, base=base) for salt in (1, 2))
-    for batch in batches:
-        singly.apply(batch)
-    with patch.object(views, "TOGETHER", most):
+    with patch.object(views, "TOGETHER", most), patch.object(catalog, "FEW", few):
+        for batch in batches:
+            singly.apply(batch)
         for first, last in pairwise([0, *sorted(cut % (len(batches) + 1) for cut in cuts), len(batches)]):
             together.apply_all(batches[first:last])
     assert shown(together) == shown(singly)
 
 
 most = st.sampled_from([1, 20, views.TOGETHER])
+few = st.sampled_from([0, catalog.FEW])
 cuts = st.lists(st.integers(0, 30), max_size=3)
 
 
 @settings(max_examples=150)
 @given(
-    st.lists(written, min_size=2, max_size=9), st.booleans(), st.integers(0, 99), st.integers(0, 1 << 30), cuts, most
+    st.lists(written, min_size=2, max_size=9),
+    st.booleans(),
+    st.integers(0, 99),
+    st.integers(0, 1 << 30),
+    cuts,
+    most,
+    few,
 )
 def test_fills_folded_together_are_what_they_are_one_by_one(
-    said: list[tuple[int, list[Any]]], often_plain: bool, part: int, seed: int, at: list[int], most: int
+    said: list[tuple[int, list[Any]]], often_plain: bool, part: int, seed: int, at: list[int], most: int, few: int
 ) -> None:
     pens = [Pen(FOUNDED, node) for node in range(3)]
     names = {OTHER.name: instrument_digest(OTHER)}
@@ -111,17 +122,17 @@ def test_fills_folded_together_are_what_they_are_one_by_one(
     order = any_order(batches, seed)
     cut = len(order) * part // 100 if part % 2 else 0
     base = settle_plainly(FOUNDED, SettledState.empty(FOUNDED), order[:cut])
-    check_both_ways(FOUNDED, base, order[cut:], at, most)
+    check_both_ways(FOUNDED, base, order[cut:], at, most, few)
 
 
 @settings(max_examples=60)
-@given(st.sampled_from(POLICIES), st.integers(2, 3), actions, st.integers(0, 1 << 30), cuts, most)
+@given(st.sampled_from(POLICIES), st.integers(2, 3), actions, st.integers(0, 1 << 30), cuts, most, few)
 def test_whole_histories_folded_together_are_what_they_are_one_by_one(
-    policies: Policies, nodes: int, steps: list[Action], seed: int, at: list[int], most: int
+    policies: Policies, nodes: int, steps: list[Action], seed: int, at: list[int], most: int, few: int
 ) -> None:
     world = history(policies, nodes, steps)
     order = any_order(batches_of(world), seed)
-    check_both_ways(world.genesis, SettledState.empty(world.genesis), order, at, most)
+    check_both_ways(world.genesis, SettledState.empty(world.genesis), order, at, most, few)
 
 
 @given(st.lists(st.lists(trades, min_size=1, max_size=14), min_size=1, max_size=6), st.sampled_from([Fill, Bust]))
