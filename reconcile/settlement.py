@@ -88,6 +88,7 @@ def settle(
 
     ``batches``: exactly those between the state and the cut, in any order. Raises BadCut, and nothing else.
     """
+    batches = [batch.kept_open() for batch in batches]  # each is looked into several times
     extension = extend(genesis, state, cut, batches, evidence, height)
     if not batches and not evidence:
         return Settlement(state, (), adjustments_root(()), {}, {})

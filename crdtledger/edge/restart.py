@@ -7,7 +7,7 @@ Heights after it are settled again from the journal's own batches, and must come
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -61,14 +61,15 @@ def open_replica(setup: Setup, salt: int, snapshot: Snapshot | None) -> Replica:
 
 
 def replay(
-    records: Sequence[JournalRecord],
+    records: list[JournalRecord],
     replica: Replica,
     checkpoints: Checkpointer | None,
     epochs: Epochs,
     clock: HybridClock,
     node: bytes,
 ) -> None:
-    """Do again what the records of ``node`` say was done. Raises BadInput at the first that does not hold."""
+    """Do again what the records of ``node`` say was done, and take each out of the list: what comes of them takes no more than they do.
+    Raises BadInput at the first that does not hold."""
     shelved: list[Batch] = []
     for record in _above_the_base(records, replica):
         if record.kind == KIND_BATCH:
@@ -88,9 +89,9 @@ def replay(
     replica.shelve(shelved)
 
 
-def _above_the_base(records: Sequence[JournalRecord], replica: Replica) -> Iterator[JournalRecord]:
+def _above_the_base(records: list[JournalRecord], replica: Replica) -> Iterator[JournalRecord]:
     """The records without the batches that the base stands for, but for the newest ``RESHELVED`` and each lane's newest: whoever
-    looks for the others finds them in the journal."""
+    looks for the others finds them in the journal. Each is taken out of the list."""
     lanes = replica.state.lanes
     settled = [
         number
@@ -101,7 +102,16 @@ def _above_the_base(records: Sequence[JournalRecord], replica: Replica) -> Itera
         {lane: one.seq for lane, one in lanes.items() if one.seq}, sum(len(records[number].body) for number in settled)
     )
     let_be = {number for number in settled[:-RESHELVED] if records[number].seq < lanes[records[number].lane].seq}
-    return (record for number, record in enumerate(records) if number not in let_be)
+    return _taken_out(records, let_be)
+
+
+def _taken_out(records: list[JournalRecord], let_be: set[int]) -> Iterator[JournalRecord]:
+    """The records, but for those that are let be, by their numbers. None is left in the list."""
+    records.reverse()
+    for number in range(len(records)):
+        record = records.pop()
+        if number not in let_be:
+            yield record
 
 
 def _admitted(record: JournalRecord, replica: Replica, shelved: list[Batch]) -> Batch:

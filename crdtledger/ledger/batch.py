@@ -12,11 +12,16 @@ bodies are not needed to prove it.
 
 ``base`` is the checkpoint that the writer stands on (height 0 is the genesis). ``deps`` name the lanes whose unsettled
 grants this batch uses, and how much of each; a replica applies a batch only after what it depends on.
+
+What is held of a small batch is its bytes: opened, one of a single fill takes ten times as much as they do. So only the small ones that
+were opened last stay open (``OPEN_MOST``); another one is opened again, without a check, when somebody looks into it.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import functools
+from collections import deque
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -34,6 +39,11 @@ MAX_SEQ: Final = (1 << 48) - 1
 MAX_HEADER_BYTES: Final = 8 * 1024
 MAX_BATCH_BYTES: Final = columns.MAX_BODY_BYTES + MAX_HEADER_BYTES + 128
 FIRST_PREV: Final = bytes(DIGEST_BYTES)
+SMALL_BYTES: Final = 16 * 1024
+"""A batch of more bytes stays open: what is opened of it is little beside them."""
+OPEN_MOST: Final = 512
+"""So many small batches stay open, in all."""
+_LANES_SHARED: Final = 4096
 
 
 class Lane(msgspec.Struct, frozen=True, array_like=True):
@@ -108,37 +118,100 @@ _evidence = msgspec.msgpack.Decoder(_Evidence)
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
 
 
-class Batch:
-    """A batch whose form, chain fields and signature hold. Immutable by convention; ``raw`` is what travels."""
+class Opened(NamedTuple):
+    """What the bytes of a batch say. The columns of ``body`` are views of them."""
 
-    __slots__ = ("body", "hash", "header", "header_bytes", "lane", "raw", "signature")
+    header_bytes: bytes
+    signature: bytes
+    header: Header
+    body: columns.Body
 
-    def __init__(self, raw: bytes, header_bytes: bytes, signature: bytes, header: Header, body: columns.Body) -> None:
-        self.raw = raw
-        self.header_bytes = header_bytes
-        self.signature = signature
-        self.header = header
-        self.hash = batch_hash(header_bytes, signature)
-        self.lane = parse_lane(header.lane)
-        self.body = body
+
+class Batch(msgspec.Struct, eq=False, gc=False):
+    """A batch whose form, chain fields and signature hold. Immutable by convention; ``raw`` is what travels.
+
+    ``key``: the lane's 22 bytes. ``seq``: its place in the lane, from 1. ``facts``: how many it carries. ``inside``: None when it is
+    closed. Nothing in it leads back to it, so the garbage collector need not look at it.
+    """
+
+    raw: bytes
+    hash: bytes
+    key: bytes
+    lane: Lane
+    seq: int
+    facts: int
+    inside: Opened | None
 
     @property
-    def seq(self) -> int:
-        """Its place in the lane, from 1."""
-        return self.header.seq
+    def header(self) -> Header:
+        """What was signed."""
+        return (self.inside or self._open()).header
 
     @property
-    def key(self) -> bytes:
-        """The lane's 22 bytes."""
-        return self.header.lane
+    def header_bytes(self) -> bytes:
+        """The header's canonical bytes."""
+        return (self.inside or self._open()).header_bytes
+
+    @property
+    def signature(self) -> bytes:
+        """64 bytes over the header."""
+        return (self.inside or self._open()).signature
+
+    @property
+    def body(self) -> columns.Body:
+        """The facts."""
+        return (self.inside or self._open()).body
+
+    @property
+    def closes(self) -> bool:
+        """Whether it does not stay open: it is small."""
+        return len(self.raw) <= SMALL_BYTES
+
+    def kept_open(self) -> Batch:
+        """The same batch, open as long as it is held: for who looks into thousands of them several times."""
+        return msgspec.structs.replace(self, inside=self.inside or _reopened(self.raw))
+
+    def _open(self) -> Opened:
+        opened = self.inside = _reopened(self.raw)
+        _stays_open(self)
+        return opened
 
     def __repr__(self) -> str:
         return f"<batch {self.seq} of {self.lane.node.hex()}/{self.lane.epoch}: {self.facts} facts, {self.hash.hex()[:12]}>"
 
-    @property
-    def facts(self) -> int:
-        """How many facts it carries."""
-        return sum(count for _, count in self.header.counts)
+
+_open_now: deque[Batch] = deque()
+"""The small batches that are open, the one first that was opened first."""
+
+
+def _stays_open(batch: Batch) -> None:
+    """The batch was opened: close the one that was opened longest ago, if there are too many."""
+    if batch.closes:
+        _open_now.append(batch)
+        if len(_open_now) > OPEN_MOST:
+            _open_now.popleft().inside = None
+
+
+def _reopened(raw: bytes) -> Opened:
+    """What ``open_batch`` or ``seal`` found in these bytes."""
+    sealed = _sealed.decode(raw)
+    return Opened(sealed.header, sealed.signature, _header.decode(sealed.header), columns.reopened(sealed.body))
+
+
+def _batch(raw: bytes, opened: Opened) -> Batch:
+    """The batch, open."""
+    header = opened.header
+    key, lane = _shared(header.lane)
+    facts = sum(count for _, count in header.counts)
+    batch = Batch(raw, batch_hash(opened.header_bytes, opened.signature), key, lane, header.seq, facts, opened)
+    _stays_open(batch)
+    return batch
+
+
+@functools.lru_cache(_LANES_SHARED)
+def _shared(key: bytes) -> tuple[bytes, Lane]:
+    """A lane's key and the lane, each once for all its batches."""
+    return key, parse_lane(key)
 
 
 def header_hash(header_bytes: bytes) -> bytes:
@@ -195,7 +268,7 @@ def seal(
     raw = b"".join((_front(header_bytes, signature, len(body)), body))
     travels = memoryview(raw)[-len(body) :]
     opened = _opened_body(travels, checked) if check_form else columns.reopened(travels)
-    return Batch(raw, header_bytes, signature, checked, opened)
+    return _batch(raw, Opened(header_bytes, signature, checked, opened))
 
 
 def open_batch(raw: bytes, genesis: Genesis, check_signature: bool = True) -> Batch:
@@ -218,7 +291,7 @@ def open_batch(raw: bytes, genesis: Genesis, check_signature: bool = True) -> Ba
         check_header_signature(sealed.header, sealed.signature, header, genesis)
     if len(sealed.body) != header.body_bytes or digest("body", sealed.body) != header.body_hash:
         raise InvalidBatch("batch.body", "length or hash differs from the header's")
-    return Batch(raw, sealed.header, sealed.signature, header, _opened_body(sealed.body, header))
+    return _batch(raw, Opened(sealed.header, sealed.signature, header, _opened_body(sealed.body, header)))
 
 
 def _opened_body(raw: memoryview, header: Header) -> columns.Body:

@@ -54,6 +54,7 @@ them."""
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
+_COLUMNS: Final = {int(kind): (kind, dtype) for kind, dtype in TABLES.items()}
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 _ALL_BITS: Final = {
@@ -192,7 +193,9 @@ def _opened(wire: WireBody, strings: tuple[str, ...]) -> Body:
     scopes = [
         Scope(strings[venue], strings[space], strings[leg], instrument) for venue, space, leg, instrument in wire.scopes
     ]
-    tables = {kind: np.frombuffer(packed, TABLES[kind]) for number, packed in wire.tables for kind in (_KINDS[number],)}
+    tables = {
+        kind: np.frombuffer(packed, dtype) for number, packed in wire.tables for kind, dtype in (_COLUMNS[number],)
+    }
     return _body(wire, strings, tuple(scopes), tuple(instruments), tables)
 
 

@@ -32,6 +32,7 @@ from crdtledger.ledger.facts import Kind
 from crdtledger.ledger.genesis import NODE_ID_BYTES
 from crdtledger.ledger.keytable import Column, KeyTable
 from crdtledger.ledger.lanerights import Rows, Totals
+from crdtledger.ledger.places import ByNumber
 from crdtledger.ledger.rights import Verdict
 from crdtledger.ledger.settledparts import SettledBalance, SuspendedFills
 from crdtledger.ledger.wide import add_into, sum_by
@@ -93,8 +94,8 @@ class Collateral:
         self,
         catalog: Catalog,
         batches: Sequence[Batch | SuspendedFills],
-        bindings: Sequence[Binding],
-        places: Sequence[Place],
+        bindings: ByNumber[Binding],
+        places: ByNumber[Place],
         salt: int,
         settling: bool = False,
     ) -> None:

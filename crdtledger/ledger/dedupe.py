@@ -13,7 +13,7 @@ settled statement stands, whatever its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from crdtledger.ledger.catalog import Place
 from crdtledger.ledger.factkeys import Keys
 from crdtledger.ledger.keytable import KeyTable, Ordinals
+from crdtledger.ledger.places import ByNumber
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -65,7 +66,7 @@ class Taken(NamedTuple):
 class FillIndex:
     """Winners by id. ``places[n]`` is the place of the batch with local number n; ``terms(batch, rows)`` its terms matrix."""
 
-    def __init__(self, salt: int, places: Sequence[Place], terms: Callable[[int, Rows], npt.NDArray[np.int64]]) -> None:
+    def __init__(self, salt: int, places: ByNumber[Place], terms: Callable[[int, Rows], npt.NDArray[np.int64]]) -> None:
         self._table = KeyTable(salt)
         self._batch = np.empty(64, np.uint32)
         self._row = np.empty(64, np.uint16)

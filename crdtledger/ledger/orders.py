@@ -29,6 +29,7 @@ from crdtledger.ledger.facts import ORDER_KINDS, Instrument, Kind
 from crdtledger.ledger.genesis import Genesis
 from crdtledger.ledger.orderfacts import Name, Stated, Terms, stated_facts
 from crdtledger.ledger.ordermoney import NO_DRAWN, NO_TALLY, Drawn, Tally
+from crdtledger.ledger.places import ByNumber
 from crdtledger.ledger.reserveneeds import Meaning, ReserveNeeds
 from crdtledger.ledger.settled import SettledState
 from crdtledger.ledger.settledparts import PendingMatch, SettledOrder, SuspendedFills
@@ -150,7 +151,7 @@ class Orders:
         genesis: Genesis,
         base: SettledState,
         batches: Sequence[Batch | SuspendedFills],
-        places: Sequence[Place],
+        places: ByNumber[Place],
     ) -> None:
         self._genesis, self._base = genesis, base
         self._batches, self._places = batches, places

@@ -35,6 +35,7 @@ from crdtledger.ledger.fillterms import (
 )
 from crdtledger.ledger.gathered import gather, has_small_pages
 from crdtledger.ledger.keytable import Ordinals
+from crdtledger.ledger.places import ByNumber
 from crdtledger.ledger.positionrow import Position, position_of, says_something
 from crdtledger.ledger.positionsums import VALUE, Page, PositionSums
 from crdtledger.ledger.reference import fold_values
@@ -82,8 +83,8 @@ class Positions:
         self,
         catalog: Catalog,
         batches: Sequence[Batch | SuspendedFills],
-        bindings: Sequence[Binding],
-        places: Sequence[Place],
+        bindings: ByNumber[Binding],
+        places: ByNumber[Place],
         salt: int,
     ) -> None:
         self._catalog = catalog
@@ -466,7 +467,7 @@ class Positions:
 
 
 def _terms(
-    kind: Kind, batches: Sequence[Batch | SuspendedFills], bindings: Sequence[Binding]
+    kind: Kind, batches: Sequence[Batch | SuspendedFills], bindings: ByNumber[Binding]
 ) -> Callable[[int, Rows], npt.NDArray[np.int64]]:
     """The terms of rows of a batch, by its local number. It knows no ``Positions``, so that a view that is let go is gone at once, and
     nobody has to look for it."""

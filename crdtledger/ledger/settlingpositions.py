@@ -34,6 +34,7 @@ from crdtledger.ledger.fillterms import (
 )
 from crdtledger.ledger.idwindow import booked_by_hand, clock_us
 from crdtledger.ledger.joinedfills import joined, runs
+from crdtledger.ledger.places import ByNumber
 from crdtledger.ledger.positionrow import Position
 from crdtledger.ledger.positions import Held, Positions, columns_of
 from crdtledger.ledger.reference import fold_values
@@ -68,8 +69,8 @@ class SettlingPositions(Positions):
         self,
         catalog: Catalog,
         batches: Sequence[Batch | SuspendedFills],
-        bindings: Sequence[Binding],
-        places: Sequence[Place],
+        bindings: ByNumber[Binding],
+        places: ByNumber[Place],
         salt: int,
     ) -> None:
         super().__init__(catalog, batches, bindings, places, salt)

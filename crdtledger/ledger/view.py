@@ -26,7 +26,8 @@ import msgspec
 import numpy as np
 
 from crdtledger.ledger import findings
-from crdtledger.ledger.batch import Batch
+from crdtledger.ledger.batch import OPEN_MOST, Batch
+from crdtledger.ledger.bindings import Bindings
 from crdtledger.ledger.board import NOT_NEXT, Board
 from crdtledger.ledger.breaks import Break
 from crdtledger.ledger.catalog import Binding, Catalog, Place, layered
@@ -39,6 +40,7 @@ from crdtledger.ledger.highestids import HighestIds
 from crdtledger.ledger.identity import digest
 from crdtledger.ledger.orderrows import MatchRow, OrderRow, match_rows, order_rows
 from crdtledger.ledger.orders import Orders
+from crdtledger.ledger.places import Places
 from crdtledger.ledger.positionrow import Position
 from crdtledger.ledger.positions import Held, Positions
 from crdtledger.ledger.rights import DIVIDED, OVERSPENT, Rights, Verdict
@@ -51,6 +53,8 @@ BELOW_FLOOR = "it happened before the floor of ids"
 
 TOGETHER = 1 << 15
 """From so many facts on, batches that were taken in have their fills folded: their columns stay in a core's cache meanwhile."""
+BATCHES_TOGETHER = OPEN_MOST // 2
+"""From so many batches on too: they are still open."""
 
 
 class VoidBatch(NamedTuple):
@@ -98,8 +102,8 @@ class View:
         self.catalog = Catalog(genesis, self.base)
         self.batches: list[Batch | SuspendedFills] = []
         """By local number: first what is settled and waits for its definition, then the batches in the order of ``apply``."""
-        self._bindings: list[Binding] = []
-        self._places: list[Place] = []
+        self._bindings: Bindings | list[Binding] = [] if settling else Bindings(self.catalog, self.batches)
+        self._places = Places(self.batches)
         self._lane_clock: dict[bytes, int] = {}
         self.highest = HighestIds()
         fold = SettlingPositions if settling else Positions
@@ -130,9 +134,10 @@ class View:
         if not self.settling:  # nothing is recorded over such a view
             self.highest.note(source.body)
         self.batches.append(source)
-        self._bindings.append(self.catalog.bind(source.body))
+        binding = self.catalog.bind(source.body)
+        self._bindings.append(binding)
         self._places.append(place)
-        return self._bindings[-1]
+        return binding
 
     def apply(self, batch: Batch, place: Place | None = None) -> None:
         """Fold one batch. Its lane's earlier batches and its deps are in already. ``place``: where it stands in canonical order;
@@ -147,7 +152,7 @@ class View:
         for batch in batches:
             self._take_in(batch, None)
             rows += batch.facts
-            if rows >= TOGETHER:
+            if rows >= TOGETHER or len(self._unfolded) >= BATCHES_TOGETHER:
                 self._fold_fills()
                 rows = 0
         self._fold_fills()

@@ -62,7 +62,8 @@ def desk() -> Desk:
 
 
 def fields(batch: Batch) -> dict[str, Any]:
-    return {name: getattr(batch, name) for name in Batch.__slots__ if name != "body"}
+    held = [name for name in Batch.__struct_fields__ if name != "inside"]
+    return {name: getattr(batch, name) for name in [*held, "header", "header_bytes", "signature"]}
 
 
 @given(st.one_of(*(st.lists(st.sampled_from(some), unique_by=id) for some in (FACTS, MOVES))))
