@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import one as frame
+from bench import tabled
 from bench.__main__ import BENCHES, main
 from bench.drawing import draw
 from bench.measured import OURS, Curve, Goal, Plan, Result, Row, Wrong, figure, rounds, slope, table
@@ -221,3 +222,21 @@ def test_a_pipe_that_is_closed_ends_it_quietly() -> None:
         it.stdin.close()
         assert it.stderr.read() == b""
     assert it.returncode == 1
+
+
+def keep(run: Path, goal: Goal) -> None:
+    kept = {"goals": [goal._asdict() | {"holds": goal.holds}], "rows": [row._asdict() for row in result().rows]}
+    (run / "join.json").write_text(json.dumps(kept))
+
+
+def test_a_goal_is_told_with_what_each_run_measured(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in "012"]
+    for run, measured in zip(runs, (4.0, 5.0, 7.0), strict=True):
+        run.mkdir()
+        keep(run, Goal("speed", measured, "least", 5, "facts/s"))
+    lines = tabled.tabled(runs).splitlines()
+    assert lines[2] == "| join | speed | 4; 5; 7 facts/s | at least 5 | holds in 2 of 3 |"
+    assert lines[-1] == "| join | <other> & co | 2; 2; 2 |"
+    keep(runs[2], Goal("another", 1.0, "least", 5, "facts/s"))
+    with pytest.raises(ValueError, match="not measured by the same bench"):
+        tabled.tabled(runs)
