@@ -149,7 +149,7 @@ class Sieve:
         at = starts + self._clock
         within = at + len(head) <= ends
         fits: NDArray[np.bool_] = np.logical_and(
-            within, _windows(block, f"S{len(head)}")[np.where(within, at, 0)] == head
+            within, windows(block, f"S{len(head)}")[np.where(within, at, 0)] == head
         )
         return fits
 
@@ -157,11 +157,11 @@ class Sieve:
         """Whether there is a quote before the head of any of these lines."""
         if not self._clock or not known:
             return False
-        clocks = _windows(block, f"V{self._clock}")
+        clocks = windows(block, f"V{self._clock}")
         return any((clocks[starts[places]].view(np.uint8) == _QUOTE).any() for _, places in known)
 
 
-def _windows(block: bytes, dtype: str) -> NDArray[Any]:
+def windows(block: bytes, dtype: str) -> NDArray[Any]:
     """At every place of ``block`` the bytes from there on, as many as ``dtype`` has. A view."""
     return np.ndarray((len(block) - np.dtype(dtype).itemsize + 1,), dtype, block, strides=(1,))
 
@@ -184,7 +184,7 @@ class _Events(NamedTuple):
         if not event:
             return np.equal(at, 0)
         last = len(self.block) - len(event)
-        same: NDArray[np.bool_] = _windows(self.block, f"S{len(event)}")[np.minimum(at, last)] == event
+        same: NDArray[np.bool_] = windows(self.block, f"S{len(event)}")[np.minimum(at, last)] == event
         return same & (at > 0) & (at <= last)
 
 
