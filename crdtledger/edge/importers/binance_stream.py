@@ -37,6 +37,8 @@ _NEAR: Final = 96
 """How far from its start a line is searched for the stream wrapper. A wrong guess only takes the slower way."""
 SIFTED_BYTES: Final = 1 << 14
 """Blocks of so many bytes are sifted; smaller ones are sooner read line by line."""
+FIRST_BYTES: Final = 1 << 16
+"""So much of a file is read line by line before the rest of its first block is sifted."""
 _SPACE: Final = ord(" ")
 
 
@@ -70,6 +72,13 @@ class BinanceStream(LineImporter):
         self._sieve = Sieve()
         self._layouts = Layouts(spec.price_decimals, spec.qty_decimals)
         self._bare = msgspec.json.Decoder(_Trade)
+
+    def _consume(self, block: bytes) -> None:
+        # What the first lines are like is learned from few of them, so that the others of the first block are sifted too.
+        start = block.find(b"\n", FIRST_BYTES) + 1 if not self._sieve else 0
+        if start:
+            super()._consume(block[:start])
+        super()._consume(block[start:])
 
     def _take_in(self, block: bytes) -> int:
         if not self._sieve or not SIFTED_BYTES <= len(block) <= MAX_LINE_BYTES:
