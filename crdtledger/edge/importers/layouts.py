@@ -29,7 +29,7 @@ MAX_LAYOUTS: Final = 4
 MAX_DIGITS: Final = 18
 """So many fit into 64 bits with a sign, whichever they are."""
 
-_KEYS: Final = {b"e", b"s", b"t", b"p", b"q", b"T", b"m"}
+_READ: Final = {b"t", b"p", b"q", b"T", b"m"}
 _FIELD: Final = rb'"[A-Za-z]+":(?:[1-9][0-9]*|"[0-9]+\.[0-9]+"|"[^"\\.]*"|true|false)'
 _FIELDS: Final = rb"\{" + _FIELD + rb"(?:," + _FIELD + rb")*\}"
 _FORM: Final = re.compile(rb'((?:[0-9]+ )?)(?:\{"stream":"[^"\\.]*","data":' + _FIELDS + rb"\}|" + _FIELDS + rb")")
@@ -108,19 +108,19 @@ def _layout(line: bytes) -> _Layout | None:
     if form is None:
         return None
     keys = _KEY.findall(line)
-    if len(set(keys)) < len(keys) or not set(keys) >= _KEYS:
+    if len(set(keys)) < len(keys):
         return None
     values: list[_Value] = []
     texts: list[bytes] = []
     clock = at = form.end(1)
     for found in _NUMBER.finditer(line, clock):
         key, group = found[1], found.lastindex or 0
-        if group == (3 if key in b"pq" else 4 if key == b"m" else 2):
+        if group == (3 if key in (b"p", b"q") else 4 if key == b"m" else 2):
             values.append(_Value(key, b"." in found[group]))
             texts.append(line[at : found.start(group)])
             at = found.end(group)
     texts.append(line[at:])
-    if {value.key for value in values} < {b"t", b"p", b"q", b"T", b"m"} or any(b"." in text for text in texts):
+    if not {value.key for value in values} >= _READ or any(b"." in text for text in texts):
         return None
     return _Layout(clock, texts, values)
 
@@ -197,7 +197,7 @@ class _Reading:
         """The digits from ``begin`` to ``end`` as numbers; clears ``fits`` where they are not digits, or too many or none."""
         count = end - begin
         fits &= (count > 0) & (count <= MAX_DIGITS)
-        width = int(np.clip(count.max(initial=1), 1, MAX_DIGITS))
+        width = min(max(1, int(count.max(initial=1))), MAX_DIGITS)
         cells = _cells(self._text, end - width, width)
         cells[np.arange(width) < (width - count)[:, None]] = 0
         fits &= (cells <= 9).all(axis=1)
@@ -207,20 +207,22 @@ class _Reading:
     def _amounts(self, begin: Integers, end: Integers, point: Integers, decimals: int, fits: _Fits) -> Integers:
         """Decimal numbers in minor units; ``point`` is ``end`` if they have none. Clears ``fits`` where they are not exact or too large."""
         fits &= point - begin + decimals <= MAX_DIGITS
-        amounts = self._numbers(begin, point, fits) * _TEN_TO[min(decimals, MAX_DIGITS)]
+        amounts: Integers = self._numbers(begin, point, fits) * _TEN_TO[min(decimals, MAX_DIGITS)]
         if point is end:
             return amounts
         behind = np.clip(end - point - 1, 0, MAX_DIGITS)
         fraction = self._numbers(point + 1, end, fits)
         over = _TEN_TO[np.maximum(behind - decimals, 0)]
         fits &= fraction % over == 0
-        return amounts + fraction // over * _TEN_TO[np.clip(decimals - behind, 0, MAX_DIGITS)]
+        amounts += fraction // over * _TEN_TO[np.clip(decimals - behind, 0, MAX_DIGITS)]
+        return amounts
 
     def _sides(self, begin: Integers, end: Integers, fits: _Fits) -> Integers:
         """-1 where the buyer was the maker, else 1; clears ``fits`` where it says neither."""
         maker = (end - begin == 4) & (windows(self._text, "S4")[begin] == b"true")
         fits &= maker | ((end - begin == 5) & (windows(self._text, "S5")[begin] == b"false"))
-        return np.where(maker, -1, 1)
+        sides: Integers = np.where(maker, -1, 1)
+        return sides
 
 
 def _cells(text: bytes, at: Integers, width: int) -> NDArray[np.uint8]:

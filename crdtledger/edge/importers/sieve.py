@@ -167,7 +167,9 @@ def _lines_of(block: bytes, word: bytes, ends: _Places) -> tuple[_Places, _Place
     """The lines that hold a word of four bytes or more, once for each time, and where in the block it begins."""
     start = np.frombuffer(word, np.uint32, 1)
     # Four bytes at a time, from each of the four places where they may be aligned: half of what a search byte by byte takes.
-    lanes = [np.ndarray((max(0, len(block) - lane) // 4,), np.uint32, block, min(lane, len(block))) for lane in range(4)]
+    lanes = [
+        np.ndarray((max(0, len(block) - lane) // 4,), np.uint32, block, min(lane, len(block))) for lane in range(4)
+    ]
     at = np.sort(np.concatenate([np.flatnonzero(cells == start) * 4 + lane for lane, cells in enumerate(lanes)]))
     at = at[at + len(word) <= len(block)]
     if len(at):
