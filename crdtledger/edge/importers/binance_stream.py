@@ -4,7 +4,8 @@ A line is ``local_ns {"stream": .., "data": {..}}``; the recorder's clock in fro
 optional. Only events with ``"e": "trade"`` are trades; everything else is skipped and counted by its kind, mostly without
 being decoded: a line that nowhere contains ``trade"`` cannot be one, unless it hides the word behind JSON escapes, and
 those lines are decoded. A torn line without a closing brace is decoded too, and so refused. Lines that begin as others
-before them did are counted many at once (``sieve``).
+before them did are counted many at once (``sieve``), and trades that are laid out as one before them are made columns many at
+once (``layouts``).
 
 What futures streams add, and what becomes of it (seen in the wild, hardly documented):
 
@@ -24,6 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
+from crdtledger.edge.importers.layouts import Layouts
 from crdtledger.edge.importers.lines import MAX_LINE_BYTES, LineImporter
 from crdtledger.edge.importers.rows import amount, numeric_id
 from crdtledger.edge.importers.sieve import TRADE, Sieve, told
@@ -35,6 +37,8 @@ _NEAR: Final = 96
 """How far from its start a line is searched for the stream wrapper. A wrong guess only takes the slower way."""
 SIFTED_BYTES: Final = 1 << 14
 """Blocks of so many bytes are sifted; smaller ones are sooner read line by line."""
+FIRST_BYTES: Final = 1 << 16
+"""So much of a file is read line by line before the rest of its first block is sifted."""
 _SPACE: Final = ord(" ")
 
 
@@ -66,7 +70,15 @@ class BinanceStream(LineImporter):
         self._quick: defaultdict[bytes, int] = defaultdict(int)
         self._kinds: dict[bytes, bytes] = {}  # by the words that tell them
         self._sieve = Sieve()
+        self._layouts = Layouts(spec.price_decimals, spec.qty_decimals)
         self._bare = msgspec.json.Decoder(_Trade)
+
+    def _consume(self, block: bytes) -> None:
+        # What the first lines are like is learned from few of them, so that the others of the first block are sifted too.
+        start = block.find(b"\n", FIRST_BYTES) + 1 if not self._sieve else 0
+        if start:
+            super()._consume(block[:start])
+        super()._consume(block[start:])
 
     def _take_in(self, block: bytes) -> int:
         if not self._sieve or not SIFTED_BYTES <= len(block) <= MAX_LINE_BYTES:
@@ -74,8 +86,11 @@ class BinanceStream(LineImporter):
         sifted = self._sieve.sift(block)
         for kind, count in sifted.kinds.items():
             self._skip(kind.decode("ascii"), count)
-        first = self._line + 1
-        self._read(sifted.rest, [first + place for place in sifted.places])
+        lines, first = sifted.rest, self._line + 1
+        numbers = [first + place for place in sifted.places]
+        found = self._layouts.read(lines, numbers)
+        self._rows.add(found.trades)
+        self._read([lines[place] for place in found.rest], [numbers[place] for place in found.rest])
         return sifted.total
 
     def _parse(self, lines: Sequence[bytes], first: int) -> None:
@@ -87,6 +102,7 @@ class BinanceStream(LineImporter):
         ts_us_of, line_of = rows.ts_us.append, rows.line.append
         prices, quantities = self._prices, self._quantities
         quick, kinds = self._quick, self._kinds
+        taken = b""
         for line, number in zip(lines, numbers, strict=True):
             if TRADE not in line:
                 words = told(line).words
@@ -124,8 +140,10 @@ class BinanceStream(LineImporter):
             side_of(-1 if trade.m else 1)
             ts_us_of(trade.T * 1000)
             line_of(number)
+            taken = line
         self._count_quick()
         self._sieve.learn(lines, kinds)
+        self._layouts.learn(taken)
 
     def _learn(self, line: bytes, words: bytes) -> bool:
         """Count a line by ``_quick_kind``, if that tells, and remember the kind by ``words`` if they alone tell it: most lines are

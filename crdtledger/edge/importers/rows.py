@@ -7,9 +7,17 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 import numpy as np
 
-from crdtledger.edge.importers.trades import MAX_ID_CHARACTERS, MAX_TRADE_ID, Trades, UnfitError, is_canonical
+from crdtledger.edge.importers.trades import (
+    MAX_ID_CHARACTERS,
+    MAX_TRADE_ID,
+    Trades,
+    UnfitError,
+    concatenate,
+    is_canonical,
+)
 from crdtledger.ledger.decimals import InexactError, to_minor
 
 _THROUGH_A_FLOAT: Final = re.compile(r"[0-9]+\.0|[0-9](\.[0-9]+)?[eE]\+[0-9]+")
@@ -21,6 +29,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.total = 0
+        self._made: list[Trades] = []
         self._clear()
 
     def _clear(self) -> None:
@@ -33,12 +42,24 @@ class Rows:
         self.fees: dict[int, tuple[int, str]] = {}
         self.accounts: list[str] = []
 
+    def add(self, made: Trades) -> None:
+        """Take in trades that are columns already, of a format whose ids are numbers and that names no fees and no accounts."""
+        if len(made):
+            self._made.append(made)
+
     def pending(self) -> int:
         """How many trades the next block will have."""
-        return len(self.line)
+        return len(self.line) + sum(map(len, self._made))
 
     def take(self) -> list[Trades]:
         """The gathered block, or nothing if it is empty; the next one starts empty."""
+        blocks = self._listed()
+        if self._made:
+            blocks, self._made = [_by_line([*self._made, *blocks])], []
+        self.total += sum(map(len, blocks))
+        return blocks
+
+    def _listed(self) -> list[Trades]:
         count = len(self.line)
         if not count:
             return []
@@ -61,9 +82,18 @@ class Rows:
             fee_asset=assets,
             account=self.accounts or None,
         )
-        self.total += count
         self._clear()
         return [block]
+
+
+def _by_line(blocks: list[Trades]) -> Trades:
+    """One block of these, in the file's order."""
+    if len(blocks) == 1:
+        return blocks[0]
+    whole = concatenate(blocks)
+    order = np.argsort(whole.line, kind="stable")
+    columns = ("trade_id", "price", "qty", "side", "ts_us", "fee", "line")
+    return msgspec.structs.replace(whole, **{name: getattr(whole, name)[order] for name in columns})
 
 
 def trade_id(text: str) -> int | str:
