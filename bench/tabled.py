@@ -38,19 +38,19 @@ def _goals(bench: str, told: Sequence[dict[str, Any]]) -> Iterator[str]:
     """A line for each goal of one bench."""
     for goals in zip(*(result["goals"] for result in told), strict=True):
         first = goals[0]
-        if len({(goal["what"], goal["unit"], goal["bound"]) for goal in goals}) > 1:
+        if len({(goal["what"], goal["unit"], goal["at"]) for goal in goals}) > 1:
             raise ValueError(f"{bench}: these runs were not measured by the same bench: {first['what']!r}")
         measured = "; ".join(figure(goal["measured"]) for goal in goals)
         held = sum(goal["holds"] for goal in goals)
         verdict = "holds" if held == len(goals) else f"holds in {held} of {len(goals)}" if held else "missed"
-        bound = f"at {first['at']} {figure(first['bound'])}"
-        yield f"| {bench} | {first['what']} | {measured} {first['unit']} | {bound} | {verdict} |"
+        bounds = "; ".join(dict.fromkeys(figure(goal["bound"]) for goal in goals))  # some are measured beside
+        yield f"| {bench} | {first['what']} | {measured} {first['unit']} | at {first['at']} {bounds} | {verdict} |"
 
 
 def _beside(bench: str, told: Sequence[dict[str, Any]]) -> Iterator[str]:
     """A line for everything that one bench measured beside ours."""
     for rows in zip(*(result["rows"] for result in told), strict=True):
-        if rows[0]["ratio"] and rows[0]["name"] != OURS:
+        if any(row["ratio"] not in (0, 1) for row in rows):  # 1: it is ours
             yield f"| {bench} | {rows[0]['name']} | {'; '.join(figure(row['ratio']) for row in rows)} |"
 
 

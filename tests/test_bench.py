@@ -224,6 +224,15 @@ def test_a_pipe_that_is_closed_ends_it_quietly() -> None:
     assert it.returncode == 1
 
 
+def test_the_documents_table_is_what_the_kept_runs_measured() -> None:
+    folder = Path(__file__).parents[1] / "docs"
+    runs = sorted((folder / "performance" / "runs").iterdir())
+    told = (folder / "performance.md").read_text().partition(tabled.BEGINS)[2].partition(tabled.ENDS)[0]
+    assert len(runs) >= 3
+    assert told.strip() == tabled.tabled(runs)
+    assert {json.loads(kept.read_text())["quick"] for run in runs for kept in run.iterdir()} == {False}
+
+
 def keep(run: Path, goal: Goal) -> None:
     kept = {"goals": [goal._asdict() | {"holds": goal.holds}], "rows": [row._asdict() for row in result().rows]}
     (run / "join.json").write_text(json.dumps(kept))

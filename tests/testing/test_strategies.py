@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from crdtledger import Ledger
@@ -130,21 +130,30 @@ def test_what_is_refused_is_refused_for_its_content_and_never_for_its_form(data:
             ledger.record(fact)
 
 
-def drawn(strategy: st.SearchStrategy[T], examples: int) -> list[T]:
-    """What a strategy draws, the same every time."""
+def drawn(strategy: st.SearchStrategy[T], examples: int, number: int = 0) -> list[T]:
+    """What a strategy draws, the same every time for a ``number``: as long as the same modules are imported, for Hypothesis also draws
+    constants that it reads in them."""
     found: list[T] = []
 
     def keep(one: T) -> None:
         found.append(one)
 
-    settings(max_examples=examples, derandomize=True, database=None, deadline=None)(given(strategy)(keep))()
+    draw = given(strategy)(keep)
+    settings(max_examples=examples, derandomize=True, database=None, deadline=None)(
+        seed(number)(draw) if number else draw
+    )()
     return found
 
 
 def test_every_kind_of_fact_gets_into_a_lane() -> None:
     """But an answer: nobody asks in a lane that stands alone."""
-    held = {kind for lane in drawn(lanes(GENESIS, "n0"), 250) for batch in lane for kind, _ in batch.header.counts}
-    assert held == set(KIND_OF.values()) - {Kind.ACCEPT}
+    wanted, held = set(KIND_OF.values()) - {Kind.ACCEPT}, set[int]()
+    for number in range(8):
+        told = drawn(lanes(GENESIS, "n0"), 250, number)
+        held |= {kind for lane in told for batch in lane for kind, _ in batch.header.counts}
+        if held >= wanted:
+            break
+    assert held == wanted
 
 
 def test_a_drawn_match_asks_another_node_and_a_drawn_answer_answers_it() -> None:
