@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.__main__ import BENCHES
-from bench.measured import OURS, figure
+from bench.measured import figure
 
 BEGINS, ENDS = "<!-- bench.tabled -->", "<!-- end -->"
 GOALS = "| bench | what | measured | goal | |\n|---|---|---|---|---|"
