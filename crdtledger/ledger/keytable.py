@@ -190,8 +190,8 @@ class KeyTable:
         keys: tuple[Column, Column],
     ) -> None:
         """Number the new rows densely, and with them the rows of this call that repeat one of them."""
-        gaps = np.cumsum(~new)
-        again = (~new).nonzero()[0]
+        told = ~new
+        gaps, again = np.cumsum(told), told.nonzero()[0]
         again = again[ordinal[again] >= self.size]
         ordinal[again] -= gaps[ordinal[again] - self.size]
         first = int(np.argmin(new))

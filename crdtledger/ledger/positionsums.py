@@ -182,9 +182,9 @@ class PositionSums:
         """(account, instrument) -> side (+1 bought, -1 sold) -> its row of sums; of all accounts, or of one."""
         self._carry()
         accounts, instruments = self._cells.keys(0, len(self._cells))
-        cells = np.arange(len(accounts)) if account is None else np.flatnonzero(accounts.view(np.int64) == account)
-        names = zip(accounts.take(cells).tolist(), instruments.take(cells).tolist(), strict=True)
-        table = self._sums.take(cells, axis=0).tolist()
+        mine = slice(None) if account is None else np.flatnonzero(accounts.view(np.int64) == account)
+        names = zip(accounts[mine].tolist(), instruments[mine].tolist(), strict=True)
+        table = self._sums[: len(self._cells)][mine].tolist()
         return {name: {1: bought, -1: sold} for name, (bought, sold) in zip(names, table, strict=True)}
 
     def fees(self, account: int, instrument: int) -> dict[int, int]:
